@@ -1,0 +1,55 @@
+"""leanfit: make a trained PyTorch model smaller and faster by a recipe. Names load on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compress.artifact import Artifact
+    from compress.models import build_model, register_model
+    from compress.passes.base import register_pass
+    from compress.pipeline import compress, plan
+    from compress.recipe import Recipe, load_recipe
+    from compress.tasks import Task, get_task, register_task
+
+__version__ = "0.1.0"
+__all__ = [
+    "Artifact",
+    "Recipe",
+    "Task",
+    "build_model",
+    "compress",
+    "get_task",
+    "load_recipe",
+    "plan",
+    "register_model",
+    "register_pass",
+    "register_task",
+]
+
+_HOMES = {
+    "Artifact": "compress.artifact",
+    "Recipe": "compress.recipe",
+    "Task": "compress.tasks",
+    "build_model": "compress.models",
+    "compress": "compress.pipeline",
+    "get_task": "compress.tasks",
+    "load_recipe": "compress.recipe",
+    "plan": "compress.pipeline",
+    "register_model": "compress.models",
+    "register_pass": "compress.passes.base",
+    "register_task": "compress.tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'compress' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,134 @@
+"""What every pass has in common: its contract, its result, and the registry that finds it by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from compress.config import Config
+from compress.errors import RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from compress.tasks.base import Task
+
+__all__ = ["Change", "Context", "Pass", "PassResult", "Preview", "get_pass", "pass_kinds", "register_pass"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One layer that a pass changed: what was changed, and its value before and after."""
+
+    layer: str
+    what: str  # "out_channels", "in_channels", "weight bits", ...
+    before: int | float | str
+    after: int | float | str
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass hands on.
+
+    module   : the network after the pass; never the object that was handed in, where anything changed.
+    graph    : the quantized ONNX model, once a pass works on the exported graph; None while torch is the truth.
+    changes  : layer by layer. Empty is an error for a pass that shapes the model, unless `trains` is set.
+    warnings : plain sentences for the report: what to know before shipping.
+    details  : numbers of this pass (what was asked, what was achieved, history), JSON-able.
+    """
+
+    module: nn.Module
+    graph: onnx.ModelProto | None = None
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass may use beside the model: the task, the seed, the reference, a place for checkpoints.
+
+    original   : the uncompressed model (eval mode), the default teacher; not to be changed.
+    folder     : a folder of this stage's own for checkpoints; it survives a kill and is gone once the stage is done.
+    status     : called with (message, done, total) on long work; the command line draws the progress bar.
+    device     : torch device on which training runs.
+    """
+
+    task: Task
+    seed: int
+    original: nn.Module
+    folder: Path | None = None
+    device: str = "cpu"
+    status: Callable[[str, float, float], None] = lambda message, done, total: None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `--dry-run` can say of a pass without training: matched layers, and the predicted sizes after it.
+
+    `module` is the network as the pass would leave it in shape (weights are not meaningful); bits is the predicted
+    stored bits per weight after the pass (32 unless quantized).
+    """
+
+    module: nn.Module
+    layers: tuple[str, ...]
+    bits: float = 32.0
+    notes: tuple[str, ...] = ()
+
+
+class Pass(Protocol):
+    """A technique. `apply` is a pure function of its arguments: it works on a copy and is deterministic under the seed."""
+
+    def __call__(self, model: nn.Module, config: Any, context: Context) -> PassResult: ...
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered technique: `apply` does it, `preview` predicts it, `summary` is one line for `leanfit list passes`."""
+
+    kind: str
+    config: type[Config]
+    apply: Pass
+    preview: Callable[[nn.Module, Any, Context], Preview] | None
+    summary: str
+
+
+_REGISTRY: dict[str, Registered] = {}
+
+
+def register_pass(
+    kind: str, config: type[Config], *, preview: Callable[[nn.Module, Any, Context], Preview] | None = None
+) -> Callable[[Pass], Pass]:
+    """Register a pass function under the `kind` a recipe names it by.
+
+    >>> @register_pass("noop", Config)
+    ... def noop(model, config, context):
+    ...     \"\"\"Change nothing.\"\"\"
+    ...     return PassResult(model)
+    >>> _ = _REGISTRY.pop("noop")
+    """
+
+    def decorate(function: Pass) -> Pass:
+        if kind in _REGISTRY and _REGISTRY[kind].apply is not function:
+            raise ValueError(f"a pass of kind {kind!r} is registered already ({_REGISTRY[kind].apply!r})")
+        summary = (function.__doc__ or "").strip().split("\n")[0]
+        _REGISTRY[kind] = Registered(kind, config, function, preview, summary)
+        return function
+
+    return decorate
+
+
+def pass_kinds() -> dict[str, Registered]:
+    """All registered passes by kind, in the order of registration."""
+    return dict(_REGISTRY)
+
+
+def get_pass(kind: str) -> Registered:
+    """The registered pass of this kind. Raises RecipeError, naming the nearest kind, where there is none."""
+    if kind not in _REGISTRY:
+        known = ", ".join(_REGISTRY)
+        raise RecipeError(f"unknown pass {kind!r}{did_you_mean(kind, _REGISTRY)} Known passes: {known}.")
+    return _REGISTRY[kind]
