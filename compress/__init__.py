@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from compress.artifact import Artifact
     from compress.models import build_model, register_model
     from compress.passes.base import register_pass
-    from compress.pipeline import compress, plan
+    from compress.pipeline import compress
+    from compress.plan import plan
     from compress.recipe import Recipe, load_recipe
     from compress.tasks import Task, get_task, register_task
 
@@ -36,7 +37,7 @@ _HOMES = {
     "compress": "compress.pipeline",
     "get_task": "compress.tasks",
     "load_recipe": "compress.recipe",
-    "plan": "compress.pipeline",
+    "plan": "compress.plan",
     "register_model": "compress.models",
     "register_pass": "compress.passes.base",
     "register_task": "compress.tasks",

@@ -1,0 +1,284 @@
+"""The folder a user deploys: model.onnx, weights.safetensors, recipe.yaml and a manifest that vouches for them.
+
+No pickle is written or read. A network is rebuilt from its constructor (a registered model's name and arguments, or an
+unpruned module the caller brings), the rewrites a pass made, and the shapes in the manifest.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from compress.errors import ArtifactError, LeanfitError
+from compress.export import Parity, check_parity, load_graph
+from compress.files import file_hash, hash_of, write_bytes, write_json, write_text
+from compress.models import build_model
+from compress.sizes import Sizes, count_nonzero, count_params, measure_sizes
+from compress.surgery import apply_rewrites, resize_like
+from evaluate.errors import EvaluateError
+from evaluate.report import summary, text_table
+from evaluate.results import find_records
+
+__all__ = ["Artifact", "Check", "load_state", "network_from", "save_state", "verify", "write_artifact"]
+
+MANIFEST = "manifest.json"
+HASHED = ("model.onnx", "weights.safetensors", "recipe.yaml")
+PARITY_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing `verify` looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compressed model on disk. `path` is its folder, `manifest` what it claims of itself."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    base: nn.Module | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Artifact:
+        """Open the artifact in a folder. Raises ArtifactError where there is none or its manifest is unreadable."""
+        folder = Path(path)
+        return cls(folder, read_manifest(folder))
+
+    def module(self, base: nn.Module | None = None) -> nn.Module:
+        """The compressed network in torch, fp32, in eval mode, rebuilt from the files.
+
+        A model that was not built by a registered name needs `base`: the unpruned network, with any weights. Where the
+        deployed graph is quantized this is the network the integers were made from. Raises ArtifactError.
+        """
+        base = base if base is not None else self.base
+        if base is None:
+            base = _build_base(self.manifest, self.path)
+        network = network_from(base, self.manifest["rewrites"], self.path / "weights.safetensors")
+        return network.eval()
+
+    def record(self) -> dict[str, Any]:
+        """The newest Record of this artifact. Raises ArtifactError where the journal holds none."""
+        wanted = self.manifest["hashes"]["model.onnx"]
+        found = [r for r in find_records(self.path) if r.get("hashes", {}).get("model.onnx") == wanted]
+        if not found:
+            raise ArtifactError(
+                f"{self.path}: no Record of this model in records.jsonl; run `leanfit compress` again to measure it"
+            )
+        return dict(found[-1])
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of this artifact: what `leanfit compress --json` prints."""
+        return dict(summary(self.record()))
+
+    def table(self) -> str:
+        """The figures as text, for a terminal."""
+        return text_table(self.record())
+
+
+def save_state(model: nn.Module) -> bytes:
+    """A network's parameters and buffers as safetensors bytes, tied ones once; the same weights give the same bytes."""
+    seen: set[tuple[int, int, tuple[int, ...]]] = set()
+    state: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        state[name] = tensor.detach().cpu().contiguous()
+    return save(state)
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises ArtifactError where it is damaged."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path}: cannot be read as safetensors ({error})") from error
+
+
+def network_from(base: nn.Module, rewrites: list[dict[str, Any]], weights: Path) -> nn.Module:
+    """A copy of `base` with the rewrites made, the layers cut to the shapes of the weights file, and its weights."""
+    state = load_state(weights)
+    network = copy.deepcopy(base).cpu()
+    apply_rewrites(network, rewrites)
+    resize_like(network, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    untied = [name for name in missing if name not in _tied_names(network)]
+    if untied or unexpected:
+        raise ArtifactError(
+            f"{weights}: these weights do not fit {type(base).__name__}: missing {untied[:5]}, "
+            f"unexpected {unexpected[:5]}. Bring the same unpruned network that was compressed."
+        )
+    return network
+
+
+def write_artifact(
+    folder: Path,
+    *,
+    model: nn.Module,
+    graph: bytes,
+    example: Mapping[str, Tensor],
+    recipe: str,
+    claims: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write an artifact; the manifest, which makes it one, comes last. Returns the manifest.
+
+    `claims` holds what only the pipeline knows: name, rewrites, quantized, passes, parity of the fp32 export.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    write_bytes(folder / "model.onnx", graph)
+    write_bytes(folder / "weights.safetensors", save_state(model))
+    write_text(folder / "recipe.yaml", recipe)
+    manifest: dict[str, Any] = {
+        "schema": 1,
+        **claims,
+        "model": {"spec": getattr(model, "leanfit_spec", None), "class": _class_name(model)},
+        "inputs": [
+            {
+                "name": name,
+                "shape": ["batch", *t.shape[1:]],
+                "dtype": str(t.dtype).removeprefix("torch."),
+                "range": [float(t.min()), float(t.max())],
+            }
+            for name, t in example.items()
+        ],
+        "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
+        "sizes": measure_sizes(model, example, load_graph(graph), graph),
+        "hashes": {name: file_hash(folder / name) for name in HASHED},
+    }
+    manifest["random_parity"] = _random_parity(model, graph, manifest["inputs"]).as_dict()
+    manifest["self"] = hash_of(manifest)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an artifact folder. Raises ArtifactError."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "has no manifest.json" if folder.is_dir() else "is not a folder"
+        raise ArtifactError(f"{folder}: not an artifact: it {what}. A folder made by `leanfit compress` is expected.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = manifest.pop("self")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); compress again") from error
+    if found != hash_of(manifest):
+        raise ArtifactError(f"{path}: its content does not match its own hash: it was changed or damaged")
+    return dict(manifest)
+
+
+def verify(path: str | Path, base: nn.Module | None = None) -> list[Check]:
+    """Check hashes, the ONNX file, the claimed sizes, and parity of the file with the rebuilt network.
+
+    Later checks are left out where an earlier one fails. `base` as in `Artifact.module`. Never raises for a damaged
+    artifact: what is wrong is a failed Check.
+    """
+    folder = Path(path)
+    try:
+        artifact = Artifact(folder, read_manifest(folder), base)
+    except ArtifactError as error:
+        return [Check("manifest", False, str(error))]
+    checks = [Check("manifest", True, "matches its own hash")]
+    checks += [_check_hash(folder, name, artifact.manifest["hashes"][name]) for name in HASHED]
+    if all(check.ok for check in checks):
+        checks += [_guarded("sizes", _check_sizes, artifact), _guarded("parity", _check_parity, artifact)]
+    return checks
+
+
+def _check_hash(folder: Path, name: str, claimed: str) -> Check:
+    if not (folder / name).is_file():
+        return Check(name, False, "missing")
+    found = file_hash(folder / name)
+    if found == claimed:
+        return Check(name, True, f"sha256 {found[:12]}...")
+    return Check(name, False, f"sha256 is {found[:12]}..., the manifest says {claimed[:12]}...: changed or damaged")
+
+
+def _guarded(name: str, check: Callable[[Artifact], tuple[bool, str]], artifact: Artifact) -> Check:
+    try:
+        return Check(name, *check(artifact))
+    except _NeedsBase as error:
+        return Check(name, True, f"not checked: {error}")
+    except (LeanfitError, EvaluateError, RuntimeError, ValueError, KeyError, OSError) as error:
+        return Check(name, False, f"{type(error).__name__}: {error}")
+
+
+def _check_sizes(artifact: Artifact) -> tuple[bool, str]:
+    sizes: Sizes = artifact.manifest["sizes"]
+    size = (artifact.path / "model.onnx").stat().st_size
+    if size != sizes["bytes"]:
+        return False, f"model.onnx has {size} bytes, the manifest says {sizes['bytes']}"
+    network = artifact.module()
+    params, nonzero = count_params(network), count_nonzero(network)
+    ok = (params, nonzero) == (sizes["params"], sizes["nonzero"])
+    return ok, f"{params} params, {nonzero} nonzero, {size} bytes" + ("" if ok else f"; the manifest says {sizes}")
+
+
+def _check_parity(artifact: Artifact) -> tuple[bool, str]:
+    graph = (artifact.path / "model.onnx").read_bytes()
+    found = _random_parity(artifact.module(), graph, artifact.manifest["inputs"]).relative
+    claimed = artifact.manifest["random_parity"]["relative"]
+    # Another CPU rounds differently; integer kernels by up to a step of the output.
+    allowed = 2 * claimed + (0.05 if artifact.manifest["quantized"] else 1e-4)
+    return found <= allowed, f"differs from torch by {found:.1e} of the output's range (claimed {claimed:.1e})"
+
+
+def _random_parity(model: nn.Module, graph: bytes, inputs: Sequence[Mapping[str, Any]]) -> Parity:
+    """Parity on random inputs within the range of real ones, so that it can be checked where the data is not."""
+    generator = torch.Generator().manual_seed(0)
+    return check_parity(model, graph, {i["name"]: _random_input(i, generator) for i in inputs})
+
+
+def _random_input(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
+    (low, high), dtype = spec["range"], getattr(torch, spec["dtype"])
+    uniform = torch.rand((PARITY_SAMPLES, *spec["shape"][1:]), generator=generator)
+    return (low + (high - low) * uniform).to(dtype)
+
+
+class _NeedsBase(ArtifactError):
+    pass
+
+
+def _build_base(manifest: Mapping[str, Any], folder: Path) -> nn.Module:
+    spec = manifest["model"]["spec"]
+    if spec is None:
+        raise _NeedsBase(
+            f"{folder}: this network ({manifest['model']['class']}) was brought as an object, so its constructor is not "
+            "known. Give the unpruned network: Artifact.load(folder).module(base=MyNet()), or register its builder "
+            "with @register_model and build it by name."
+        )
+    try:
+        return build_model(spec["name"], **spec["args"])
+    except LeanfitError as error:
+        raise ArtifactError(f"{folder}: its network cannot be built again: {error}") from error
+
+
+def _tied_names(model: nn.Module) -> set[str]:
+    """Names in the state dict that share storage with an earlier name."""
+    seen: set[int] = set()
+    tied = set()
+    for name, tensor in model.state_dict().items():
+        if tensor.numel() and tensor.data_ptr() in seen:
+            tied.add(name)
+        seen.add(tensor.data_ptr())
+    return tied
+
+
+def _class_name(model: nn.Module) -> str:
+    return f"{type(model).__module__}.{type(model).__qualname__}"

@@ -1,0 +1,260 @@
+"""The command `leanfit`: parse, call, print. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from compress.console import Progress, edge, emit, quoted, say
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="leanfit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make a trained PyTorch model smaller and faster by a recipe, and prove it on the device it will run on.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from compress import __version__
+
+        print(f"leanfit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make a trained PyTorch model smaller and faster by a recipe, and prove it on the device it will run on."""
+
+
+@app.command()
+def compress(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (leanfit list recipes).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as in passes.0.keep.macs=0.4."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/<recipe name>]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compress a model by a recipe: a folder to deploy, and one honest table."""
+    with edge(as_json):
+        from compress.recipe import load_recipe
+
+        loaded = load_recipe(recipe, overrides or ())
+        for warning in loaded.warnings:
+            say(f"warning: {warning}")
+        if dry_run:
+            _dry_run(loaded, as_json)
+        else:
+            _run(loaded, out, device, quiet, as_json)
+
+
+def _dry_run(recipe: Any, as_json: bool) -> None:
+    from compress.plan import plan
+
+    planned = plan(recipe)
+    if as_json:
+        emit(planned.summary())
+    else:
+        print(planned.table())
+
+
+def _run(recipe: Any, out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
+    from compress.errors import GoalMissed
+    from compress.pipeline import compress as run
+
+    with Progress(quiet) as progress:
+        artifact = run(recipe=recipe, out=out, device=device, status=progress)
+    if as_json:
+        emit(artifact.summary())
+    else:
+        print(artifact.table())
+        print(_where_to_look(artifact.path))
+    missed = [goal["goal"] for goal in artifact.record().get("goals") or () if goal.get("status") == "missed"]
+    if missed:
+        say(f"leanfit: finished and saved, and missed the goal of {' and '.join(missed)}")
+        raise typer.Exit(GoalMissed.exit_code)
+
+
+def _where_to_look(folder: Path) -> str:
+    place, reference = quoted(folder), quoted(folder / "baseline")
+    lines = (
+        f"to deploy  {folder}",
+        f"to read    {folder / 'report.html'}",
+        f"next       leanfit verify {place}",
+        f"           leanfit bench {reference} {place} --baseline {reference}",
+    )
+    return "\n" + "\n".join(lines)
+
+
+@app.command()
+def bench(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or .onnx files.", metavar="PATH...")],
+    baseline: Annotated[Path | None, typer.Option(help="What speed-up is against.  [default: the first PATH]")] = None,
+    threads: Annotated[int, typer.Option(help="Threads of one call.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Samples of one call.", min=1)] = 1,
+    provider: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seconds: Annotated[float, typer.Option(help="About how long to measure.", min=0.1)] = 20.0,
+    rounds: Annotated[int, typer.Option(help="Rounds; in each, every model is timed once.", min=5)] = 40,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Time models against one another in interleaved rounds: faster, slower, or not resolved."""
+    with edge(as_json):
+        from evaluate.compare import compare
+        from evaluate.report import comparison_table
+
+        with Progress(quiet) as progress:
+            results = compare(
+                paths, baseline, provider=provider, threads=threads, batch=batch, seconds=seconds, rounds=rounds,
+                status=progress,
+            )  # fmt: skip
+        if as_json:
+            emit({"results": results})
+        else:
+            print(comparison_table(results))
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.", metavar="DIR")], as_json: Json = False
+) -> None:
+    """Check an artifact: hashes, claimed sizes, and that the file computes what the network computes."""
+    with edge(as_json):
+        from compress.artifact import verify as examine
+        from compress.errors import ArtifactError
+
+        checks = examine(folder)
+        ok = all(check.ok for check in checks)
+        if as_json:
+            listed = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+            emit({"path": str(folder), "ok": ok, "checks": listed})
+        else:
+            _print_checks([("ok" if check.ok else "FAIL", check.name, check.detail) for check in checks])
+        if not ok:
+            say(f"leanfit: {folder} is not what it claims; compress again, or copy it anew")
+            raise typer.Exit(ArtifactError.exit_code)
+
+
+def _print_checks(rows: Sequence[tuple[str, str, str]]) -> None:
+    width = max(len(name) for _, name, _ in rows)
+    for status, name, detail in rows:
+        print(f"{status:<4}  {name:<{width}}  {detail}")
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Literal["passes", "models", "tasks", "recipes"], typer.Argument(help="What to list.")],
+    as_json: Json = False,
+) -> None:
+    """List what recipes are made of, or the recipes that come with leanfit."""
+    with edge(as_json):
+        found = _known(what)
+        if as_json:
+            emit({what: [{"name": name, "summary": summary} for name, summary in found.items()]})
+        else:
+            width = max((len(name) for name in found), default=0)
+            print("\n".join(f"{name:<{width}}  {summary}" for name, summary in found.items()))
+
+
+def _known(what: str) -> dict[str, str]:
+    if what == "recipes":
+        from compress.recipe_files import shipped_recipes, summary_line
+
+        return {name: summary_line(path) for name, path in shipped_recipes().items()}
+    if what == "models":
+        from compress.models import models
+
+        return {name: builder.summary for name, builder in models().items()}
+    if what == "tasks":
+        from compress.tasks import tasks
+
+        return {name: builder.summary for name, builder in tasks().items()}
+    from compress.passes.base import pass_kinds
+
+    return {kind: registered.summary for kind, registered in pass_kinds().items()}
+
+
+@app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or records.jsonl files.", metavar="PATH...")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained page about the records found below these paths."""
+    with edge(as_json):
+        from evaluate.page import write_page
+        from evaluate.results import find_records
+        from evaluate.wording import headline
+
+        problems: list[str] = []
+        found = {str(r.get("id")): r for path in paths for r in find_records(path, on_problem=problems.append)}
+        records = sorted(found.values(), key=lambda record: str(record.get("created", "")))
+        for problem in problems:
+            say(f"warning: {problem}")
+        page = write_page(records, out)
+        if as_json:
+            emit({"out": str(page), "records": len(records), "problems": problems})
+        else:
+            print("\n".join(f"{record.get('name', 'run')}: {headline(record)}" for record in records))
+            print(f"\nto read    {page}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, by which editors complete and check them."""
+    with edge():
+        from compress.recipe_schema import recipe_schema
+
+        emit(recipe_schema())
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether this machine has what leanfit needs, and what makes its figures doubtful."""
+    with edge(as_json):
+        from compress.doctor import examine
+        from compress.errors import EnvironmentProblem
+        from evaluate.environment import environment
+
+        found = examine()
+        ok = all(finding.status != "fail" for finding in found)
+        if as_json:
+            emit({"ok": ok, "checks": [vars(finding) for finding in found], "environment": environment()})
+        else:
+            _print_checks([(finding.status, finding.name, finding.detail) for finding in found])
+        if not ok:
+            raise typer.Exit(EnvironmentProblem.exit_code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if not sys.warnoptions and os.environ.get("LEANFIT_DEBUG") != "1":
+        warnings.simplefilter("ignore")
+    app(prog_name="leanfit")

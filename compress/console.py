@@ -1,0 +1,200 @@
+"""What the command line says on stderr: progress, errors with their exit code, and where the details of a bug are."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NoReturn, Self
+
+import typer
+
+from compress.errors import EnvironmentProblem, LeanfitError
+from compress.recipe_source import RecipeProblems
+
+__all__ = ["Progress", "edge", "emit", "say"]
+
+INTERRUPTED = 130
+EVERY_SECONDS = 15.0
+_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
+_RIGHTS = {errno.EACCES: "permission denied", errno.EPERM: "not permitted", errno.EROFS: "the file system is read-only"}
+
+
+def say(text: str) -> None:
+    """A line on stderr. Text is text: nothing in it is read as markup."""
+    with suppress(OSError, ValueError):
+        typer.echo(text, err=True)
+
+
+def emit(value: Any) -> None:
+    """The one JSON object of a `--json` command, on stdout. NaN and infinity, which JSON lacks, are null."""
+    typer.echo(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
+
+
+@contextmanager
+def edge(as_json: bool = False) -> Iterator[None]:
+    """The edge of the program: what was raised inside becomes a message and an exit code (docs/architecture.md).
+
+    With `as_json` the failure is the one JSON object on stdout as well: {"error": {kind, message, exit_code}}.
+    """
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except KeyboardInterrupt:
+        text = "interrupted; what is finished is kept: run the same command again to go on where it stopped"
+        _leave("Interrupted", text, INTERRUPTED, as_json)
+    except BrokenPipeError:
+        _close_stdout()
+        raise typer.Exit(1) from None
+    except RecipeProblems as error:
+        places = [{"where": p.where, "message": p.message} for p in error.problems]
+        say(str(error))
+        count = f"{len(places)} problem{'s' if len(places) > 1 else ''}"
+        _leave("RecipeError", f"the recipe has {count}", error.exit_code, as_json, problems=places)
+    except Exception as error:  # noqa: BLE001  (this is the edge: library code raises, here it ends)
+        message, code = _explain(error)
+        _leave(type(error).__name__, message, code, as_json)
+
+
+def _leave(kind: str, message: str, code: int, as_json: bool, **more: Any) -> NoReturn:
+    say(f"leanfit: {message}")
+    if as_json:
+        emit({"error": {"kind": kind, "message": message, "exit_code": code, **more}})
+    raise typer.Exit(code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of an error."""
+    from evaluate.errors import EvaluateError
+
+    if isinstance(error, LeanfitError | EvaluateError):
+        if os.environ.get("LEANFIT_DEBUG") == "1":
+            say(traceback.format_exc())
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in _DISK | _RIGHTS:
+        what = (_DISK | _RIGHTS)[error.errno]
+        remedy = "free some space" if error.errno in _DISK else "choose another place, or change its rights"
+        where = f": {error.filename}" if error.filename else ""
+        return f"{what}{where}; {remedy} and run the same command again", EnvironmentProblem.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory; take a smaller batch_size or a smaller model", EnvironmentProblem.exit_code
+    return _bug(error), 1
+
+
+def _bug(error: Exception) -> str:
+    """A short message for an error that is leanfit's own fault; the traceback goes to a file."""
+    details = "".join(traceback.format_exception(error))
+    first = (str(error).splitlines() or [""])[0]
+    message = f"a bug in leanfit: {type(error).__name__}: {first[:300]}"
+    if os.environ.get("LEANFIT_DEBUG") == "1":
+        return f"{message}\n{details}"
+    try:
+        handle, name = tempfile.mkstemp(prefix="leanfit-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"leanfit {' '.join(sys.argv[1:])}\nPython {sys.version}\n\n{details}")
+    except OSError:
+        return f"{message}\n{details}"
+    return f"{message}\nThe details are in {name}; please report them. LEANFIT_DEBUG=1 shows them here."
+
+
+def _close_stdout() -> None:
+    """Point stdout at nothing, so that Python does not complain on exit that nobody reads it."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Progress:
+    """The status callback of long work: a bar on a terminal, an occasional plain line elsewhere. A context manager."""
+
+    def __init__(
+        self, quiet: bool = False, stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stream = stream if stream is not None else sys.stderr
+        self.quiet, self.clock = quiet, clock
+        self.bar: _Bar | None = None
+        self.spoken, self.at = "", -float("inf")
+
+    def __enter__(self) -> Self:
+        if not self.quiet and self.stream.isatty() and os.environ.get("TERM") != "dumb":
+            self.bar = _Bar(self.stream)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, message: str, done: float, total: float) -> None:
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.show(message, done, total)
+        else:
+            self._speak(message, done, total)
+
+    def _speak(self, message: str, done: float, total: float) -> None:
+        """A line for each new kind of work, and one every so often while it lasts."""
+        now, kind = self.clock(), re.sub(r"[\d.,]+", "", message)
+        if kind == self.spoken and now - self.at < EVERY_SECONDS:
+            return
+        self.spoken, self.at = kind, now
+        share = f" ({100 * min(done / total, 1):.0f} %)" if total > 0 and done > 0 else ""
+        with suppress(OSError, ValueError):
+            typer.echo(f"{_one_line(message)}{share}", file=self.stream)
+
+
+class _Bar:
+    """One rich progress bar that starts over where the work does."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Rich
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn())
+        self.rich = Rich(
+            *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=Console(file=stream), transient=True,
+        )  # fmt: skip
+        self.task = self.rich.add_task("", total=None)
+        self.done, self.total = 0.0, 0.0
+        self.rich.start()
+
+    def show(self, message: str, done: float, total: float) -> None:
+        if total != self.total or done < self.done:
+            self.rich.reset(self.task, total=total if total > 0 else None)
+        self.done, self.total = done, total
+        self.rich.update(self.task, description=_one_line(message), completed=done)
+
+    def stop(self) -> None:
+        self.rich.stop()
+
+
+def _one_line(message: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in message)[:100]
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it."""
+    import shlex
+
+    return shlex.quote(str(path))

@@ -1,0 +1,50 @@
+"""Where training runs, and in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from compress.errors import EnvironmentProblem
+
+__all__ = ["at_home", "autocast_dtype", "place"]
+
+
+def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
+    """bfloat16 where training shall use it, None for plain float32.
+
+    Raises EnvironmentProblem for a device that is not there, and for bf16 anywhere but on CUDA.
+    """
+    try:
+        kind = torch.empty(0, device=device).device.type
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise EnvironmentProblem(
+            f"device {device!r} cannot be used ({reason}). Use cpu, or cuda where there is one."
+        ) from error
+    if precision == "bf16" and kind != "cuda":
+        raise EnvironmentProblem(
+            f"precision bf16 needs a CUDA device, and training runs on {device!r}: use auto or fp32."
+        )
+    able = kind == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if able and precision in ("auto", "bf16") else None
+
+
+def place(model: nn.Module, device: str) -> None:
+    """Move a model to its device, convolutions in channels-last order, which is the faster one on CPU and CUDA."""
+    model.to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@contextmanager
+def at_home(model: nn.Module) -> Iterator[None]:
+    """Bring a model back to the device and the memory order it came in, whatever happens in the block."""
+    home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    try:
+        yield
+    finally:
+        model.to(home)
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -1,0 +1,25 @@
+"""Networks of varying size: build_model(name, width=..., depth=...). A user's own are added by `register_model`."""
+
+from __future__ import annotations
+
+from compress.models.mlp import mlp
+from compress.models.mobilenet import mobilenet
+from compress.models.registry import build_model, check_model, model_args, model_names, models, register_model
+from compress.models.resnet import PadShortcut, resnet
+from compress.models.vit import vit
+from compress.models.weights import load_weights
+
+__all__ = [
+    "PadShortcut",
+    "build_model",
+    "check_model",
+    "load_weights",
+    "mlp",
+    "mobilenet",
+    "model_args",
+    "model_names",
+    "models",
+    "register_model",
+    "resnet",
+    "vit",
+]

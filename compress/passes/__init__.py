@@ -1,0 +1,10 @@
+"""The passes that come with leanfit; importing this package registers them in the order in which they are listed."""
+
+from __future__ import annotations
+
+from compress.passes import prune  # isort: skip
+from compress.passes import quantize  # isort: skip
+from compress.passes import finetune  # isort: skip
+from compress.passes import distill  # isort: skip
+
+__all__ = ["distill", "finetune", "prune", "quantize"]

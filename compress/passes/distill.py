@@ -1,0 +1,59 @@
+"""Training on with a teacher: its softened outputs beside the labels (Hinton, Vinyals & Dean 2015)."""
+
+from __future__ import annotations
+
+import copy
+
+from pydantic import Field, field_validator
+from torch import nn
+
+from compress.models import build_model, load_weights
+from compress.passes.base import Context, PassResult, register_pass
+from compress.passes.finetune import preview_training, training_details
+from compress.recipe_named import ModelBlock, Named
+from compress.seeding import derive_seed, seeded
+from compress.train import DistillConfig, TrainConfig, train
+
+__all__ = ["DistillPassConfig", "distill"]
+
+
+class DistillPassConfig(TrainConfig, DistillConfig):
+    """A training with a teacher: the settings of training, of distillation, and the teacher."""
+
+    teacher: ModelBlock | None = Field(
+        default=None, description="A registered model with `weights` to learn from; default: the uncompressed model."
+    )
+
+    @field_validator("teacher", mode="after")
+    @classmethod
+    def _is_trained(cls, teacher: Named | None) -> Named | None:
+        if teacher is not None and teacher.weights is None:
+            raise ValueError("the teacher needs 'weights': an untrained model has nothing to teach")
+        return teacher
+
+
+@register_pass("distill", DistillPassConfig, preview=preview_training)
+def distill(model: nn.Module, config: DistillPassConfig, context: Context) -> PassResult:
+    """Train on, from the outputs of a teacher as well as from the labels; the teacher is the uncompressed model."""
+    result = train(
+        copy.deepcopy(model),
+        context.task,
+        config,
+        seed=context.seed,
+        device=context.device,
+        folder=context.folder,
+        teacher=_teacher(config.teacher, context),
+        distill=DistillConfig(temperature=config.temperature, weight=config.weight),
+        status=context.status,
+    )
+    return PassResult(result.module, details=training_details(result))
+
+
+def _teacher(named: Named | None, context: Context) -> nn.Module:
+    """The uncompressed model, or the one that is named, with its weights. Raises ModelError where they do not fit."""
+    if named is None or named.weights is None:
+        return context.original
+    with seeded(derive_seed(context.seed, "teacher")):
+        teacher = build_model(named.name, **named.args)
+    load_weights(teacher, named.weights)
+    return teacher.eval()

@@ -1,0 +1,44 @@
+"""Training on: the network keeps its shape and learns for a few more epochs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from compress.passes.base import Context, PassResult, Preview, register_pass
+from compress.train import TrainConfig, TrainResult, train
+
+__all__ = ["finetune", "preview_training", "training_details"]
+
+
+def preview_training(model: nn.Module, config: TrainConfig, context: Context) -> Preview:
+    """Training leaves every shape and size as it is."""
+    layers = tuple(n for n, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None)
+    return Preview(model, layers, notes=(f"trains for {config.epochs} epochs; sizes stay as they are",))
+
+
+def training_details(result: TrainResult) -> dict[str, Any]:
+    """What a Record keeps of a training: its history, epoch by epoch, and how it went."""
+    return {
+        "history": result.history,
+        "best_epoch": result.best_epoch,
+        "stopped_early": result.stopped,
+        "teacher_outputs": result.teacher,
+    }
+
+
+@register_pass("finetune", TrainConfig, preview=preview_training)
+def finetune(model: nn.Module, config: TrainConfig, context: Context) -> PassResult:
+    """Train on, from the labels of the task alone."""
+    result = train(
+        copy.deepcopy(model),
+        context.task,
+        config,
+        seed=context.seed,
+        device=context.device,
+        folder=context.folder,
+        status=context.status,
+    )
+    return PassResult(result.module, details=training_details(result))

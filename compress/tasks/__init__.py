@@ -1,0 +1,27 @@
+"""Tasks: data in three splits, loss and metric. Built in: digits, fashion_mnist, cifar10; a user's own by decorator."""
+
+from __future__ import annotations
+
+from compress.tasks.base import Batch, LoaderSplit, Normalize, Split, Task, TensorSplit
+from compress.tasks.cifar10 import cifar10
+from compress.tasks.digits import digits
+from compress.tasks.fashion_mnist import fashion_mnist
+from compress.tasks.registry import check_task, get_task, register_task, task_args, task_names, tasks
+
+__all__ = [
+    "Batch",
+    "LoaderSplit",
+    "Normalize",
+    "Split",
+    "Task",
+    "TensorSplit",
+    "check_task",
+    "cifar10",
+    "digits",
+    "fashion_mnist",
+    "get_task",
+    "register_task",
+    "task_args",
+    "task_names",
+    "tasks",
+]

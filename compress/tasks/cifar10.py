@@ -1,0 +1,115 @@
+"""CIFAR-10: 60,000 colour images of 32x32 in ten classes (Krizhevsky 2009), from the official binary layout."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from compress.errors import DataError
+from compress.folders import data_folder
+from compress.status import Status, silent
+from compress.tasks.base import Normalize, Task, TensorSplit
+from compress.tasks.checks import check_labels
+from compress.tasks.download import fetch, writable
+from compress.tasks.images import Limit, Limits, image_task, read_bytes
+from compress.tasks.registry import register_task
+
+__all__ = ["cifar10"]
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+FOLDER = "cifar-10-batches-bin"
+TRAIN_FILES = tuple(f"data_batch_{index}.bin" for index in range(1, 6))
+TEST_FILE = "test_batch.bin"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+RECORDS = 10_000  # images a file
+_HELD = 5_000
+
+_UNITS = {  # mean and standard deviation by channel, of pixels in 0..1
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
+
+
+@register_task("cifar10")
+def cifar10(
+    normalize: Literal["imagenet", "cifar10", "none"] = "cifar10",
+    split_seed: int = 0,
+    train_limit: Limit = None,
+    validation_limit: Limit = None,
+    test_limit: Limit = None,
+    status: Status = silent,
+) -> Task:
+    """CIFAR-10, 3x32x32, ten classes: 45,000 / 5,000 / 10,000 images, the validation split off the training files.
+
+    `normalize` must be what the checkpoint was trained with: (x / 255 - mean) / std of ImageNet or of CIFAR-10, or
+    none: float pixels from 0 to 255 as they are.
+    """
+    root = data_folder()
+    _obtain(root, status)
+    scale = _normalize(normalize)
+    train = [_read(root / FOLDER / name) for name in TRAIN_FILES]
+    images = torch.cat([images for images, _ in train])
+    labels = torch.cat([labels for _, labels in train])
+    test_images, test_labels = _read(root / FOLDER / TEST_FILE)
+    return image_task(
+        "cifar10",
+        TensorSplit({"image": images}, labels, scale),
+        TensorSplit({"image": test_images}, test_labels, scale),
+        CLASSES,
+        len(labels) * _HELD // 50_000,
+        Limits(train_limit, validation_limit, test_limit),
+        split_seed,
+    )
+
+
+def _normalize(name: str) -> Normalize:
+    if name == "none":
+        return Normalize((0.0,) * 3, (1.0,) * 3)
+    mean, std = _UNITS[name]
+    return Normalize(tuple(255 * m for m in mean), tuple(255 * s for s in std))
+
+
+def _advice(root: Path) -> str:
+    return (
+        f"CIFAR-10 is read from {root / FOLDER}: {TRAIN_FILES[0]} ... {TRAIN_FILES[-1]} and {TEST_FILE}, as in "
+        f"{URL}. Put them there, or set LEANFIT_DATA to the folder that holds {FOLDER}/."
+    )
+
+
+def _obtain(root: Path, status: Status) -> None:
+    """Fetch and unpack the archive where no file of it is there."""
+    wanted = (*TRAIN_FILES, TEST_FILE)
+    missing = [name for name in wanted if not (root / FOLDER / name).is_file()]
+    if not missing:
+        return
+    if len(missing) < len(wanted):
+        raise DataError(f"{root / FOLDER}: {', '.join(missing)} missing. {_advice(root)}")
+    archive = root / URL.rsplit("/", 1)[-1]
+    fetch(URL, MD5, archive, advice=_advice(root), status=status)
+    _unpack(archive, root, wanted)
+    archive.unlink()
+
+
+def _unpack(archive: Path, root: Path, wanted: tuple[str, ...]) -> None:
+    with writable(root), tempfile.TemporaryDirectory(dir=root) as scratch:
+        with tarfile.open(archive) as tar:
+            members = [tar.getmember(f"{FOLDER}/{name}") for name in wanted]
+            tar.extractall(scratch, members=members, filter="data")
+        (root / FOLDER).mkdir(exist_ok=True)
+        for name in wanted:
+            (Path(scratch) / FOLDER / name).replace(root / FOLDER / name)
+
+
+def _read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 images (n, 3, 32, 32) and int64 labels (n,): each record is one label byte and 3,072 pixel bytes."""
+    content = read_bytes(path, RECORDS * 3073, _advice(path.parent.parent))
+    records = np.frombuffer(content, np.uint8).reshape(RECORDS, 3073)
+    labels = torch.from_numpy(records[:, 0].astype(np.int64))
+    check_labels(labels, len(CLASSES), str(path))
+    return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy()), labels

@@ -1,0 +1,52 @@
+"""scikit-learn's handwritten digits: 1,797 grey images of 8x8, embedded in the package (Alpaydin & Kaynak 1998)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from compress.errors import DataError
+from compress.tasks.base import Task, TensorSplit
+from compress.tasks.registry import register_task
+from compress.tasks.sampling import split_indices
+
+__all__ = ["digits"]
+
+_SHARE = 0.2  # of all samples, for validation and for test each
+
+
+@register_task("digits")
+def digits(
+    split_seed: int = 0,
+    train_limit: Annotated[int, Field(ge=10)] | None = None,
+    test_limit: Annotated[int, Field(ge=10)] | None = None,
+) -> Task:
+    """scikit-learn's digits, 1x8x8 in 0..1, ten classes: 1,079 / 359 / 359 samples; no download."""
+    everything = _load()
+    count = round(len(everything) * _SHARE)
+    rest, test = split_indices(everything.targets, count, split_seed)
+    remaining = everything.select(rest)
+    train, validation = split_indices(remaining.targets, count, split_seed + 1)
+    return Task(
+        "digits",
+        train=remaining.select(train).take(train_limit or len(train), split_seed),
+        validation=remaining.select(validation),
+        test=everything.select(test).take(test_limit or count, split_seed),
+        classes=tuple("0123456789"),
+    )
+
+
+def _load() -> TensorSplit:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(
+            "task 'digits' comes with scikit-learn, which is not installed: pip install 'leanfit[digits]' "
+            "(or pip install scikit-learn)."
+        ) from error
+    images, labels = load_digits(return_X_y=True)
+    pixels = torch.from_numpy((images / 16).astype(np.float32).reshape(-1, 1, 8, 8))
+    return TensorSplit({"image": pixels}, torch.from_numpy(labels.astype(np.int64)))

@@ -1,0 +1,73 @@
+"""Fetching a public file with a checksum: it appears under its name only once it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+from compress.errors import DataError, EnvironmentProblem
+from compress.status import Status, silent
+
+__all__ = ["fetch", "writable"]
+
+_CHUNK = 1 << 18
+_TIMEOUT = 20.0
+
+
+def fetch(url: str, md5: str, target: Path, *, advice: str, status: Status = silent, timeout: float = _TIMEOUT) -> None:
+    """Download `url` to `target`, checking the md5 its publisher states.
+
+    `advice` ends every message: where the file can be put by hand. Raises DataError where the address cannot be
+    reached, the connection breaks off or the checksum differs, EnvironmentProblem where the folder cannot be written;
+    nothing is left behind then.
+    """
+    with writable(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    part = Path(name)
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for chunk in _chunks(url, timeout, advice, status):
+                digest.update(chunk)
+                with writable(target.parent):
+                    file.write(chunk)
+        if digest.hexdigest() != md5:
+            raise DataError(f"{url}: md5 {digest.hexdigest()}, expected {md5}: damaged, or changed since. {advice}")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _chunks(url: str, timeout: float, advice: str, status: Status) -> Iterator[bytes]:
+    done = total = 0
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            total = int(response.headers.get("Content-Length") or 0)
+            while chunk := response.read(_CHUNK):
+                done += len(chunk)
+                status(f"downloading {url.rsplit('/', 1)[-1]}", done, max(total, done))
+                yield chunk
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise DataError(f"{url} cannot be fetched ({error}). {advice}") from error
+    if done < total:
+        raise DataError(f"{url}: the connection broke off after {done} of {total} bytes; try again. {advice}")
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an EnvironmentProblem that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EnvironmentProblem(
+            f"{folder}: cannot be written ({reason}). Free some space, or set LEANFIT_DATA to another folder."
+        ) from error

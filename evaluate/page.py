@@ -1,0 +1,161 @@
+"""The HTML page of one run or of several: one file that needs nothing else, computed from Records only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from evaluate.errors import DataProblem, MachineProblem
+from evaluate.markup import Html, chip, element, joined
+from evaluate.overview import overview
+from evaluate.sections import run_sections
+from evaluate.units import clean, finite, size
+from evaluate.wording import (
+    RecordLike,
+    conditions,
+    drop_text,
+    drop_verdict,
+    goal_sentence,
+    headline,
+    latency_text,
+    metric_of,
+    size_change,
+    speed_text,
+    speed_verdict,
+)
+
+__all__ = ["write_page"]
+
+
+def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
+    """Write one self-contained page about these records to `out` (parents are made); it appears by one rename.
+
+    One record gives its report; several give an overview of all and each run folded in below it.
+    Raises DataProblem without records, MachineProblem where the file cannot be written.
+    """
+    if not records:
+        raise DataProblem("there is no record to report on: run `leanfit compress RECIPE` first, or name its folder")
+    page = _document(records[0]) if len(records) == 1 else _documents(records)
+    return _written(Path(out), page)
+
+
+def _written(out: Path, page: str) -> Path:
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+        draft.replace(out)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        why = error.strerror or error
+        raise MachineProblem(f"cannot write the page to {out}: {why}; choose another place") from error
+    return out
+
+
+def _shell(title: str, body: Html) -> str:
+    style = Html(resources.files("evaluate").joinpath("page.css").read_text(encoding="utf-8"))
+    head = joined(
+        (
+            Html('<meta charset="utf-8">'),
+            Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+            element("title", title),
+            element("style", style),
+        )
+    )
+    foot = element(
+        "footer",
+        element("p", "Made by leanfit from the records of these runs; no figure was typed in.", class_="quiet"),
+    )
+    return f"<!DOCTYPE html>\n{element('html', element('head', head), element('body', body, foot), lang='en')}\n"
+
+
+def _document(record: RecordLike) -> str:
+    name = clean(record.get("name", "run"))
+    head = element(
+        "header",
+        element("h1", name),
+        element("p", _sentence(record), class_="lead"),
+        element("p", conditions(record)),
+        _tiles(record),
+    )
+    return _shell(f"{name}: leanfit report", element("main", head, run_sections(record, key="run", level=2)))
+
+
+def _documents(records: Sequence[RecordLike]) -> str:
+    runs = []
+    for number, record in enumerate(records, start=1):
+        name = element("h2", f"{number}. {clean(record.get('name', 'run'))}")
+        summary = element("summary", name, element("span", _sentence(record)))
+        body = joined((element("p", conditions(record), class_="quiet"), _tiles(record)))
+        runs.append(
+            element(
+                "details", summary, body, run_sections(record, key=f"run{number}", level=3, alone=False), class_="run"
+            )
+        )
+    head = element("header", element("h1", f"leanfit: {len(records)} runs"))
+    return _shell(
+        f"leanfit: {len(records)} runs", element("main", head, overview(records), element("h2", "Each run"), *runs)
+    )
+
+
+def _sentence(record: RecordLike) -> str:
+    text = headline(record)
+    return text[:1].upper() + text[1:]
+
+
+def _tile(name: str, value: str, verdict: str, note: object) -> Html:
+    shown = (
+        [element("dd", value, Html(" "), chip(verdict), class_="value")]
+        if verdict
+        else [element("dd", value, class_="value")]
+    )
+    return element("div", element("dt", name), *shown, element("dd", note, class_="quiet"))
+
+
+def _tiles(record: RecordLike) -> Html:
+    """The answers at a glance: how much smaller, at what speed, what it did to the metric; and the goals."""
+    base, comp = record.get("baseline") or {}, record.get("compressed") or {}
+    before, after = ((side.get("sizes") or {}).get("bytes") for side in (base, comp))
+    tiles = [_tile("deployed file", size_change(before, after), "", f"{size(before)} → {size(after)}")]
+    tiles += _speed_tile(record, base, comp) + _drop_tile(record) + _goals_tile(record)
+    return element("dl", *tiles, class_="tiles")
+
+
+def _speed_tile(record: RecordLike, base: Mapping[str, Any], comp: Mapping[str, Any]) -> list[Html]:
+    speedup = record.get("speedup") or {}
+    verdict = speed_verdict(speedup)
+    if not verdict:
+        return []
+    value, _, ends = speed_text(speedup).partition(" (")
+    times = f"{_median(base)} → {_median(comp)}"
+    return [_tile("speed-up", value, verdict, f"95 %: {ends.rstrip(')')}; {times}" if ends else times)]
+
+
+def _drop_tile(record: RecordLike) -> list[Html]:
+    drop, metric = record.get("drop") or {}, metric_of(record)
+    verdict = drop_verdict(drop, metric)
+    if not verdict:
+        return []
+    value, _, ends = drop_text(drop, metric).partition(" (")
+    pair = f"; {drop['gained']} gained, {drop['lost']} lost" if finite(drop.get("gained")) else ""
+    unit = " (points)" if metric == "accuracy" else ""
+    return [_tile(f"drop in {clean(metric, 20)}{unit}", value, verdict, f"95 %: {ends.rstrip(')')}{pair}")]
+
+
+def _goals_tile(record: RecordLike) -> list[Html]:
+    goals = record.get("goals") or []
+    if not goals:
+        return []
+    met = sum(goal.get("status") == "met" for goal in goals)
+    others = [g for g in goals if g.get("status") != "met"]
+    failed = [joined((chip(clean(g.get("status", "?"))), goal_sentence(g, record)), " ") for g in others]
+    return [_tile("goals", f"{met} of {len(goals)} met", "", joined(failed, "<br>"))]
+
+
+def _median(side: Mapping[str, Any]) -> str:
+    return latency_text(side.get("latency")).partition(" (")[0]

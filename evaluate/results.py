@@ -1,0 +1,180 @@
+"""The results journal: one JSON object a line, append-only, safe with several writers and with a killed one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluate.errors import FileProblem, MachineProblem
+
+__all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records"]
+
+JOURNAL = "records.jsonl"
+SCHEMA = 1
+Record = dict[str, Any]
+
+
+class Journal:
+    """A journal file. `problems` says, after `read`, which lines could not be used and why."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.problems: list[str] = []
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record and return once it is on the disk.
+
+        Writers take a lock on the file; a line torn by a killed writer is closed first, so that it spoils no other
+        line; a line that does not fit on the disk is taken back. Numbers that are not finite become null.
+        Raises MachineProblem where the file cannot be written (no space, no permission).
+        """
+        line = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, exclusive=True) as handle:
+                _append(handle, line)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise MachineProblem(
+                f"the record could not be written to {self.path}: {error.strerror or error}. Free some space or allow "
+                "writing there, and run the same command again; finished work is kept."
+            ) from error
+
+    def read(self) -> list[Record]:
+        """All whole records in the order written; [] where there is no file yet. Broken lines go to `problems`.
+
+        Raises FileProblem where the file cannot be read at all.
+        """
+        self.problems = []
+        try:
+            with (
+                _locked(self.path, os.O_RDONLY, exclusive=False) as handle,
+                os.fdopen(handle, "rb", closefd=False) as file,
+            ):
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FileProblem(f"{self.path} cannot be read: {error.strerror or error}") from error
+        lines = data.split(b"\n")
+        torn = len(lines) if lines[-1] else 0
+        records = (self._parse(line, number, number == torn) for number, line in enumerate(lines, start=1))
+        return [record for record in records if record is not None]
+
+    def _parse(self, line: bytes, number: int, torn: bool) -> Record | None:
+        if not line.strip():
+            return None
+        try:
+            record = json.loads(line)
+        except ValueError:  # of json, and of bytes that are no UTF-8
+            why = "was cut off while it was written" if torn else "is not a JSON object"
+            self.problems.append(f"{self.path}:{number}: this record {why}; it was skipped")
+            return None
+        if not isinstance(record, dict):
+            self.problems.append(f"{self.path}:{number}: this line is not a JSON object; it was skipped")
+            return None
+        if record.get("schema", SCHEMA) != SCHEMA:
+            self.problems.append(
+                f"{self.path}:{number}: this record has schema {record['schema']!r}, and this leanfit reads {SCHEMA}; "
+                "it was skipped (update leanfit)"
+            )
+            return None
+        return record
+
+
+def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None = None) -> list[Record]:
+    """All records of a journal file, or of every `records.jsonl` below a folder, oldest first.
+
+    A record found twice (a copied folder) is given once, the last one read. `on_problem` is called with a sentence for
+    every line that could not be used. Raises FileProblem where there is no such place, or no record in it.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise FileProblem(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} file")
+    files = sorted(place.rglob(JOURNAL)) if place.is_dir() else [place]
+    found: dict[Any, Record] = {}
+    problems: list[str] = []
+    for file in files:
+        journal = Journal(file)
+        for number, record in enumerate(journal.read()):
+            found[record.get("id") or (str(file), number)] = record
+        problems += journal.problems
+    for problem in problems:
+        (on_problem or _ignored)(problem)
+    if not found:
+        why = f"; {problems[0]}" if problems else ""
+        raise FileProblem(
+            f"no records were found in {place}{why}. `leanfit compress RECIPE --out DIR` writes DIR/{JOURNAL}."
+        )
+    return sorted(found.values(), key=lambda record: str(record.get("created", "")))
+
+
+def _append(handle: int, line: bytes) -> None:
+    """One write at the end; whatever of it did not reach the disk is taken back."""
+    size = os.fstat(handle).st_size
+    rest = memoryview(b"\n" + line if _ends_torn(handle, size) else line)
+    try:
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        os.fsync(handle)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, size)
+        raise
+
+
+def _ends_torn(handle: int, size: int) -> bool:
+    if size == 0:
+        return False
+    os.lseek(handle, size - 1, os.SEEK_SET)
+    return os.read(handle, 1) != b"\n"
+
+
+@contextlib.contextmanager
+def _locked(path: Path, flags: int, *, exclusive: bool) -> Iterator[int]:
+    handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+    try:
+        if sys.platform != "win32":
+            import fcntl
+
+            # A file system without locks is no reason to lose a record: one appended write has to do there.
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the file's name as durable as its content; file systems that cannot sync a folder are left alone."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it: numpy to Python, tuples to lists, paths to text, NaN and infinities to null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _ignored(problem: str) -> None:
+    """What becomes of problems when nobody asked for them."""
