@@ -28,7 +28,7 @@ from evaluate.errors import EvaluateError
 from evaluate.report import summary, text_table
 from evaluate.results import find_records
 
-__all__ = ["Artifact", "Check", "load_state", "network_from", "save_state", "verify", "write_artifact"]
+__all__ = ["Artifact", "Check", "load_state", "network_from", "read_manifest", "save_state", "verify", "write_artifact"]
 
 MANIFEST = "manifest.json"
 HASHED = ("model.onnx", "weights.safetensors", "recipe.yaml")

@@ -50,7 +50,8 @@ RULES: tuple[Rule, ...] = (one_quantize, no_training_after_quantize, no_pruning_
 
 def order_findings(kinds: Sequence[str]) -> list[Finding]:
     """What is wrong with the order of these passes (an empty kind stands for one that cannot be read)."""
-    return [finding for rule in RULES for finding in rule(kinds)]
+    found = [finding for rule in RULES for finding in rule(kinds)]
+    return sorted(found, key=lambda finding: finding.path)
 
 
 def order_warnings(kinds: Sequence[str]) -> list[str]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress import __version__
-from compress.artifact import Artifact, network_from, save_state, write_artifact
-from compress.errors import EnvironmentProblem, ModelError, PassError
+from compress.artifact import Artifact, network_from, read_manifest, save_state, write_artifact
+from compress.errors import ArtifactError, EnvironmentProblem, ModelError, PassError
 from compress.export import check_parity, export_onnx, load_graph, serialise
 from compress.files import file_hash, hash_of, write_bytes
 from compress.models import build_model, load_weights
@@ -241,7 +241,9 @@ class _Run:
         return round(float(score(outputs, split.all_targets().numpy(), self.task.metric)["value"]), 4)
 
     def write(self, folder: Path, net: _Net) -> None:
-        """Write an artifact, unless this very one is there already."""
+        """Write an artifact, unless this very one is there already, whole."""
+        if _is_written(folder, net.key, self.recipe.hash):
+            return
         claims = {
             "leanfit": __version__,
             "name": self.recipe.name,
@@ -325,6 +327,19 @@ class _Run:
         if not known:
             self.journal.append(record)
         write_page([*known, record][:1], self.folder / "report.html")
+
+
+def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
+    try:
+        manifest = read_manifest(folder)
+    except ArtifactError:
+        return False
+    hashes = manifest["hashes"]
+    return (
+        (manifest["stage"], manifest["recipe_hash"]) == (stage, recipe_hash)
+        and all((folder / name).is_file() for name in hashes)
+        and all(file_hash(folder / name) == claimed for name, claimed in hashes.items())
+    )
 
 
 def _device(device: str) -> str:

@@ -116,9 +116,9 @@ def _finding(error: ErrorDetails, path: Key, data: Any, schema: dict[str, Any]) 
 
 def _place(error: ErrorDetails, depth: int | None = None) -> str:
     """A block that is wrong as a whole is shown by its key; one branch of a union gives way to problems further in."""
-    if isinstance(error["input"], dict):
-        return "branch" if depth is not None and depth < len(error["loc"]) else "key"
-    return "value"
+    if isinstance(error["input"], dict | list | tuple) and depth is not None and depth < len(error["loc"]):
+        return "branch"
+    return "key" if isinstance(error["input"], dict) else "value"
 
 
 def _unknown_key(path: Key, data: Any, schema: dict[str, Any]) -> str:

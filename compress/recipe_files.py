@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from compress.errors import RecipeError, did_you_mean
 
@@ -31,8 +32,10 @@ def summary_line(path: Path) -> str:
     return next((c for c in reversed(comments) if c), "")
 
 
-def find_recipe(given: str | Path) -> Path:
+def find_recipe(given: Any) -> Path:
     """The file meant by a path or by a shipped recipe's name. Raises RecipeError with the nearest names."""
+    if not isinstance(given, str | Path):
+        raise RecipeError(f"expected a path, a recipe's name or a mapping, got {type(given).__name__}")
     text = str(given)
     if "\n" in text or "\0" in text or not text.strip():
         raise RecipeError(f"expected a recipe's path or name, got {_shortened(text)}; recipe text goes into a file")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from compress.models.mlp import mlp
-from compress.models.mobilenet import mobilenet
+from compress.models import mlp, mobilenet, resnet, vit
 from compress.models.registry import build_model, check_model, model_args, model_names, models, register_model
-from compress.models.resnet import PadShortcut, resnet
-from compress.models.vit import vit
+from compress.models.resnet import PadShortcut
 from compress.models.weights import load_weights
 
 __all__ = [

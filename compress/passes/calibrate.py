@@ -72,6 +72,7 @@ def collect_ranges(
     `status` is called with the share of samples read. Raises DataError where an activation is not finite.
     """
     names = [name for node in graph.graph.node for name in node.output if name]
+    names += [value.name for value in graph.graph.input]
     ranges: dict[str, Range] = {}
     for share, batch in _activations(graph, names, split, batch_size):
         for name, values in batch:
@@ -120,7 +121,7 @@ def _activations(
 ) -> Iterator[tuple[float, list[tuple[str, NDArray[np.float32]]]]]:
     """Per batch: the share of samples read so far, and (name, values) of each named float tensor."""
     inputs = {value.name for value in graph.graph.input}
-    wanted = set(names) | inputs
+    wanted = sorted(set(names))
     session = _session_with_outputs(graph, [name for name in wanted if name not in inputs])
     outputs = [output[0] for output in session.outputs]
     done = 0
@@ -128,7 +129,7 @@ def _activations(
         feeds = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
         results = dict(zip(outputs, session.run(feeds), strict=True)) | feeds
         done += len(next(iter(feeds.values())))
-        yield done / len(split), [(n, results[n]) for n in sorted(wanted) if results[n].dtype == np.float32]
+        yield done / len(split), [(n, results[n]) for n in wanted if results[n].dtype == np.float32]
 
 
 def _session_with_outputs(graph: onnx.ModelProto, names: Iterable[str]) -> Session:

@@ -153,7 +153,7 @@ class Shrinking:
             all_widths = widths_allowed(group.width, self.block, 1, split)
             widths = [min(all_widths, key=lambda w: (abs(w - fixed * start), w))]
         kept = np.array(widths) // split
-        return Choices(kept, importance_losses(scores, kept, len(_counted(group, self.rewritten))))
+        return Choices(kept, importance_losses(scores, kept, _layer_sides(group, self.rewritten)))
 
     def _even(self, costs: Costs, choices: Sequence[Choices], target: float) -> list[Choices]:
         share = even_share(costs, choices, self.target.unit, target)
@@ -180,9 +180,14 @@ class Shrinking:
         )
 
 
-def _counted(group: Group, rewritten: frozenset[str]) -> list[str]:
-    """The layer sides with weights that shrink with a group, rewritten shortcuts apart."""
-    return [cut.layer for cut in group.cuts if cut.layer not in rewritten and cut.weighted]
+def _layer_sides(group: Group, rewritten: frozenset[str]) -> int:
+    """How many sides of weighted layers shrink with a group, rewritten shortcuts apart.
+
+    Counted twice where a layer norm or group norm reads the channels: what is left is then normalised otherwise, which
+    no re-estimation repairs as it does for a batch norm.
+    """
+    sides = sum(cut.weighted and cut.layer not in rewritten for cut in group.cuts)
+    return sides * (2 if group.normalised else 1)
 
 
 def _chosen(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from compress.tasks import cifar10, digits, fashion_mnist
 from compress.tasks.base import Batch, LoaderSplit, Normalize, Split, Task, TensorSplit
-from compress.tasks.cifar10 import cifar10
-from compress.tasks.digits import digits
-from compress.tasks.fashion_mnist import fashion_mnist
 from compress.tasks.registry import check_task, get_task, register_task, task_args, task_names, tasks
 
 __all__ = [

@@ -56,6 +56,8 @@ def _chunks(url: str, timeout: float, advice: str, status: Status) -> Iterator[b
                 status(f"downloading {url.rsplit('/', 1)[-1]}", done, max(total, done))
                 yield chunk
     except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise DataError(f"{url} cannot be fetched ({error}). {advice}") from error
     if done < total:
         raise DataError(f"{url}: the connection broke off after {done} of {total} bytes; try again. {advice}")

@@ -1,0 +1,43 @@
+"""What the tests share: small real tasks, a small trained network, and the rule about missing data sets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from compress.folders import data_folder
+from compress.models import build_model
+from compress.tasks import Task, get_task
+from compress.train import TrainConfig, train
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Task:
+    """scikit-learn's 1,797 digits in their three splits."""
+    return get_task("digits")
+
+
+@pytest.fixture(scope="session")
+def trained(digits: Task) -> torch.nn.Module:
+    """A ResNet-8 of width 8, trained on the digits for four epochs; not to be changed."""
+    torch.manual_seed(0)
+    model = build_model("resnet", depth=8, width=8, in_channels=1)
+    config = TrainConfig(epochs=4, batch_size=64, learning_rate=0.1)
+    return train(model, digits, config, seed=0).module.eval()
+
+
+@pytest.fixture
+def needs_data(request: pytest.FixtureRequest) -> Path:
+    """The folder of the data sets; skips, naming what is missing, where a `data` mark's file is not there."""
+    folder = data_folder()
+    wanted = [name for mark in request.node.iter_markers("data") for name in mark.args]
+    missing = [name for name in wanted if not (folder / name).exists()]
+    if missing:
+        shown = os.environ.get("LEANFIT_DATA", "not set")
+        pytest.skip(f"{request.node.name}: needs {', '.join(missing)} in {folder} (LEANFIT_DATA is {shown})")
+    return folder

@@ -1,0 +1,19 @@
+"""One tiny case a pass: every pass must have one, and every shared test runs on each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CASES: dict[str, list[dict[str, Any]]] = {
+    "prune": [
+        {"keep": {"macs": 0.5}},
+        {"keep": {"params": 0.6}, "importance": "l1", "scope": "per_layer", "round_to": 4},
+        {"keep": {"macs": 0.6}, "recover": {"epochs": 1, "batch_size": 64, "distill": {}}},
+    ],
+    "quantize": [
+        {"calibrate": {"samples": 64}},
+        {"calibrate": {"method": "mse", "samples": 64}, "target": "avx2", "exclude": ["conv1"]},
+    ],
+    "finetune": [{"epochs": 1, "batch_size": 64}],
+    "distill": [{"epochs": 1, "batch_size": 64, "temperature": 2.0, "weight": 0.5}],
+}
