@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from compress.errors import ArtifactError, LeanfitError
+from compress.errors import ArtifactError, LeanfitError, ModelError
 from compress.export import Parity, check_parity, load_graph
 from compress.files import file_hash, hash_of, write_bytes, write_json, write_text
 from compress.models import build_model
@@ -114,15 +114,12 @@ def network_from(base: nn.Module, rewrites: list[dict[str, Any]], weights: Path)
     """A copy of `base` with the rewrites made, the layers cut to the shapes of the weights file, and its weights."""
     state = load_state(weights)
     network = copy.deepcopy(base).cpu()
-    apply_rewrites(network, rewrites)
-    resize_like(network, {name: tuple(tensor.shape) for name, tensor in state.items()})
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    untied = [name for name in missing if name not in _tied_names(network)]
-    if untied or unexpected:
-        raise ArtifactError(
-            f"{weights}: these weights do not fit {type(base).__name__}: missing {untied[:5]}, "
-            f"unexpected {unexpected[:5]}. Bring the same unpruned network that was compressed."
-        )
+    try:
+        apply_rewrites(network, rewrites)
+        resize_like(network, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    except ModelError as error:
+        raise ArtifactError(f"{weights}: these weights do not fit {type(base).__name__}: {error}") from error
+    network.load_state_dict(state, strict=False)  # resize_like has seen to it that only tied names are missing
     return network
 
 
@@ -267,17 +264,6 @@ def _build_base(manifest: Mapping[str, Any], folder: Path) -> nn.Module:
         return build_model(spec["name"], **spec["args"])
     except LeanfitError as error:
         raise ArtifactError(f"{folder}: its network cannot be built again: {error}") from error
-
-
-def _tied_names(model: nn.Module) -> set[str]:
-    """Names in the state dict that share storage with an earlier name."""
-    seen: set[int] = set()
-    tied = set()
-    for name, tensor in model.state_dict().items():
-        if tensor.numel() and tensor.data_ptr() in seen:
-            tied.add(name)
-        seen.add(tensor.data_ptr())
-    return tied
 
 
 def _class_name(model: nn.Module) -> str:

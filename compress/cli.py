@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from compress.console import Progress, edge, emit, quoted, say
+from compress.console import Progress, check_lines, edge, emit, say, where_to_look
+
+if TYPE_CHECKING:
+    from compress.recipe import Recipe
 
 __all__ = ["app", "main"]
 
@@ -66,13 +68,26 @@ def compress(
         loaded = load_recipe(recipe, overrides or ())
         for warning in loaded.warnings:
             say(f"warning: {warning}")
+        _check_complete(loaded, recipe)
         if dry_run:
             _dry_run(loaded, as_json)
         else:
             _run(loaded, out, device, quiet, as_json)
 
 
-def _dry_run(recipe: Any, as_json: bool) -> None:
+def _check_complete(recipe: Recipe, given: str) -> None:
+    """A recipe for the command line names its model and its task. Raises RecipeError."""
+    missing = " and no ".join(block for block in ("model", "task") if getattr(recipe, block) is None)
+    if missing:
+        from compress.errors import RecipeError
+
+        raise RecipeError(
+            f"{given}: names no {missing}: it is for a model brought in Python, compress(model, {given!r}, task=task). "
+            "For the command line, add a block for each, as in recipes/digits-mlp-int8.yaml."
+        )
+
+
+def _dry_run(recipe: Recipe, as_json: bool) -> None:
     from compress.plan import plan
 
     planned = plan(recipe)
@@ -82,7 +97,7 @@ def _dry_run(recipe: Any, as_json: bool) -> None:
         print(planned.table())
 
 
-def _run(recipe: Any, out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
+def _run(recipe: Recipe, out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
     from compress.errors import GoalMissed
     from compress.pipeline import compress as run
 
@@ -92,22 +107,11 @@ def _run(recipe: Any, out: Path | None, device: str, quiet: bool, as_json: bool)
         emit(artifact.summary())
     else:
         print(artifact.table())
-        print(_where_to_look(artifact.path))
+        print(where_to_look(artifact.path))
     missed = [goal["goal"] for goal in artifact.record().get("goals") or () if goal.get("status") == "missed"]
     if missed:
         say(f"leanfit: finished and saved, and missed the goal of {' and '.join(missed)}")
         raise typer.Exit(GoalMissed.exit_code)
-
-
-def _where_to_look(folder: Path) -> str:
-    place, reference = quoted(folder), quoted(folder / "baseline")
-    lines = (
-        f"to deploy  {folder}",
-        f"to read    {folder / 'report.html'}",
-        f"next       leanfit verify {place}",
-        f"           leanfit bench {reference} {place} --baseline {reference}",
-    )
-    return "\n" + "\n".join(lines)
 
 
 @app.command()
@@ -153,16 +157,10 @@ def verify(
             listed = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
             emit({"path": str(folder), "ok": ok, "checks": listed})
         else:
-            _print_checks([("ok" if check.ok else "FAIL", check.name, check.detail) for check in checks])
+            print(check_lines([("ok" if check.ok else "FAIL", check.name, check.detail) for check in checks]))
         if not ok:
             say(f"leanfit: {folder} is not what it claims; compress again, or copy it anew")
             raise typer.Exit(ArtifactError.exit_code)
-
-
-def _print_checks(rows: Sequence[tuple[str, str, str]]) -> None:
-    width = max(len(name) for _, name, _ in rows)
-    for status, name, detail in rows:
-        print(f"{status:<4}  {name:<{width}}  {detail}")
 
 
 @app.command("list")
@@ -245,7 +243,7 @@ def doctor(as_json: Json = False) -> None:
         if as_json:
             emit({"ok": ok, "checks": [vars(finding) for finding in found], "environment": environment()})
         else:
-            _print_checks([(finding.status, finding.name, finding.detail) for finding in found])
+            print(check_lines([(finding.status, finding.name, finding.detail) for finding in found]))
         if not ok:
             raise typer.Exit(EnvironmentProblem.exit_code)
 

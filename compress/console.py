@@ -6,11 +6,12 @@ import errno
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ import typer
 from compress.errors import EnvironmentProblem, LeanfitError
 from compress.recipe_source import RecipeProblems
 
-__all__ = ["Progress", "edge", "emit", "say"]
+__all__ = ["Progress", "check_lines", "edge", "emit", "say", "where_to_look"]
 
 INTERRUPTED = 130
 EVERY_SECONDS = 15.0
@@ -193,8 +194,19 @@ def _one_line(message: str) -> str:
     return "".join(c if c.isprintable() else " " for c in message)[:100]
 
 
-def quoted(path: str | Path) -> str:
-    """A path as a shell takes it."""
-    import shlex
+def check_lines(rows: Sequence[tuple[str, str, str]]) -> str:
+    """(status, name, detail) as aligned lines."""
+    width = max((len(name) for _, name, _ in rows), default=0)
+    return "\n".join(f"{status:<4}  {name:<{width}}  {detail}" for status, name, detail in rows)
 
-    return shlex.quote(str(path))
+
+def where_to_look(folder: Path) -> str:
+    """The last words of a run: where its files are, and what to do next."""
+    place, reference = shlex.quote(str(folder)), shlex.quote(str(folder / "baseline"))
+    lines = (
+        f"to deploy  {folder}",
+        f"to read    {folder / 'report.html'}",
+        f"next       leanfit verify {place}",
+        f"           leanfit bench {reference} {place}",
+    )
+    return "\n" + "\n".join(lines)

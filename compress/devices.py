@@ -34,7 +34,7 @@ def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
 
 
 def place(model: nn.Module, device: str) -> None:
-    """Move a model to its device, convolutions in channels-last order, which is the faster one on CPU and CUDA."""
+    """Move a model to its device, images in channels-last order, in which convolutions are faster."""
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -31,25 +31,25 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that was looked at, in the order of a report. Never raises for what is missing."""
-    looks: tuple[Callable[[], Finding], ...] = (
-        _python,
-        _packages,
-        _torch,
-        _runtime,
-        _evaluate,
-        _cpu,
-        _load,
-        _data,
-        _disk,
-    )
-    return [_guarded(look) for look in looks]
+    looks: dict[str, Callable[[], Finding]] = {
+        "python": _python,
+        "packages": _packages,
+        "torch": _torch,
+        "onnxruntime": _runtime,
+        "evaluate": _evaluate,
+        "cpu": _cpu,
+        "load": _load,
+        "data": _data,
+        "disk": _disk,
+    }
+    return [_guarded(name, look) for name, look in looks.items()]
 
 
-def _guarded(look: Callable[[], Finding]) -> Finding:
+def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
     try:
         return look()
     except Exception as error:  # noqa: BLE001  (whatever is broken here is the finding)
-        return Finding(look.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}")
+        return Finding(name, "fail", f"{type(error).__name__}: {error}")
 
 
 def _python() -> Finding:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from compress.errors import ModelError, RecipeError
-from compress.folders import data_folder
 from compress.models import PadShortcut, build_model, check_model, load_weights, model_args, model_names, models
+from compress.tasks import get_task
+from compress.train import evaluate_split
 
 TINY = {
     "mlp": {"inputs": 64, "width": 8},
@@ -102,7 +103,9 @@ def test_pad_shortcut_is_a_strided_slice_between_zero_channels(channels):
 
 
 def test_shortcut_b_has_parameters_where_a_has_none():
-    assert params(build_model("resnet", shortcut="B", **TINY["resnet"])) > params(build_model("resnet", **TINY["resnet"]))
+    assert params(build_model("resnet", shortcut="B", **TINY["resnet"])) > params(
+        build_model("resnet", **TINY["resnet"])
+    )
 
 
 def test_resnet20_has_the_published_number_of_parameters():
@@ -207,7 +210,7 @@ def test_weights_are_looked_for_in_the_data_folder(mlp, tmp_path, monkeypatch):
     monkeypatch.setenv("LEANFIT_DATA", str(tmp_path))
     save_file(mlp.state_dict(), tmp_path / "net.safetensors")
     assert load_weights(mlp, "net.safetensors") == tmp_path / "net.safetensors"
-    with pytest.raises(ModelError, match="did you mean 'net.safetensors'"):
+    with pytest.raises(ModelError, match=r"did you mean 'net\.safetensors'"):
         load_weights(mlp, "nets.safetensor")
 
 
@@ -255,16 +258,15 @@ def test_unusable_weight_files_are_refused(mlp, tmp_path, content, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.data
-@pytest.mark.parametrize("depth", [20, 56])
-def test_published_checkpoints_load_and_see(depth):
-    from compress.tasks import get_task
-    from compress.train import evaluate_split
-
-    path = data_folder() / f"resnet{depth}_cifar10.pt"
-    if not path.is_file() or not (data_folder() / "cifar-10-batches-bin").is_dir():
-        pytest.skip(f"{path} or cifar-10-batches-bin/ is not there: set LEANFIT_DATA")
+@pytest.mark.parametrize(
+    "depth",
+    [
+        pytest.param(depth, marks=pytest.mark.data(f"resnet{depth}_cifar10.pt", "cifar-10-batches-bin"))
+        for depth in (20, 56)
+    ],
+)
+def test_published_checkpoints_load_and_see(depth, needs_data):
     model = build_model("resnet", depth=depth)
-    load_weights(model, path)
+    load_weights(model, f"resnet{depth}_cifar10.pt")
     task = get_task("cifar10", normalize="imagenet", test_limit=200, train_limit=10, validation_limit=10)
     assert evaluate_split(model, task.test)["metric"] > 85

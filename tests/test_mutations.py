@@ -185,6 +185,11 @@ def test_a_broken_recipe_is_refused_with_its_place(name, mutate, tmp_path):
         found = outcome(path)
         if mutate in ALWAYS_REFUSED:
             assert isinstance(found, RecipeError), f"accepted:\n{mutated}"
+        if mutate in (out_of_range, another_type, unknown_name):
+            changed = next(
+                n for n, (a, b) in enumerate(zip(original.splitlines(), mutated.splitlines(), strict=True), 1) if a != b
+            )
+            assert changed in [problem.spot.line for problem in found.problems], f"line {changed}: {found}"
         if isinstance(found, RecipeError):
             check_message(found, str(path), data)
         else:

@@ -51,7 +51,7 @@ def test_weights_keep_within_the_bits_of_the_target(target: str, bits: int, trai
     codes = weight_codes(run(trained, digits, target=target).graph)
     largest = max(int(np.abs(c.astype(int)).max()) for c in codes)
     assert (largest <= 64) == (bits == 7)
-    assert len(codes) == 10
+    assert len(codes) == 8  # the stem, six convolutions, the classifier
 
 
 def test_activations_are_unsigned_on_x86_and_signed_on_arm(trained: nn.Module, digits: Task):
@@ -111,7 +111,9 @@ def test_calibration_finds_the_extremes_of_all_samples(trained: nn.Module, digit
     name, inputs = next(iter(split.inputs.items()))
     assert ranges[name] == (float(inputs.min()), float(inputs.max()))
     assert shares == sorted(shares) and shares[-1] == 1.0
-    assert ranges == pytest.approx(collect_ranges(graph, split, 64, shares.append), rel=1e-5)
+    other = collect_ranges(graph, split, 64, shares.append)
+    assert list(ranges) == list(other)
+    np.testing.assert_allclose(list(ranges.values()), list(other.values()), rtol=1e-5)
 
 
 def test_histograms_hold_every_value_once(trained: nn.Module, digits: Task):

@@ -165,7 +165,11 @@ def test_every_kind_of_layer_becomes_narrower_and_runs():
     }  # fmt: skip
     assert {name: side_width(narrow, name, "out") for name in widths} == widths
     assert (narrow.depthwise.groups, narrow.depthwise.in_channels, narrow.grouped.in_channels) == (12, 12, 12)
-    assert (narrow.norm.num_features, narrow.group_norm.num_channels, narrow.layer_norm.normalized_shape) == (12, 6, (11,))
+    assert (narrow.norm.num_features, narrow.group_norm.num_channels, narrow.layer_norm.normalized_shape) == (
+        12,
+        6,
+        (11,),
+    )
     assert narrow(torch.zeros(2, 4, 4, dtype=torch.int64)).shape == (2, 3)
     assert side_width(model, "first", "out") == 16  # the copy was cut, not the model
 

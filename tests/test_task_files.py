@@ -241,10 +241,8 @@ def test_fashion_mnist_fetches_what_is_missing(server, fashion_files, monkeypatc
     assert len(get_task("fashion_mnist").test) == 50
 
 
-@pytest.mark.data
-def test_the_real_sets_have_their_published_sizes():
-    if not (data_folder() / "cifar-10-batches-bin").is_dir() or not (data_folder() / "fashion-mnist").is_dir():
-        pytest.skip("cifar-10-batches-bin/ or fashion-mnist/ is not there: set LEANFIT_DATA")
+@pytest.mark.data("cifar-10-batches-bin", "fashion-mnist")
+def test_the_real_sets_have_their_published_sizes(needs_data):
     cifar, mnist = get_task("cifar10"), get_task("fashion_mnist")
     assert [len(s) for s in cifar.splits().values()] == [45_000, 5_000, 10_000]
     assert [len(s) for s in mnist.splits().values()] == [54_000, 6_000, 10_000]

@@ -61,7 +61,9 @@ def test_normalized_split_stores_bytes_and_shows_floats():
     scale = Normalize((10.0, 20.0), (2.0, 4.0))
     split = TensorSplit({"image": images}, torch.zeros(5).long(), scale)
     seen = next(split.batches(5))[0]["image"]
-    expected = (images.float() - torch.tensor([10.0, 20.0]).view(1, 2, 1, 1)) / torch.tensor([2.0, 4.0]).view(1, 2, 1, 1)
+    expected = (images.float() - torch.tensor([10.0, 20.0]).view(1, 2, 1, 1)) / torch.tensor([2.0, 4.0]).view(
+        1, 2, 1, 1
+    )
     torch.testing.assert_close(seen, expected)
     assert torch.equal(split.materialize().inputs["image"], seen)
     assert torch.equal(split.first(2)["image"], seen[:2])

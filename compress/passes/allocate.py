@@ -7,21 +7,31 @@ except that a layer's cost is a product of two widths; so the cost is always ask
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.passes.cost import Costs
 
-__all__ = ["TOLERANCE", "Allocation", "Choices", "allocate", "even_losses", "importance_losses", "widths_allowed"]
+__all__ = [
+    "TOLERANCE",
+    "Allocation",
+    "Choices",
+    "allocate",
+    "even_losses",
+    "even_share",
+    "importance_losses",
+    "widths_allowed",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 TOLERANCE = 0.02
-_ALL_AT_ONCE = 20_000
+_ALL_AT_ONCE = 100_000
+_PAIRS = 20_000
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,8 @@ def even_share(costs: Costs, choices: Sequence[Choices], unit: str, target: floa
 def allocate(costs: Costs, choices: Sequence[Choices], unit: str, target: float, over: float = 0.0) -> Allocation:
     """The allocation of least loss within 2 % below `target`; where there is none, the costliest one below it.
 
-    Small spaces are searched whole. Others greedily, the least loss per cost saved first, then by exchanging a step of
-    one group for a step of another. `over` allows the target to be passed by that share, for a second try.
+    Small spaces are searched whole. Others greedily, the least loss per cost saved first, then by exchanging steps of
+    one group for steps of another. `over` allows the target to be passed by that share, for a second try.
     Returns the smallest allocation where even that is above the target.
     """
     search = _Search(costs, choices, unit, target * (1 + over), target * (1 - TOLERANCE))
@@ -140,7 +150,7 @@ class _Search:
         return now
 
     def refined(self, now: Ints) -> Ints:
-        """Local search: one step up or down of one group, alone or with a step of another, while it helps."""
+        """Local search: some steps up or down of one group, alone or against some of another, while it helps."""
         for _ in range(10 * len(now) + 100):
             near = self._neighbours(now)
             chosen = near[self.best(near)]
@@ -150,14 +160,11 @@ class _Search:
         return now
 
     def _neighbours(self, now: Ints) -> Ints:
+        """The present choice first, so that it wins a tie and the search ends; steps as long as there is room for."""
+        reach = max(1, math.isqrt(2 * _PAIRS) // (2 * len(now)))
         one = np.eye(len(now), dtype=np.int64)
-        single = np.concatenate([now[None], now + one, now - one])
-        pairs = np.concatenate([(single[:, None] + sign * one).reshape(-1, len(now)) for sign in (1, -1)])
-        near = np.unique(np.concatenate([single, pairs]), axis=0)
+        single = np.concatenate([step * one for step in range(-reach, reach + 1) if step])
+        first, second = np.triu_indices(len(single) if len(single) ** 2 <= 4 * _PAIRS else 0, 1)
+        near = now + np.concatenate([0 * one[:1], single, single[first] + single[second]])
         top = np.array([len(c.kept) - 1 for c in self.choices])
-        valid: Ints = near[((near >= 0) & (near <= top)).all(-1)]
-        # The present choice comes first, so that it wins a tie and the search ends.
-        return np.concatenate([now[None], valid])
-
-
-Scope = Literal["global", "per_layer"]
+        return np.asarray(near[((near >= 0) & (near <= top)).all(-1)])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compress.errors import PassError
 from compress.surgery import Side, is_depthwise, last_dim, tensor_dims
 
-__all__ = ["TRACE_ERRORS", "Cut", "Group", "LeftAlone", "find_groups", "removal"]
+__all__ = ["TRACE_ERRORS", "Cut", "Group", "LeftAlone", "find_groups", "removal", "tracing"]
 
 # What tracing, index mapping or a forward pass raises on a network that the dependency graph misunderstands.
 TRACE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
@@ -108,7 +108,7 @@ def removal(groups: Sequence[Group], chosen: Sequence[Sequence[int]]) -> dict[tu
 
 
 def _trace(model: nn.Module, example: Mapping[str, Tensor]) -> tp.DependencyGraph:
-    with _tracing(model):
+    with tracing(model):
         try:
             inputs = tuple(t[:1] for t in example.values())
             return tp.DependencyGraph().build_dependency(model, inputs, verbose=False)
@@ -120,8 +120,8 @@ def _trace(model: nn.Module, example: Mapping[str, Tensor]) -> tp.DependencyGrap
 
 
 @contextlib.contextmanager
-def _tracing(model: nn.Module) -> Iterator[None]:
-    """Eval mode, with every parameter in the autograd graph that the tracing reads; all restored afterwards."""
+def tracing(model: nn.Module) -> Iterator[None]:
+    """Eval mode, with every parameter in the autograd graph; mode and flags are restored afterwards."""
     training, flags = model.training, [(p, p.requires_grad) for p in model.parameters()]
     model.eval().requires_grad_(True)
     try:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.errors import PassError
-from compress.passes.groups import Group
+from compress.losses import run_model
+from compress.passes.groups import Group, tracing
 from compress.tasks.base import Task
 
 __all__ = ["ImportanceKind", "score_units", "taylor_gradients"]
@@ -96,10 +97,11 @@ def taylor_gradients(
     model: nn.Module, task: Task, loss: Callable[[Tensor, Tensor], Tensor], *, batches: int, seed: int
 ) -> None:
     """Leave in every parameter's `.grad` the mean gradient over `batches` seeded batches of 64 training samples."""
-    model.eval().zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     data = task.calibration(64 * batches, seed)
-    for inputs, targets in data.batches(64):
-        (loss(model(*inputs.values()), targets) * len(targets) / len(data)).backward()  # type: ignore[no-untyped-call]
+    with tracing(model):
+        for inputs, targets in data.batches(64):
+            (loss(run_model(model, inputs), targets) * len(targets) / len(data)).backward()  # type: ignore[no-untyped-call]
     for parameter in model.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

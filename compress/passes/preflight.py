@@ -30,8 +30,9 @@ def preflight(
     computes what the whole one computes without those channels (not where a norm mixes channels, which changes it).
     """
     good, left = [], []
+    want = _outputs(model, example)
     for index, group in enumerate(groups):
-        reason = _problem(model, example, groups, index, costs)
+        reason = _problem(model, example, group, costs, index, want)
         if reason:
             left.append(LeftAlone(group.layers, reason, expected=reason == _OUTPUT))
         else:
@@ -42,7 +43,7 @@ def preflight(
 def check_runs(model: nn.Module, example: Mapping[str, Tensor]) -> None:
     """Forward and backward in eval mode on one sample. Raises PassError where the pruned network does not run."""
     try:
-        _outputs(copy.deepcopy(model), example).float().sum().backward()  # type: ignore[no-untyped-call]
+        _outputs(copy.deepcopy(model).requires_grad_(True), example).float().sum().backward()  # type: ignore[no-untyped-call]
     except TRACE_ERRORS as error:
         raise PassError(
             f"prune: the pruned network does not run: {type(error).__name__}: {error}. Exclude the layer that the "
@@ -53,9 +54,11 @@ def check_runs(model: nn.Module, example: Mapping[str, Tensor]) -> None:
 def mask_channels(model: nn.Module, groups: Sequence[Group], chosen: Sequence[Sequence[int]]) -> nn.Module:
     """A copy of full width that ignores the chosen units: the weights that read them are zero."""
     masked = copy.deepcopy(model)
+    modules = dict(masked.named_modules())
     for (name, side), indices in removal(groups, chosen).items():
-        layer = dict(masked.named_modules()).get(name)
-        if side == "in" and isinstance(layer, nn.modules.conv._ConvNd | nn.Linear) and not is_depthwise(layer):
+        layer = modules.get(name)
+        reads = isinstance(layer, nn.modules.conv._ConvNd | nn.Linear) and not is_depthwise(layer)
+        if layer is not None and reads and side == "in" and indices:
             _zero_inputs(layer, indices)
     return masked
 
@@ -68,18 +71,19 @@ def _zero_inputs(layer: nn.Module, indices: Sequence[int]) -> None:
     weight.index_fill_(dim, torch.tensor(sorted({i % weight.shape[dim] for i in indices})), 0.0)
 
 
-def _problem(model: nn.Module, example: Mapping[str, Tensor], groups: Sequence[Group], index: int, costs: Costs) -> str:
-    """Why this group cannot be pruned; empty where it can."""
-    group = groups[index]
+def _problem(
+    model: nn.Module, example: Mapping[str, Tensor], group: Group, costs: Costs, index: int, want: Tensor
+) -> str:
+    """Why this group cannot be pruned, empty where it can. `want` is the output of the whole model."""
     if len(group.units) < 2:
         return "has a single channel"
     units = _trial_units(len(group.units))
     if not _same_indices(group, units):
         return "removing a channel takes others of the same layer with it"
-    small = copy.deepcopy(model)
+    small = copy.deepcopy(model).requires_grad_(True)
     try:
         remove_channels(small, removal([group], [units]))
-        got, want = _outputs(small, example), _outputs(model, example)
+        got = _outputs(small, example)
         if got.shape != want.shape:
             return _OUTPUT
         got.float().sum().backward()  # type: ignore[no-untyped-call]

@@ -72,7 +72,7 @@ class Shrinking:
         groups, left = find_groups(model, self.example)
         good, bad = preflight(model, self.example, groups, measure_costs(model, self.example, groups))
         chosen, unchosen = _chosen(good, config, rewritten)
-        self.left = [*left, *bad, *unchosen]
+        self.left = _by_reason([*left, *bad, *unchosen])
         self.warnings += [f"left alone: {item}" for item in self.left if not item.expected]
         if not chosen:
             raise PassError(f"prune: no layer of {type(model).__name__} can be pruned. {_reasons(self.left)}")
@@ -83,8 +83,8 @@ class Shrinking:
     def targets(self) -> list[float]:
         """The cost to reach after each part: equal ratios from the present size to the target."""
         ratio = self.target.value / self.start_size
-        parts = range(1, self.config.steps + 1)
-        return [self.start_size * ratio ** (part / self.config.steps) for part in parts]
+        parts = range(1, self.config.steps)
+        return [*(self.start_size * ratio ** (part / self.config.steps) for part in parts), self.target.value]
 
     def step(self, model: nn.Module, target: float) -> None:
         """Remove channels of `model`, in place, down to `target`. Raises PassError where it cannot be reached."""
@@ -126,16 +126,16 @@ class Shrinking:
         return scores
 
     def _allocate(self, costs: Costs, groups: Sequence[Group], scores: Sequence[Scores], target: float) -> Allocation:
-        """Whole blocks first, parts of a block where those cannot reach the target, then up to 2 % above a ratio."""
-        unit = self.target.unit
+        """Whole blocks first, up to 2 % above a ratio where that helps, then also parts of a block."""
+        unit, low, high = self.target.unit, target * (1 - TOLERANCE), target * (1 + TOLERANCE)
         for below in (False, True):
             choices = [self._choices(g, s, below) for g, s in zip(groups, scores, strict=True)]
             choices = self._even(costs, choices, target) if self.config.scope == "per_layer" else choices
             allocation = allocate(costs, choices, unit, target)
-            if target * (1 - TOLERANCE) <= allocation.cost <= target:
+            if low <= allocation.cost <= target:
                 return allocation
             over = allocate(costs, choices, unit, target, TOLERANCE) if self.target.relative else allocation
-            if target * (1 - TOLERANCE) <= over.cost <= target * (1 + TOLERANCE):
+            if low <= over.cost <= high and (over.kept < costs.units).any():
                 return over
         if allocation.cost > target:
             raise PassError(self._unreachable(allocation.cost))
@@ -226,6 +226,14 @@ def _fixed_share(group: Group, config: PruneConfig) -> float | None:
             f"layers: {', '.join(group.layers)}. They can only shrink together; give one share."
         )
     return next(iter(shares), None)
+
+
+def _by_reason(left: Iterable[LeftAlone]) -> list[LeftAlone]:
+    """One entry for all layers that are left alone for the same reason."""
+    layers: dict[tuple[str, bool], list[str]] = {}
+    for item in left:
+        layers.setdefault((item.reason, item.expected), []).extend(item.layers)
+    return [LeftAlone(tuple(dict.fromkeys(names)), *key) for key, names in layers.items()]
 
 
 def _reasons(left: Sequence[LeftAlone]) -> str:

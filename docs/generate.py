@@ -1,0 +1,89 @@
+"""Write docs/recipe-reference.md from the recipe schema: `python docs/generate.py`; `--check` only compares."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compress.recipe_schema import recipe_schema
+from compress.recipe_words import describe, options
+
+PAGE = Path(__file__).parent / "recipe-reference.md"
+HEAD = """# Recipe reference
+
+Generated from the schema by `make docs`; do not edit. `leanfit schema` prints the same as JSON, which editors use to
+complete and check recipes: put `# yaml-language-server: $schema=leanfit.schema.json` at the top of a recipe after
+`leanfit schema > leanfit.schema.json`.
+"""
+
+
+def page() -> str:
+    """The whole reference as Markdown."""
+    schema = recipe_schema()
+    lines = [HEAD, "## The recipe", "", *_table(schema, schema)]
+    for title, definition in _blocks(schema):
+        lines += ["", f"## {title}", "", *_intro(definition), *_table(definition, schema)]
+    return "\n".join(lines) + "\n"
+
+
+def _blocks(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    seen: set[str] = set()
+    for block in ("model", "task", "passes"):
+        for option in _choices(schema["$defs"][block], schema):
+            properties = option.get("properties", {})
+            name = next((properties[k]["const"] for k in ("kind", "name") if "const" in properties.get(k, {})), None)
+            if name is not None and (block, name) not in seen:
+                seen.add((block, name))  # type: ignore[arg-type]
+                yield f"{block.removesuffix('es').removesuffix('s') if block == 'passes' else block}: `{name}`", option
+    for name, definition in schema["$defs"].items():
+        if name not in ("model", "task", "passes") and "properties" in definition and not _constant(definition):
+            yield f"`{name}`", definition
+
+
+def _constant(definition: dict[str, Any]) -> bool:
+    return any("const" in p and key in ("kind", "name") for key, p in definition["properties"].items())
+
+
+def _choices(definition: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    if definition.get("type") == "array":
+        return options(definition["items"], schema)
+    return options(definition, schema)
+
+
+def _intro(definition: dict[str, Any]) -> list[str]:
+    text = " ".join(str(definition.get("description", "")).split())
+    return [text, ""] if text else []
+
+
+def _table(definition: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    rows = ["| key | takes | default | |", "|---|---|---|---|"]
+    required = definition.get("required", [])
+    for key, field in definition.get("properties", {}).items():
+        takes = describe(options(field, schema), schema) or "see below"
+        default = "required" if key in required else _default(field)
+        cells = (f"`{key}`", takes, default, " ".join(str(field.get("description", "")).split()))
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return rows
+
+
+def _default(field: dict[str, Any]) -> str:
+    value = field.get("default")
+    if value is None or isinstance(value, dict | list) and not value:
+        return "none"
+    return "see below" if isinstance(value, dict) else f"`{value}`"
+
+
+def main(arguments: list[str]) -> int:
+    text = page()
+    if arguments == ["--check"]:
+        same = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
+        sys.stderr.write("" if same else f"{PAGE} is not what the schema says: run `make docs`\n")
+        return 0 if same else 1
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

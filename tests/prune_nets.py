@@ -1,0 +1,216 @@
+"""Small networks that are hard to prune, each for its own reason; inputs are (n, 3, 8, 8), outputs (n, 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compress.models import build_model
+
+SIZE, CLASSES = 8, 4
+
+
+class Concat(nn.Module):
+    """One layer reads two others side by side, and one of them is read elsewhere as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 16, 3, padding=1)
+        self.b = nn.Conv2d(3, 24, 3, padding=1)
+        self.c = nn.Conv2d(40, 32, 1)
+        self.d = nn.Conv2d(16, 32, 1)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        a = self.a(x).relu()
+        both = torch.cat([a, self.b(x).relu()], 1)
+        return self.head((self.c(both) + self.d(a)).relu().mean((2, 3)))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, and others that are free."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(192, 32)
+        self.b = nn.Linear(32, 32)
+        self.c = nn.Linear(32, 32)
+        self.c.weight = self.b.weight
+        self.d = nn.Linear(32, 128)
+        self.head = nn.Linear(128, CLASSES)
+
+    def forward(self, x):
+        x = self.a(x.flatten(1)).relu()
+        return self.head(self.d(self.c(self.b(x).relu()).relu()).relu())
+
+
+class Flatten(nn.Module):
+    """A linear layer reads every pixel of a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.b = nn.Conv2d(16, 24, 3, stride=2, padding=1)
+        self.hidden = nn.Linear(24 * 4, 32)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.b(self.norm(self.a(x)).relu()).relu()
+        return self.head(self.hidden(x.view(x.shape[0], -1)).relu())
+
+
+class Grouped(nn.Module):
+    """A grouped convolution, a group norm and a transposed convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 32, 3, padding=1)
+        self.grouped = nn.Conv2d(32, 64, 3, padding=1, groups=4)
+        self.norm = nn.GroupNorm(8, 64)
+        self.up = nn.ConvTranspose2d(64, 32, 2, 2)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.norm(self.grouped(self.a(x).relu())).relu()
+        return self.head(self.up(x).relu().mean((2, 3)))
+
+
+class Shuffle(nn.Module):
+    """Channels change places between two layers, which the dependency graph does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 32, 3, padding=1)
+        self.b = nn.Conv2d(32, 32, 3, padding=1)
+        self.c = nn.Conv2d(32, 32, 1)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        n, c, h, w = x.shape
+        x = x.view(n, 4, c // 4, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.head(self.c(self.b(x).relu()).relu().mean((2, 3)))
+
+
+class FunctionalShortcut(nn.Module):
+    """Option A written into forward(), where no module can be rewritten."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 16, 3, padding=1)
+        self.b = nn.Conv2d(16, 64, 3, stride=2, padding=1)
+        self.c = nn.Conv2d(64, 32, 3, padding=1)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        short = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 8, 8))
+        return self.head((self.c(self.b(x).relu()) + short).relu().mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """torch's own attention, whose width is left alone, and a hidden layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(24, 32)
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+        self.norm = nn.LayerNorm(32)
+        self.up = nn.Linear(32, 128)
+        self.down = nn.Linear(128, 32)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.embed(x.transpose(1, 2).flatten(2))
+        x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
+        return self.head((x + self.down(self.up(x).relu())).mean(1))
+
+
+class Residual(nn.Module):
+    """A ResNet-8 by hand, with flat names and biased convolutions, as in MLPerf Tiny."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv0, self.bn0 = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16, eps=1e-3)
+        widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
+        for n, (before, after, stride) in enumerate(widths, 1):
+            self.add_module(f"b{n}c1", nn.Conv2d(before, after, 3, stride, 1))
+            self.add_module(f"b{n}n1", nn.BatchNorm2d(after, eps=1e-3))
+            self.add_module(f"b{n}c2", nn.Conv2d(after, after, 3, 1, 1))
+            self.add_module(f"b{n}n2", nn.BatchNorm2d(after, eps=1e-3))
+            if stride > 1:
+                self.add_module(f"b{n}s", nn.Conv2d(before, after, 1, stride))
+        self.head = nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        layers = dict(self.named_children())
+        x = self.bn0(self.conv0(x)).relu()
+        for n in (1, 2, 3):
+            y = layers[f"b{n}n1"](layers[f"b{n}c1"](x)).relu()
+            y = layers[f"b{n}n2"](layers[f"b{n}c2"](y))
+            x = (y + (layers[f"b{n}s"](x) if n > 1 else x)).relu()
+        return self.head(x.mean((2, 3)))
+
+
+class Lambda(nn.Module):
+    """Option A as a user's own wrapper of a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class LambdaShortcut(nn.Module):
+    """Option A by a lambda, as in many published CIFAR networks."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.an = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.b, self.bn = nn.Conv2d(16, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32)
+        self.c, self.cn = nn.Conv2d(32, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32)
+        self.shortcut = Lambda(lambda x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 8, 8)))
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.an(self.a(x)).relu()
+        y = self.cn(self.c(self.bn(self.b(x)).relu()))
+        return self.head((y + self.shortcut(x)).relu().mean((2, 3)))
+
+
+@dataclass(frozen=True)
+class Net:
+    """A builder; `alone` are layers that must be named as left alone; `exact` where no norm mixes channels."""
+
+    build: object
+    alone: tuple[str, ...] = ()
+    keep: float = 0.5
+    exact: bool = True
+
+
+NETS = {
+    "resnet A": Net(lambda: build_model("resnet", depth=8, classes=CLASSES)),
+    "resnet B": Net(lambda: build_model("resnet", depth=8, classes=CLASSES, shortcut="B")),
+    "mobilenet": Net(lambda: build_model("mobilenet", width=0.5, depth=1, classes=CLASSES)),
+    "mlp": Net(lambda: build_model("mlp", inputs=3 * SIZE * SIZE, classes=CLASSES)),
+    "vit": Net(
+        lambda: build_model("vit", image=SIZE, depth=2, width=32, classes=CLASSES),
+        alone=("blocks.0.attention.qkv", "blocks.1.attention.qkv"),
+        exact=False,
+    ),
+    "concat": Net(Concat),
+    "tied": Net(Tied, alone=("a", "b", "c"), keep=0.7),
+    "flatten": Net(Flatten),
+    "grouped": Net(Grouped, exact=False),
+    "shuffle": Net(Shuffle, alone=("a",)),
+    "functional shortcut": Net(FunctionalShortcut, alone=("a", "c")),
+    "lambda shortcut": Net(LambdaShortcut),
+    "attention": Net(Attention, alone=("embed", "down"), keep=0.7),
+    "residual": Net(Residual),
+}
