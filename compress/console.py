@@ -19,7 +19,7 @@ from typing import IO, Any, NoReturn, Self
 
 import typer
 
-from compress.errors import EnvironmentProblem, LeanfitError
+from compress.errors import EnvironmentProblem
 from compress.recipe_source import RecipeProblems
 
 __all__ = ["Progress", "check_lines", "edge", "emit", "say", "where_to_look"]
@@ -84,12 +84,13 @@ def _leave(kind: str, message: str, code: int, as_json: bool, **more: Any) -> No
 
 def _explain(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an error."""
-    from evaluate.errors import EvaluateError
-
-    if isinstance(error, LeanfitError | EvaluateError):
+    if isinstance(error, ImportError) and (missing := _not_installed(error)):
+        return missing, EnvironmentProblem.exit_code
+    code = getattr(error, "exit_code", None)  # of compress.errors and evaluate.errors
+    if isinstance(code, int):
         if os.environ.get("LEANFIT_DEBUG") == "1":
             say(traceback.format_exc())
-        return str(error), error.exit_code
+        return str(error), code
     if isinstance(error, OSError) and error.errno in _DISK | _RIGHTS:
         what = (_DISK | _RIGHTS)[error.errno]
         remedy = "free some space" if error.errno in _DISK else "choose another place, or change its rights"
@@ -98,6 +99,21 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory; take a smaller batch_size or a smaller model", EnvironmentProblem.exit_code
     return _bug(error), 1
+
+
+def _not_installed(error: ImportError) -> str:
+    """What to do about a package that is missing, or that is another one of the same name."""
+    name = (error.name or "").split(".")[0]
+    if name == "evaluate":
+        return (
+            "the package `evaluate` that Python finds is not leanfit's own (Hugging Face has one of that name): "
+            "uninstall it, or use a virtual environment of leanfit's own; `leanfit doctor` shows where it is"
+        )
+    if isinstance(error, ModuleNotFoundError) and name not in ("", "compress"):
+        return (
+            f'the package {name!r} is not installed: pip install "leanfit[cpu]" brings everything; see `leanfit doctor`'
+        )
+    return ""
 
 
 def _bug(error: Exception) -> str:

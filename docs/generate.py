@@ -19,6 +19,9 @@ complete and check recipes: put `# yaml-language-server: $schema=leanfit.schema.
 """
 
 
+TITLES = {"model": "model:", "task": "task:", "passes": "pass:"}
+
+
 def page() -> str:
     """The whole reference as Markdown."""
     schema = recipe_schema()
@@ -29,16 +32,17 @@ def page() -> str:
 
 
 def _blocks(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    seen: set[str] = set()
-    for block in ("model", "task", "passes"):
+    seen: set[tuple[str, str]] = set()
+    for block in TITLES:
         for option in _choices(schema["$defs"][block], schema):
             properties = option.get("properties", {})
             name = next((properties[k]["const"] for k in ("kind", "name") if "const" in properties.get(k, {})), None)
             if name is not None and (block, name) not in seen:
-                seen.add((block, name))  # type: ignore[arg-type]
-                yield f"{block.removesuffix('es').removesuffix('s') if block == 'passes' else block}: `{name}`", option
-    for name, definition in schema["$defs"].items():
-        if name not in ("model", "task", "passes") and "properties" in definition and not _constant(definition):
+                seen.add((block, name))
+                yield f"{TITLES[block]} `{name}`", option
+    shared = {name.split(".")[-1]: definition for name, definition in schema["$defs"].items() if name not in TITLES}
+    for name, definition in sorted(shared.items()):
+        if "properties" in definition and not _constant(definition):
             yield f"`{name}`", definition
 
 
@@ -61,11 +65,16 @@ def _table(definition: dict[str, Any], schema: dict[str, Any]) -> list[str]:
     rows = ["| key | takes | default | |", "|---|---|---|---|"]
     required = definition.get("required", [])
     for key, field in definition.get("properties", {}).items():
-        takes = describe(options(field, schema), schema) or "see below"
+        takes = _takes(field, schema)
         default = "required" if key in required else _default(field)
         cells = (f"`{key}`", takes, default, " ".join(str(field.get("description", "")).split()))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
+
+
+def _takes(field: dict[str, Any], schema: dict[str, Any]) -> str:
+    words = describe(options(field, schema), schema)
+    return "see below" if not words or "block with keys" in words else words
 
 
 def _default(field: dict[str, Any]) -> str:

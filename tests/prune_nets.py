@@ -1,4 +1,7 @@
-"""Small networks that are hard to prune, each for its own reason; inputs are (n, 3, 8, 8), outputs (n, 4)."""
+"""What the tests of pruning share: small networks that are hard to prune, each for its own reason, and a task.
+
+Inputs are (n, 3, 8, 8), outputs (n, 4).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from compress.models import build_model
+from compress.passes.base import Context
+from compress.passes.cost import measure_costs
+from compress.passes.groups import find_groups
+from compress.passes.preflight import preflight
+from compress.passes.prune import PruneConfig
+from compress.sizes import count_macs, count_params
+from compress.surgery import rewrite_shortcuts
+from compress.tasks import Task
 
 SIZE, CLASSES = 8, 4
 
@@ -214,3 +225,48 @@ NETS = {
     "attention": Net(Attention, alone=("embed", "down"), keep=0.7),
     "residual": Net(Residual),
 }
+
+
+def colour_task() -> Task:
+    """Random images with labels that their mean colours tell."""
+    torch.manual_seed(0)
+    x = torch.randn(320, 3, SIZE, SIZE)
+    x += (4 * torch.rand(len(x), 3) - 2)[..., None, None]
+    y = (x.mean((2, 3))[:, 0] > 0).long() + 2 * (x.mean((2, 3))[:, 1] > 0).long()
+    return Task.from_tensors((x[:192], y[:192]), (x[192:256], y[192:256]), (x[256:], y[256:]), classes=CLASSES)
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    model = NETS[name].build()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias)
+    return model.eval()
+
+
+def config(**settings) -> PruneConfig:
+    return PruneConfig(**{"keep": {"macs": 0.5}, "round_to": 8, "recalibrate": 0} | settings)
+
+
+def context(task: Task, model: nn.Module, seed: int = 0, **more) -> Context:
+    return Context(task=task, seed=seed, original=model, **more)
+
+
+def size(model: nn.Module, task: Task, unit: str) -> int:
+    return count_macs(model, task.example(1)) if unit == "macs" else count_params(model) * (4 if unit == "bytes" else 1)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def parts(name: str, task: Task):
+    """A network ready to be cut: (model, groups that can be pruned, costs)."""
+    model, example = build(name), task.example(1)
+    rewrite_shortcuts(model, example)
+    groups, _ = find_groups(model, example)
+    good, _ = preflight(model, example, groups, measure_costs(model, example, groups))
+    return model, good, measure_costs(model, example, good)

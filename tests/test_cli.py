@@ -15,12 +15,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch
 
 from compress import __version__, errors
 from compress.cli import main
 from compress.console import EVERY_SECONDS, Progress
 from evaluate import errors as evaluate_errors
 
+torch.set_num_threads(1)
 LEANFIT = [sys.executable, "-c", "from compress.cli import main; main()"]
 QUICK = ["digits-mlp-int8"]
 for change in ("train.epochs=1", "benchmark.rounds=5", "benchmark.seconds=0.2", "model.width=16", "goals={}"):
@@ -216,6 +218,8 @@ def test_a_recipe_for_python_says_so(leanfit):
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 8, "the disk is full: runs/x"),
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 8, "permission denied: runs/x"),
         (MemoryError(), 8, "out of memory"),
+        (ModuleNotFoundError("no", name="onnxscript.ir"), 8, "the package 'onnxscript' is not installed"),
+        (ImportError("cannot import name", name="evaluate"), 8, "not leanfit's own"),
         (KeyboardInterrupt(), 130, "run the same command again to go on where it stopped"),
     ],
 )
