@@ -243,9 +243,9 @@ def _random_parity(model: nn.Module, graph: bytes, inputs: Sequence[Mapping[str,
 
 
 def _random_input(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
-    (low, high), dtype = spec["range"], getattr(torch, spec["dtype"])
+    (low, high), dtype = spec["range"], vars(torch)[spec["dtype"]]
     uniform = torch.rand((PARITY_SAMPLES, *spec["shape"][1:]), generator=generator)
-    return (low + (high - low) * uniform).to(dtype)
+    return torch.as_tensor(low + (high - low) * uniform, dtype=dtype)
 
 
 class _NeedsBase(ArtifactError):
@@ -256,9 +256,9 @@ def _build_base(manifest: Mapping[str, Any], folder: Path) -> nn.Module:
     spec = manifest["model"]["spec"]
     if spec is None:
         raise _NeedsBase(
-            f"{folder}: this network ({manifest['model']['class']}) was brought as an object, so its constructor is not "
-            "known. Give the unpruned network: Artifact.load(folder).module(base=MyNet()), or register its builder "
-            "with @register_model and build it by name."
+            f"{folder}: this network ({manifest['model']['class']}) was brought as an object, so its constructor "
+            "is not known. Give the unpruned network: Artifact.load(folder).module(base=MyNet()), or register its "
+            "builder with @register_model and build it by name."
         )
     try:
         return build_model(spec["name"], **spec["args"])

@@ -42,8 +42,8 @@ class Parity:
 def export_onnx(model: nn.Module, example: Mapping[str, Tensor], *, opset: int = 20) -> onnx.ModelProto:
     """Export `model` (a copy, eval mode, on the CPU) with a dynamic batch dimension.
 
-    `example` maps input names to tensors (batch, ...); the names become those of the ONNX inputs, in this order, and the
-    one output is called `output`. Node names are the layers' names, so that passes find layers in the graph.
+    `example` maps input names to tensors (batch, ...); the names become those of the ONNX inputs, in this order;
+    the one output is called `output`. Node names are the layers' names, so that passes find layers in the graph.
     Raises ModelError where torch cannot trace the model, with torch's own reason.
     """
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
@@ -74,7 +74,7 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], *, opset: int =
 
 def serialise(graph: onnx.ModelProto) -> bytes:
     """The bytes of the ONNX file; the same model gives the same bytes."""
-    return graph.SerializeToString(deterministic=True)
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
 def load_graph(data: bytes | Path) -> onnx.ModelProto:
@@ -107,8 +107,8 @@ def check_parity(
     if tolerance is not None and not parity.relative <= tolerance:
         raise ModelError(
             f"the exported ONNX file differs from torch by {parity.max_abs:.3g} ({parity.relative:.2g} of the output's "
-            f"range; export.tolerance allows {tolerance:.2g}). Does forward() depend on random numbers or on the batch? "
-            "Raise export.tolerance only if the difference is understood."
+            f"range; export.tolerance allows {tolerance:.2g}). Does forward() depend on random numbers or on the "
+            "batch? Raise export.tolerance only if the difference is understood."
         )
     return parity
 

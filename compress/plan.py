@@ -59,7 +59,8 @@ class Plan:
             sizes = f"{count(step.params):>12}{count(step.macs):>12}{size(step.bytes):>12}"
             lines.append(f"{step.kind:<12}{sizes}   {ratios}")
         for step in self.steps[1:]:
-            lines += ["", f"{step.kind}: {len(step.layers)} layers" + (": " + ", ".join(step.layers) if step.layers else "")]
+            named = ": " + ", ".join(step.layers) if step.layers else ""
+            lines += ["", f"{step.kind}: {len(step.layers)} layers{named}"]
             lines += [f"  {note}" for note in step.notes]
         return "\n".join([*lines, "", "Predicted; nothing was trained or measured."])
 

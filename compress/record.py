@@ -67,7 +67,6 @@ def make_record(
     The id is the hash of what was run and measured, so that a run which is only found again gives the same Record.
     """
     bench = recipe.benchmark
-    place = {"provider": bench.provider, "threads": bench.threads, "batch": bench.batch}
     sides = {
         "baseline": (steps[0], evaluation.baseline, samples.baseline),
         "compressed": (steps[-1], evaluation.compressed, samples.compressed),
@@ -90,7 +89,7 @@ def make_record(
         record[side] = {
             "sizes": step.stored["sizes"],
             "accuracy": score(outputs, evaluation.targets, task.metric, task.classes),
-            "latency": summarise(times, **place),
+            "latency": summarise(times, provider=bench.provider, threads=bench.threads, batch=bench.batch),
             "validation": step.stored["validation"],
             "parity": step.stored["parity"],
             "widths": _widths(step.module),
@@ -105,7 +104,7 @@ def make_record(
     record["speedup"] = speedup(samples.baseline, samples.compressed)
     record["samples"] = {name: np.round(times, 9).tolist() for name, (_, _, times) in sides.items()}
     record["goals"] = judge_goals(recipe.goals, record)
-    record["warnings"] = list(_warnings(record))
+    record["warnings"] = [*recipe.warnings, *_warnings(record)]
     record["seconds"] = round(seconds, 3)
     return record
 

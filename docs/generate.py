@@ -79,7 +79,7 @@ def _takes(field: dict[str, Any], schema: dict[str, Any]) -> str:
 
 def _default(field: dict[str, Any]) -> str:
     value = field.get("default")
-    if value is None or isinstance(value, dict | list) and not value:
+    if value is None or (isinstance(value, dict | list) and not value):
         return "none"
     return "see below" if isinstance(value, dict) else f"`{value}`"
 

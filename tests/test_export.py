@@ -100,6 +100,13 @@ def test_macs_of_a_convolution_are_the_textbook_number():
     assert count_macs(linear, {"x": torch.zeros(2, 7)}) == 35
 
 
+def test_macs_of_attention_are_counted():
+    attention = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    n, d, hidden = 5, 16, 32
+    projections, products, mlp = 4 * n * d * d, 2 * n * n * d, 2 * n * d * hidden
+    assert count_macs(attention, {"x": torch.zeros(1, n, d)}) == projections + products + mlp
+
+
 def test_tied_weights_count_once_and_zeros_do_not_count():
     first = nn.Linear(4, 4, bias=False)
     second = nn.Linear(4, 4, bias=False)

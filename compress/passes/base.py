@@ -80,14 +80,14 @@ class Preview:
 
 
 class Pass(Protocol):
-    """A technique. `apply` is a pure function of its arguments: it works on a copy and is deterministic under the seed."""
+    """A technique: a pure function of its arguments, which works on a copy and is deterministic under the seed."""
 
     def __call__(self, model: nn.Module, config: Any, context: Context) -> PassResult: ...
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered technique: `apply` does it, `preview` predicts it, `summary` is one line for `leanfit list passes`."""
+    """A registered technique: `apply` does it, `preview` predicts it, `summary` is its line in a list."""
 
     kind: str
     config: type[Config]

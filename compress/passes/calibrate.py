@@ -33,18 +33,18 @@ class CalibrateConfig(Config):
     """How activation ranges are found."""
 
     method: Method = Field(
-        "minmax",
+        default="minmax",
         description="minmax: the whole range seen; percentile: cut rare extremes; mse: least squared rounding error; "
         "entropy: least information lost (Kullback-Leibler).",
     )
     samples: int = Field(
-        512, ge=1, description="Training samples read for calibration, drawn by the seed, without augmentation."
+        default=512, ge=1, description="Training samples read for calibration, drawn by the seed, without augmentation."
     )
     batch_size: int = Field(
-        16, ge=1, description="Samples run at a time; memory grows with this and not with `samples`."
+        default=16, ge=1, description="Samples run at a time; memory grows with this and not with `samples`."
     )
     percentile: float = Field(
-        99.99, gt=50, le=100, description="percentile: the per cent of values below the upper end of the range."
+        default=99.99, gt=50, le=100, description="percentile: the per cent of values below the upper end of the range."
     )
 
 

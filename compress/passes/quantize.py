@@ -41,14 +41,15 @@ SATURATED_BELOW_DB = 34.0
 class QuantizeConfig(Config):
     """Settings of static int8 quantization."""
 
-    bits: Literal[8] = Field(8, description="Stored bits of weights and activations.")
-    calibrate: CalibrateConfig = Field(default_factory=CalibrateConfig, description="How activation ranges are found.")
+    bits: Literal[8] = Field(default=8, description="Stored bits of weights and activations.")
+    calibrate: CalibrateConfig = Field(default=CalibrateConfig(), description="How activation ranges are found.")
     target: Literal["auto", "vnni", "avx512", "avx2", "arm"] = Field(
-        "auto", description="The CPU the file will run on; auto is this machine's. avx2 is safe on every x86 CPU."
+        default="auto",
+        description="The CPU the file will run on; auto is this machine's. avx2 is safe on every x86 CPU.",
     )
-    per_channel: bool = Field(True, description="One weight scale per output channel instead of one per layer.")
-    layers: tuple[str, ...] = Field(("*",), min_length=1, description="Patterns of layer names to quantize.")
-    exclude: tuple[str, ...] = Field((), description="Patterns of layer names left in fp32.")
+    per_channel: bool = Field(default=True, description="One weight scale per output channel instead of one per layer.")
+    layers: tuple[str, ...] = Field(default=("*",), min_length=1, description="Patterns of layer names to quantize.")
+    exclude: tuple[str, ...] = Field(default=(), description="Patterns of layer names left in fp32.")
 
     def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
