@@ -1,12 +1,13 @@
 """The folder a user deploys: model.onnx, weights.safetensors, recipe.yaml and a manifest that vouches for them.
 
 No pickle is written or read. A network is rebuilt from its constructor (a registered model's name and arguments, or an
-unpruned module the caller brings), the rewrites a pass made, and the shapes in the manifest.
+unpruned module the caller brings), the rewrites a pass made, and the shapes of the stored weights.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from compress.errors import ArtifactError, LeanfitError, ModelError
 from compress.export import Parity, check_parity, load_graph
-from compress.files import file_hash, hash_of, write_bytes, write_json, write_text
+from compress.files import file_hash, hash_of, json_text, write_together
 from compress.models import build_model
 from compress.sizes import Sizes, count_nonzero, count_params, measure_sizes
 from compress.surgery import apply_rewrites, resize_like
@@ -32,7 +33,8 @@ __all__ = ["Artifact", "Check", "load_state", "network_from", "read_manifest", "
 
 MANIFEST = "manifest.json"
 HASHED = ("model.onnx", "weights.safetensors", "recipe.yaml")
-PARITY_SAMPLES = 8
+CLAIMS = {"stage", "recipe_hash", "quantized", "rewrites", "model", "inputs", "sizes", "hashes", "random_parity"}
+RANDOM_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,13 @@ class Artifact:
         return network.eval()
 
     def record(self) -> dict[str, Any]:
-        """The newest Record of this artifact. Raises ArtifactError where the journal holds none."""
-        wanted = self.manifest["hashes"]["model.onnx"]
-        found = [r for r in find_records(self.path) if r.get("hashes", {}).get("model.onnx") == wanted]
+        """The newest Record of this artifact and its recipe. Raises ArtifactError where the journal holds none."""
+        wanted = self.manifest["hashes"]["model.onnx"], self.manifest["recipe_hash"]
+        found = [
+            r
+            for r in find_records(self.path)
+            if (r.get("hashes", {}).get("model.onnx"), r.get("recipe_hash")) == wanted
+        ]
         if not found:
             raise ArtifactError(
                 f"{self.path}: no Record of this model in records.jsonl; run `leanfit compress` again to measure it"
@@ -107,7 +113,9 @@ def load_state(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"{path}: cannot be read as safetensors ({error})") from error
+        raise ArtifactError(
+            f"{path}: cannot be read as safetensors ({error}); compress again, or copy it anew"
+        ) from error
 
 
 def network_from(base: nn.Module, rewrites: list[dict[str, Any]], weights: Path) -> nn.Module:
@@ -134,13 +142,11 @@ def write_artifact(
 ) -> dict[str, Any]:
     """Write an artifact; the manifest, which makes it one, comes last. Returns the manifest.
 
-    `claims` holds what only the pipeline knows: name, rewrites, quantized, passes, parity of the fp32 export.
+    An earlier artifact in the folder is whole until all the new files are on the disk.
+
+    `claims` holds what only the pipeline knows: name, recipe_hash, stage, quantized, rewrites, parity of the file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    write_bytes(folder / "model.onnx", graph)
-    write_bytes(folder / "weights.safetensors", save_state(model))
-    write_text(folder / "recipe.yaml", recipe)
+    files = dict(zip(HASHED, (graph, save_state(model), recipe.encode()), strict=True))
     manifest: dict[str, Any] = {
         "schema": 1,
         **claims,
@@ -156,11 +162,12 @@ def write_artifact(
         ],
         "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
         "sizes": measure_sizes(model, example, load_graph(graph), graph),
-        "hashes": {name: file_hash(folder / name) for name in HASHED},
+        "hashes": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     manifest["random_parity"] = _random_parity(model, graph, manifest["inputs"]).as_dict()
     manifest["self"] = hash_of(manifest)
-    write_json(folder / MANIFEST, manifest)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_together(folder, {**files, MANIFEST: json_text(manifest).encode()})
     return manifest
 
 
@@ -168,20 +175,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an artifact folder. Raises ArtifactError."""
     path = folder / MANIFEST
     if not path.is_file():
-        what = "has no manifest.json" if folder.is_dir() else "is not a folder"
-        raise ArtifactError(f"{folder}: not an artifact: it {what}. A folder made by `leanfit compress` is expected.")
+        what = "it has no manifest.json" if folder.is_dir() else "it is not a folder"
+        what = what if folder.exists() else "there is no such folder"
+        raise ArtifactError(f"{folder}: not an artifact: {what}. A folder made by `leanfit compress` is expected.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest.pop("self")
-    except (ValueError, KeyError, AttributeError) as error:
+        lacking = [*(CLAIMS - set(manifest)), *(set(HASHED) - set(manifest.get("hashes", HASHED)))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged ({type(error).__name__}: {error}); compress again") from error
+    if lacking:
+        raise ArtifactError(f"{path}: damaged (it lacks {', '.join(sorted(lacking))}); compress again")
     if found != hash_of(manifest):
         raise ArtifactError(f"{path}: its content does not match its own hash: it was changed or damaged")
     return dict(manifest)
 
 
 def verify(path: str | Path, base: nn.Module | None = None) -> list[Check]:
-    """Check hashes, the ONNX file, the claimed sizes, and parity of the file with the rebuilt network.
+    """Check hashes, the claimed bytes and parameter counts, and parity of the file with the rebuilt network.
 
     Later checks are left out where an earlier one fails. `base` as in `Artifact.module`. Never raises for a damaged
     artifact: what is wrong is a failed Check.
@@ -201,7 +212,10 @@ def verify(path: str | Path, base: nn.Module | None = None) -> list[Check]:
 def _check_hash(folder: Path, name: str, claimed: str) -> Check:
     if not (folder / name).is_file():
         return Check(name, False, "missing")
-    found = file_hash(folder / name)
+    try:
+        found = file_hash(folder / name)
+    except OSError as error:
+        return Check(name, False, f"cannot be read: {error.strerror or error}")
     if found == claimed:
         return Check(name, True, f"sha256 {found[:12]}...")
     return Check(name, False, f"sha256 is {found[:12]}..., the manifest says {claimed[:12]}...: changed or damaged")
@@ -244,7 +258,7 @@ def _random_parity(model: nn.Module, graph: bytes, inputs: Sequence[Mapping[str,
 
 def _random_input(spec: Mapping[str, Any], generator: torch.Generator) -> Tensor:
     (low, high), dtype = spec["range"], vars(torch)[spec["dtype"]]
-    uniform = torch.rand((PARITY_SAMPLES, *spec["shape"][1:]), generator=generator)
+    uniform = torch.rand((RANDOM_SAMPLES, *spec["shape"][1:]), generator=generator)
     return torch.as_tensor(low + (high - low) * uniform, dtype=dtype)
 
 

@@ -7,18 +7,40 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from compress.console import Progress, check_lines, edge, emit, say, where_to_look
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
 
+UsageError: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
+
+
+class _Commands(TyperGroup):
+    """The commands; a wrong command line with --json answers with the one JSON object as well."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if "--json" in sys.argv[1:]:
+                emit({"error": {"kind": "UsageError", "message": _said(error), "exit_code": 2}})
+            raise
+
+
+def _said(error: Exception) -> str:
+    return str(error.format_message() if hasattr(error, "format_message") else error)
+
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
+    cls=_Commands,
     name="leanfit",
     no_args_is_help=True,
     add_completion=False,
@@ -204,13 +226,19 @@ def report(
 ) -> None:
     """Write one self-contained page about the records found below these paths."""
     with edge(as_json):
+        from compress.errors import ArtifactError
         from evaluate.page import write_page
         from evaluate.results import find_records
         from evaluate.wording import headline
 
         problems: list[str] = []
-        found = {str(r.get("id")): r for path in paths for r in find_records(path, on_problem=problems.append)}
+        read = [record for path in paths for record in find_records(path, on_problem=problems.append)]
+        found = {str(record.get("id")): record for record in read if record.get("kind") != "stage"}
         records = sorted(found.values(), key=lambda record: str(record.get("created", "")))
+        if not records:
+            raise ArtifactError(
+                f"no finished run is recorded in {', '.join(map(str, paths))}; run `leanfit compress` to its end"
+            )
         for problem in problems:
             say(f"warning: {problem}")
         page = write_page(records, out)

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Any, NoReturn, Self
 
 import typer
 
-from compress.errors import EnvironmentProblem
+from compress.errors import EnvironmentProblem, disk_problem
 from compress.recipe_source import RecipeProblems
 
 __all__ = ["Progress", "check_lines", "edge", "emit", "say", "where_to_look"]
 
 INTERRUPTED = 130
 EVERY_SECONDS = 15.0
-_DISK = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-_RIGHTS = {errno.EACCES: "permission denied", errno.EPERM: "not permitted", errno.EROFS: "the file system is read-only"}
 
 
 def say(text: str) -> None:
@@ -56,7 +55,8 @@ def edge(as_json: bool = False) -> Iterator[None]:
     With `as_json` the failure is the one JSON object on stdout as well: {"error": {kind, message, exit_code}}.
     """
     try:
-        yield
+        with _terminated_as_interrupted():
+            yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
@@ -75,6 +75,23 @@ def edge(as_json: bool = False) -> Iterator[None]:
         _leave(type(error).__name__, message, code, as_json)
 
 
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, so that what is half-written is taken back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def _leave(kind: str, message: str, code: int, as_json: bool, **more: Any) -> NoReturn:
     say(f"leanfit: {message}")
     if as_json:
@@ -91,11 +108,8 @@ def _explain(error: Exception) -> tuple[str, int]:
         if os.environ.get("LEANFIT_DEBUG") == "1":
             say(traceback.format_exc())
         return str(error), code
-    if isinstance(error, OSError) and error.errno in _DISK | _RIGHTS:
-        what = (_DISK | _RIGHTS)[error.errno]
-        remedy = "free some space" if error.errno in _DISK else "choose another place, or change its rights"
-        where = f": {error.filename}" if error.filename else ""
-        return f"{what}{where}; {remedy} and run the same command again", EnvironmentProblem.exit_code
+    if isinstance(error, OSError) and (problem := disk_problem(error)):
+        return str(problem), problem.exit_code
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory; take a smaller batch_size or a smaller model", EnvironmentProblem.exit_code
     return _bug(error), 1

@@ -10,7 +10,18 @@ from torch import nn
 
 from compress.errors import EnvironmentProblem
 
-__all__ = ["at_home", "autocast_dtype", "place"]
+__all__ = ["at_home", "autocast_dtype", "check_device", "place"]
+
+
+def check_device(device: str) -> str:
+    """The type of a torch device, "cuda" for "cuda:1". Raises EnvironmentProblem for one that is not there."""
+    try:
+        return torch.empty(0, device=device).device.type
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise EnvironmentProblem(
+            f"device {device!r} cannot be used ({reason}). Use cpu, or cuda where there is one."
+        ) from error
 
 
 def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
@@ -18,13 +29,7 @@ def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
 
     Raises EnvironmentProblem for a device that is not there, and for bf16 anywhere but on CUDA.
     """
-    try:
-        kind = torch.empty(0, device=device).device.type
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise EnvironmentProblem(
-            f"device {device!r} cannot be used ({reason}). Use cpu, or cuda where there is one."
-        ) from error
+    kind = check_device(device)
     if precision == "bf16" and kind != "cuda":
         raise EnvironmentProblem(
             f"precision bf16 needs a CUDA device, and training runs on {device!r}: use auto or fp32."

@@ -6,7 +6,9 @@ Every message says what went wrong, where, what was expected and what was got, a
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "ArtifactError",
@@ -18,7 +20,24 @@ __all__ = [
     "PassError",
     "RecipeError",
     "did_you_mean",
+    "disk_problem",
 ]
+
+_SPACE, _PLACE = "free some space", "choose another place"
+_DISK = {
+    errno.ENOSPC: ("the disk is full", _SPACE),
+    errno.EDQUOT: ("the disk quota is used up", _SPACE),
+    errno.EFBIG: ("a file would be larger than is allowed here", f"{_SPACE}, raise the limit (ulimit -f)"),
+    errno.EACCES: ("permission denied", f"{_PLACE}, or change its rights,"),
+    errno.EPERM: ("not permitted", f"{_PLACE}, or change its rights,"),
+    errno.EROFS: ("the file system is read-only", f"{_PLACE}, or change its rights,"),
+    errno.ENOTDIR: ("a part of this path is a file, not a folder", _PLACE),
+    errno.EISDIR: ("this is a folder, a file was expected", _PLACE),
+    errno.ENAMETOOLONG: ("the file name is too long", _PLACE),
+    errno.ELOOP: ("links that lead to one another", _PLACE),
+    errno.EIO: ("the disk does not answer (input/output error)", "check the disk"),
+    errno.EMFILE: ("too many open files", "raise the limit (ulimit -n)"),
+}
 
 
 class LeanfitError(Exception):
@@ -73,3 +92,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'ratio'?"` for the nearest of `known`, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def disk_problem(error: OSError, place: Path | None = None) -> EnvironmentProblem | None:
+    """An error of the operating system as the user's own problem, with the file (or `place`) and the next step.
+
+    None for errors that say nothing of the machine, as a file that is not there.
+    """
+    if error.errno not in _DISK:
+        return None
+    what, remedy = _DISK[error.errno]
+    where = error.filename if error.filename is not None else place
+    return EnvironmentProblem(f"{what}{f': {where}' if where else ''}; {remedy} and run the same command again")

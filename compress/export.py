@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import copy
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import ModelError
+from compress.losses import run_model
 from evaluate.session import open_session
 
-__all__ = ["Parity", "check_parity", "export_onnx", "load_graph", "serialise"]
+__all__ = ["Parity", "check_parity", "export_onnx", "load_graph", "require_parity", "serialise"]
 
 
 @dataclass(frozen=True)
@@ -94,23 +97,30 @@ def check_parity(
     Raises ModelError where the difference is more than `tolerance` of the range of torch's outputs; None only measures.
     """
     with torch.no_grad():
-        expected = copy.deepcopy(model).cpu().eval()(*example.values()).float().numpy()
+        expected = run_model(copy.deepcopy(model).cpu().eval(), example).float().numpy()
     got = open_session(data, threads=1, optimize=True).run({k: v.cpu().numpy() for k, v in example.items()})[0]
     if got.shape != expected.shape:
         raise ModelError(f"the exported file gives outputs of shape {got.shape} where torch gives {expected.shape}")
-    if not np.isfinite(expected).all():
-        raise ModelError("the model's outputs hold NaN or infinity on the example inputs; check weights and inputs")
+    for whose, outputs in (("model", expected), ("exported file", got)):
+        if not np.isfinite(outputs).all():
+            raise ModelError(f"the {whose}'s outputs hold NaN or infinity on these inputs; check weights and inputs")
     spread = float(np.ptp(expected)) or 1.0
     max_abs = float(np.abs(got - expected).max())
     same = expected.ndim < 2 or (got.argmax(1) == expected.argmax(1)).mean()
     parity = Parity(max_abs, max_abs / spread, float(same), len(expected))
-    if tolerance is not None and not parity.relative <= tolerance:
+    if tolerance is not None:
+        require_parity(parity, tolerance)
+    return parity
+
+
+def require_parity(parity: Parity, tolerance: float) -> None:
+    """Raise ModelError where the difference is more than `tolerance` of the range of torch's outputs."""
+    if parity.relative > tolerance:
         raise ModelError(
             f"the exported ONNX file differs from torch by {parity.max_abs:.3g} ({parity.relative:.2g} of the output's "
             f"range; export.tolerance allows {tolerance:.2g}). Does forward() depend on random numbers or on the "
             "batch? Raise export.tolerance only if the difference is understood."
         )
-    return parity
 
 
 def _check_output(output: Any) -> None:
@@ -154,26 +164,39 @@ def _tidy(graph: onnx.ModelProto) -> onnx.ModelProto:
     tidy = onnx.ModelProto()
     tidy.CopyFrom(graph)
     tidy.producer_name, tidy.producer_version = "leanfit", ""
+    _rename(tidy.graph)
     for holder in (tidy, tidy.graph, *tidy.graph.node, *tidy.graph.input, *tidy.graph.output, *tidy.graph.initializer):
         holder.ClearField("metadata_props")
         holder.ClearField("doc_string")
     tidy.graph.ClearField("value_info")
     tidy.graph.name = "model"
-    _rename(tidy.graph)
     return tidy
 
 
 def _rename(graph: onnx.GraphProto) -> None:
-    kept = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
-    values: dict[str, str] = {}
+    """Name values v0, v1 ..., and nodes after their layers, or else by type and place."""
+    constants = {tensor.name for tensor in graph.initializer}
+    kept = constants.union(v.name for v in (*graph.input, *graph.output))
+    fresh = (name for i in itertools.count() if (name := f"v{i}") not in kept)
+    values = {name: next(fresh) for node in graph.node for name in node.output if name and name not in kept}
     taken: set[str] = set()
-    for node in graph.node:
-        for name in node.output:
-            if name and name not in kept:
-                values[name] = f"v{len(values)}"
     for i, node in enumerate(graph.node):
-        layer = next((n.removesuffix(".weight") for n in node.input if n.endswith(".weight")), "")
+        layer = _layer_of(node, constants)
         node.name = layer if layer and layer not in taken else f"{node.op_type}{i}"
         taken.add(node.name)
         node.input[:] = [values.get(n, n) for n in node.input]
         node.output[:] = [values.get(n, n) for n in node.output]
+
+
+def _layer_of(node: onnx.NodeProto, constants: set[str]) -> str:
+    """The layer whose weights a node holds, "" for none.
+
+    A linear layer on more than two dimensions becomes a MatMul with a transposed, nameless copy of its weights; the
+    exporter's note of scopes, ['', 'fc', 'linear_2'], still tells whose they are.
+    """
+    named = next((n.removesuffix(".weight") for n in node.input if n.endswith(".weight")), "")
+    if named or node.op_type != "MatMul" or not constants.intersection(node.input):
+        return named
+    notes = {note.key: note.value for note in node.metadata_props}
+    scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
+    return str(scopes[-2]) if len(scopes) > 1 else ""

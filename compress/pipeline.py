@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from torch import nn
 
 from compress import __version__
 from compress.artifact import Artifact, network_from, read_manifest, save_state, write_artifact
+from compress.devices import check_device
 from compress.errors import ArtifactError, EnvironmentProblem, ModelError, PassError
-from compress.export import check_parity, export_onnx, load_graph, serialise
-from compress.files import file_hash, hash_of, write_bytes
+from compress.export import Parity, check_parity, export_onnx, load_graph, require_parity, serialise
+from compress.files import clear_parts, file_hash, hash_of, write_arrays, write_bytes, writing
 from compress.models import build_model, load_weights
 from compress.passes.base import Context, PassResult, get_pass
 from compress.recipe import Recipe, load_recipe
@@ -25,12 +27,13 @@ from compress.recipe_passes import PassStep
 from compress.record import Evaluation, Measured, Samples, make_record
 from compress.seeding import derive_seed, seeded
 from compress.sizes import measure_sizes
-from compress.stages import Stages, locked
+from compress.sources import source_of
+from compress.stages import Stages, Work, locked
 from compress.status import Status, silent
 from compress.tasks import Task, get_task
 from compress.train import evaluate_split, train
 from evaluate.accuracy import predict, score
-from evaluate.environment import machine_id
+from evaluate.environment import channel_block, machine_id, onnxruntime_distributions
 from evaluate.latency import measure_latency
 from evaluate.page import write_page
 from evaluate.results import JOURNAL, Journal
@@ -64,10 +67,12 @@ def compress(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
-    _check_folder(folder)
+    with writing(folder):
+        _check_folder(folder)
     device = _device(device)
     network, task = prepare(recipe, model, task, status)
-    with locked(folder):
+    with writing(folder), locked(folder):
+        clear_parts(folder, folder / "baseline")
         return _Run(folder, recipe, network, task, device, status).finish()
 
 
@@ -160,9 +165,9 @@ class _Run:
         """Train the baseline where the recipe says so; otherwise it is the network as it came."""
         config = self.recipe.train
         key = hash_of(
-            __version__, torch.__version__, self.task.fingerprint(), self.recipe.seed, self.recipe.export.model_dump(),
-            config and config.model_dump(mode="json"), self.device, str(self.network),
-            hash_of(save_state(self.network).hex()),
+            __version__, torch.__version__, self.task.fingerprint(), self.recipe.seed, self.recipe.export.opset,
+            config and config.model_dump(mode="json"), self.device, str(self.network), source_of(self.network),
+            hashlib.sha256(save_state(self.network)).hexdigest(),
         )  # fmt: skip
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
@@ -180,7 +185,10 @@ class _Run:
     def apply(self, number: int, step: PassStep, before: _Net, original: nn.Module) -> _Net:
         """One pass. Raises PassError where it changes nothing, or would undo a finished graph."""
         config = step.dump()
-        key = hash_of(before.key, number, config, self.recipe.seed, machine_id() if step.kind == "quantize" else "")
+        # Training elsewhere may go on from here; channel counts and integer types are chosen for this machine.
+        place = self.measured_on() if step.kind == "quantize" else channel_block()
+        files = [file_hash(path) for path in getattr(step.config, "files", list)()]
+        key = hash_of(before.key, number, config, self.recipe.seed, place, files)
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(f"{step.kind}", 0, 1)
@@ -190,6 +198,7 @@ class _Run:
                 original=original,
                 folder=checkpoints,
                 device=self.device,
+                opset=self.recipe.export.opset,
                 status=self.status,
             )
             result = get_pass(step.kind).apply(before.module, step.config, context)
@@ -209,8 +218,7 @@ class _Run:
             result.graph if result.graph is not None else export_onnx(module, example, opset=self.recipe.export.opset)
         )
         data = serialise(graph)
-        # A quantized graph differs from torch by design; accuracy, not parity, says whether it is good enough.
-        parity = check_parity(module, data, example, None if quantized else self.recipe.export.tolerance)
+        parity = check_parity(module, data, example)
         write_bytes(folder / "weights.safetensors", save_state(module))
         write_bytes(folder / "model.onnx", data)
         return {
@@ -224,9 +232,15 @@ class _Run:
             "details": {k: v for k, v in result.details.items() if k != "rewrites"},
         }
 
-    def load(self, name: str, key: str, work: Any) -> _Net:
-        """Run or find a stage, and read its network back: a resumed run and a fresh one go on from the same bytes."""
+    def load(self, name: str, key: str, work: Work) -> _Net:
+        """Run or find a stage, and read its network back: a resumed run and a fresh one go on from the same bytes.
+
+        Raises ModelError where the exported file is not what torch computes. The stage is kept: the tolerance can be
+        raised without training again. A quantized graph differs by design: its accuracy judges it.
+        """
         folder, stored = self.stages.run(name, key, work)
+        if not stored["quantized"]:
+            require_parity(Parity(**stored["parity"]), self.recipe.export.tolerance)
         module = network_from(self.network, stored["rewrites"], folder / "weights.safetensors").eval()
         graph = (folder / "model.onnx").read_bytes()
         return _Net(module, stored["rewrites"], graph, stored["quantized"], key, stored)
@@ -236,9 +250,9 @@ class _Run:
         split = self.task.validation
         if not quantized:
             found = evaluate_split(module, split, self.task.loss, self.task.metric, device=self.device)
-            return round(found["metric"], 4)
+            return float(f"{found['metric']:.6g}")
         outputs = self.predict(data, "validation")
-        return round(float(score(outputs, split.all_targets().numpy(), self.task.metric)["value"]), 4)
+        return float(f"{score(outputs, split.all_targets().numpy(), self.task.metric)['value']:.6g}")
 
     def write(self, folder: Path, net: _Net) -> None:
         """Write an artifact, unless this very one is there already, whole."""
@@ -259,7 +273,10 @@ class _Run:
         )  # fmt: skip
 
     def predict(self, graph: bytes, split: str) -> NDArray[Any]:
-        """Outputs (n, ...) of the exported file on a split, with the session options that are timed."""
+        """Outputs (n, ...) of the exported file on a split, in the order of its `all_targets()`.
+
+        Computed with the session options that are timed.
+        """
         benchmark = self.recipe.benchmark
         session = open_session(graph, provider=benchmark.provider, threads=benchmark.threads)
         data = self.task.splits()[split]
@@ -272,19 +289,24 @@ class _Run:
                 yield {name: tensor.numpy() for name, tensor in inputs.items()}
                 done += len(next(iter(inputs.values())))
 
-        return predict(session, batches())
+        with seeded(0):  # a loader that shuffles gives the order of its targets under this seed
+            return predict(session, batches())
+
+    def measured_on(self) -> str:
+        """A hash of the machine, its runtime and how sessions are opened: what a file's outputs depend on."""
+        benchmark = self.recipe.benchmark
+        return hash_of(machine_id(), onnxruntime_distributions(), benchmark.provider, benchmark.threads)
 
     def evaluate(self, baseline: _Net, final: _Net) -> Evaluation:
         """The outputs of both files on the test split, which is read here and nowhere else."""
-        benchmark = self.recipe.benchmark
-        key = hash_of(baseline.key, final.key, benchmark.provider, benchmark.threads, machine_id())
+        key = hash_of(baseline.key, final.key, self.measured_on())
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             outputs = {
                 "baseline": self.predict(baseline.graph, "test"),
                 "compressed": self.predict(final.graph, "test"),
             }
-            np.savez_compressed(folder / "outputs.npz", **outputs)  # type: ignore[arg-type]
+            write_arrays(folder / "outputs.npz", outputs)
             return {}
 
         folder, _ = self.stages.run("evaluate", key, work)
@@ -294,7 +316,7 @@ class _Run:
     def bench(self, baseline: _Net, final: _Net) -> Samples:
         """Latency of both files in interleaved rounds, on real inputs."""
         config = self.recipe.benchmark
-        key = hash_of(baseline.key, final.key, config.model_dump(mode="json"), machine_id())
+        key = hash_of(baseline.key, final.key, config.model_dump(mode="json"), self.measured_on())
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             inputs = self.task.test.first(config.batch)
@@ -307,7 +329,7 @@ class _Run:
                 {name: session.bind(feeds) for name, session in sessions.items()},
                 rounds=config.rounds, seconds=config.seconds, seed=self.recipe.seed, status=self.status,
             )  # fmt: skip
-            np.savez_compressed(folder / "samples.npz", **samples)  # type: ignore[arg-type]
+            write_arrays(folder / "samples.npz", samples)
             return {}
 
         folder, _ = self.stages.run("bench", key, work)
@@ -345,20 +367,28 @@ def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
 def _device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EnvironmentProblem("device 'cuda' was asked for, and torch sees no CUDA device; use --device cpu")
+    check_device(device)
     return device
 
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise EnvironmentProblem(f"{folder} is a file; --out must name a folder")
-    foreign = folder.is_dir() and any(folder.iterdir())
-    if foreign and not any((folder / name).exists() for name in ("stages", "manifest.json", ".lock")):
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
         raise EnvironmentProblem(
             f"{folder} holds other files and no leanfit run; give an empty or new folder with --out, "
             "so that nothing is lost"
         )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a run or an artifact is here: names such as stages/ and manifest.json are used by others too."""
+    if (folder / ".lock").exists():
+        return True
+    try:
+        return bool(read_manifest(folder))
+    except ArtifactError:
+        return False
 
 
 def _not_given(what: str, example: str) -> ModelError:

@@ -13,6 +13,7 @@ from compress.passes.base import Context, Preview, get_pass
 from compress.pipeline import prepare
 from compress.recipe import Recipe, load_recipe
 from compress.recipe_passes import PassStep
+from compress.seeding import derive_seed
 from compress.sizes import count_macs, count_params
 from compress.status import Status, silent
 from compress.tasks import Task
@@ -75,10 +76,10 @@ def plan(
     """Predict the layers each pass touches and the sizes after it. Arguments and errors as of `compress()`."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     network, task = prepare(recipe, model, task, status)
-    context = Context(task=task, seed=recipe.seed, original=network)
-    bits = 32.0
+    original, bits = network, 32.0
     steps = [_step("baseline", network, bits, task, (), ())]
-    for step in recipe.passes:
+    for number, step in enumerate(recipe.passes):
+        context = Context(task=task, seed=derive_seed(recipe.seed, "pass", number), original=original)
         preview = _preview(step, network, context)
         network, bits = preview.module, min(bits, preview.bits)
         steps.append(_step(step.kind, network, bits, task, preview.layers, preview.notes))

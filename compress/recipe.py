@@ -72,7 +72,7 @@ class Export(Config):
         default=1e-4,
         gt=0,
         le=1,
-        description="Largest difference of an output between torch and the exported fp32 file.",
+        description="Largest difference between torch and the exported fp32 file, over the range of torch's outputs.",
     )
 
 

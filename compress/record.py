@@ -16,6 +16,7 @@ from torch import nn
 from compress import __version__
 from compress.files import hash_of
 from compress.goals import judge_goals
+from compress.surgery import side_width, tensor_dims
 from evaluate.accuracy import drop, per_class_drop, score
 from evaluate.environment import environment
 from evaluate.latency import speedup, summarise
@@ -120,8 +121,12 @@ def _task(task: Task) -> dict[str, Any]:
 
 def _widths(module: nn.Module) -> list[dict[str, Any]]:
     """Output channels of every layer with weights, in the order of the network."""
-    layers = ((n, m) for n, m in module.named_modules() if isinstance(getattr(m, "weight", None), nn.Parameter))
-    return [{"layer": n, "channels": m.weight.shape[0]} for n, m in layers if m.weight.ndim >= 2]
+    layers = ((n, getattr(m, "weight", None), m) for n, m in module.named_modules())
+    return [
+        {"layer": name, "channels": side_width(module, name, "out") if tensor_dims(layer, "out") else weight.shape[0]}
+        for name, weight, layer in layers
+        if isinstance(weight, nn.Parameter) and weight.ndim >= 2
+    ]
 
 
 def _pass(before: Measured, after: Measured) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What was paid for stays on disk: a store of finished stages, each in a folder that appears by one rename.
 
-A stage is found again by its key, the hash of everything that can change its result. While it runs its folder has a
-name of its own, which survives a kill, so that a training inside it goes on from its last finished epoch.
+A stage is found again by its key, the hash of everything that can change its result, and only while its files are what
+they were when it finished. While it runs its folder has a name of its own, which survives a kill, so that a training
+inside it goes on from its last finished epoch.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import EnvironmentProblem
-from compress.files import write_json
+from compress.files import file_hash, write_json
 from evaluate.results import Journal
 
-__all__ = ["Stages"]
+__all__ = ["Stages", "Work", "locked"]
 
 WORK = "work"
+RESULT = "result.json"
+OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{16}(\.part)?")
+
+Work = Callable[[Path, Path], dict[str, Any]]
+"""(folder, checkpoints) -> JSON-able result. Writes a stage's files into the one; may keep checkpoints in the other."""
 
 
 class Stages:
@@ -34,39 +41,50 @@ class Stages:
         self.used: set[str] = set()
         self.seconds = 0.0
 
-    def run(self, name: str, key: str, work: Callable[[Path, Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-        """The folder and the result of a stage, done now or found.
-
-        `work(folder, checkpoints)` writes the stage's files into `folder`, may keep checkpoints in the other, and
-        returns a JSON-able result.
-        """
+    def run(self, name: str, key: str, work: Work) -> tuple[Path, dict[str, Any]]:
+        """The folder and the result of a stage, done now or found. One that was damaged since is done again."""
         final = self.folder / f"{name}-{key[:16]}"
         self.used.add(final.name)
-        if not (final / "result.json").is_file():
+        stored = _found(final)
+        if stored is None:
+            shutil.rmtree(final, ignore_errors=True)
             self._make(final, name, key, work)
-        stored = json.loads((final / "result.json").read_text(encoding="utf-8"))
+            stored = dict(json.loads((final / RESULT).read_text(encoding="utf-8")))
+        shutil.rmtree(final / WORK, ignore_errors=True)
         self.seconds += stored["seconds"]
         return final, stored
 
-    def _make(self, final: Path, name: str, key: str, work: Callable[[Path, Path], dict[str, Any]]) -> None:
+    def _make(self, final: Path, name: str, key: str, work: Work) -> None:
         part = self.folder / f".{final.name}.part"
         checkpoints = part / WORK
         checkpoints.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
         result = work(part, checkpoints)
         seconds = round(time.perf_counter() - began, 3)
-        write_json(part / "result.json", {**result, "seconds": seconds})
-        shutil.rmtree(checkpoints)
+        files = {path.name: file_hash(path) for path in part.iterdir() if path.is_file() and path.name != RESULT}
+        write_json(part / RESULT, {**result, "seconds": seconds, "files": files})
         part.replace(final)
         _sync_folder(self.folder)
+        # Only now: killed in between, a training that has finished would have lost its checkpoints.
+        shutil.rmtree(final / WORK)
         line = {"schema": 1, "kind": "stage", "name": name, "key": key, "seconds": seconds, "ended": time.time()}
         self.journal.append(line)
 
     def tidy(self) -> None:
         """Remove the stages that this run did not use: those of an earlier recipe in the same folder."""
         for path in self.folder.iterdir():
-            if path.is_dir() and path.name not in self.used:
+            if path.is_dir() and OURS.fullmatch(path.name) and path.name not in self.used:
                 shutil.rmtree(path)
+
+
+def _found(final: Path) -> dict[str, Any] | None:
+    """The result of a finished stage; None where there is none, or where a file of it is not what it was."""
+    try:
+        stored = dict(json.loads((final / RESULT).read_text(encoding="utf-8")))
+        whole = all(file_hash(final / name) == claimed for name, claimed in stored["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return stored if whole else None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate import latency, stats
-from evaluate.errors import FileProblem, ModelProblem, UsageProblem, did_you_mean
+from evaluate.errors import FileProblem, MachineProblem, ModelProblem, UsageProblem, did_you_mean
 from evaluate.session import Port, Session, open_session
 
 __all__ = ["compare", "model_file", "random_feeds"]
@@ -103,9 +103,14 @@ def _random(port: Port, shape: tuple[int, ...], rng: np.random.Generator, label:
         raise ModelProblem(
             f"{label}: input {port.name!r} is a {port.dtype}; bench can fill only numeric tensors"
         ) from None
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
+    try:
+        if dtype.kind == "f":
+            return rng.standard_normal(shape).astype(dtype)
+        return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
+    except (MemoryError, ValueError, OverflowError) as error:  # beyond this memory, or beyond any
+        raise MachineProblem(
+            f"{label}: an input {port.name!r} of shape {shape} does not fit into memory; take a smaller batch"
+        ) from error
 
 
 def _input_warnings(path: Path, session: Session, batch: int, asked: int) -> list[str]:

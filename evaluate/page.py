@@ -44,16 +44,20 @@ def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
 
 
 def _written(out: Path, page: str) -> Path:
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(page, encoding="utf-8", errors="replace", newline="\n")
         draft.replace(out)
     except OSError as error:
+        why = error.strerror or error
+        raise MachineProblem(
+            f"cannot write the page to {out}: {why}; free some space, or choose another place, and run the same "
+            "command again"
+        ) from error
+    finally:
         with contextlib.suppress(OSError):
             draft.unlink()
-        why = error.strerror or error
-        raise MachineProblem(f"cannot write the page to {out}: {why}; choose another place") from error
     return out
 
 

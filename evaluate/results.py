@@ -20,6 +20,9 @@ __all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records"]
 JOURNAL = "records.jsonl"
 SCHEMA = 1
 Record = dict[str, Any]
+_SHAPES: dict[str, type] = dict.fromkeys(
+    ("baseline", "compressed", "drop", "environment", "hashes", "recipe", "speedup", "task", "samples"), dict
+) | dict.fromkeys(("goals", "passes", "per_class_drop", "warnings"), list)
 
 
 class Journal:
@@ -74,7 +77,7 @@ class Journal:
             return None
         try:
             record = json.loads(line)
-        except ValueError:  # of json, and of bytes that are no UTF-8
+        except (ValueError, RecursionError):  # of json, and of bytes that are no UTF-8
             why = "was cut off while it was written" if torn else "is not a JSON object"
             self.problems.append(f"{self.path}:{number}: this record {why}; it was skipped")
             return None
@@ -85,6 +88,11 @@ class Journal:
             self.problems.append(
                 f"{self.path}:{number}: this record has schema {record['schema']!r}, and this leanfit reads {SCHEMA}; "
                 "it was skipped (update leanfit)"
+            )
+            return None
+        if wrong := [name for name, kind in _SHAPES.items() if not isinstance(record.get(name) or kind(), kind)]:
+            self.problems.append(
+                f"{self.path}:{number}: this record has another {', '.join(wrong)} than leanfit writes; it was skipped"
             )
             return None
         return record

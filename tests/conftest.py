@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from data_sets import require_data
 
-from compress.folders import data_folder
 from compress.models import build_model
 from compress.tasks import Task, get_task
 from compress.train import TrainConfig, train
@@ -33,11 +32,6 @@ def trained(digits: Task) -> torch.nn.Module:
 
 @pytest.fixture
 def needs_data(request: pytest.FixtureRequest) -> Path:
-    """The folder of the data sets; skips, naming what is missing, where a `data` mark's file is not there."""
-    folder = data_folder()
+    """The folder of the data sets; skips where a file that a `data` mark names is not there."""
     wanted = [name for mark in request.node.iter_markers("data") for name in mark.args]
-    missing = [name for name in wanted if not (folder / name).exists()]
-    if missing:
-        shown = os.environ.get("LEANFIT_DATA", "not set")
-        pytest.skip(f"{request.node.name}: needs {', '.join(missing)} in {folder} (LEANFIT_DATA is {shown})")
-    return folder
+    return require_data(request.node.name, wanted)

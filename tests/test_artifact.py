@@ -100,7 +100,7 @@ def test_a_claim_that_is_not_true_is_found(copied: Path):
 def test_what_is_no_artifact_is_said(tmp_path: Path):
     with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
         Artifact.load(tmp_path)
-    with pytest.raises(ArtifactError, match="is not a folder"):
+    with pytest.raises(ArtifactError, match="there is no such folder"):
         Artifact.load(tmp_path / "nowhere")
 
 

@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import os
-import pickle
-import re
 import resource
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
-from onnx import TensorProto
-from safetensors.torch import save
-from tiny_onnx import cast_onnx, linear_onnx
+from broken_cases import BRIEF, CASES, QUICK, Case, Ground
+from tiny_onnx import linear_onnx
 from torch import nn
 
 from compress import Task, compress
 from compress.artifact import verify
 from compress.cli import main
 from compress.errors import LeanfitError
-from compress.files import file_hash, hash_of
-from compress.models import build_model
 from compress.stages import locked
 from evaluate.errors import EvaluateError
 
-QUICK = ["digits-mlp-int8"]
-for _change in ("train.epochs=1", "benchmark.rounds=5", "benchmark.seconds=0.3", "goals={}"):
-    QUICK += ["--set", _change]
-BRIEF = ["--rounds", "5", "--seconds", "0.1", "--quiet"]
-SHELL = [sys.executable, "-c", "from compress.cli import main; main()"]
+SHELL = [sys.executable, "-m", "compress"]
 NOBODY = 65534
-Answer = tuple[int, str, str]
+ROOT = os.geteuid() == 0
 
 
-def call(*arguments: object) -> Answer:
+def call(*arguments: object) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of one command, in this process."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
@@ -60,376 +45,291 @@ def call(*arguments: object) -> Answer:
 
 
 def check_whole(folder: Path) -> None:
-    """No file that is not whole, and every artifact is what it claims."""
-    outside = [p for p in folder.rglob("*") if p.name.startswith(".") and p.name != ".lock" and "stages" not in p.parts]
-    assert outside == [], "left behind"
-    for model in (*folder.rglob("model.onnx"), *folder.rglob("weights.safetensors")):
-        if "stages" not in model.parts:
-            assert all(check.ok for check in verify(model.parent)), f"half-written: {model.parent}"
+    """No file that is not whole is left outside stages/, and every artifact is what it claims."""
+    outside = [p for p in folder.rglob("*") if "stages" not in p.parts and not p.is_dir()]
+    assert [p for p in outside if p.name.startswith(".") and p.name != ".lock"] == []
+    for place in {p.parent for p in outside if p.name in ("model.onnx", "weights.safetensors", "manifest.json")}:
+        assert [check for check in verify(place) if not check.ok] == []
 
 
-class Ground(NamedTuple):
-    """Where a case breaks something: its own folder, and a finished run to take from."""
-
-    path: Path
-    run: Path
-    patch: pytest.MonkeyPatch
-
-    def file(self, name: str, data: bytes | str = b"") -> Path:
-        place = self.path / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data if isinstance(data, bytes) else data.encode())
-        return place
-
-    def copy(self, *, stages: bool = False) -> Path:
-        """The finished run once more, to be damaged."""
-        ignore = None if stages else shutil.ignore_patterns("stages")
-        return Path(shutil.copytree(self.run, self.path / "damaged", ignore=ignore))
-
-    def resign(self, folder: Path, **claims: object) -> Path:
-        """Give a changed artifact a manifest that agrees with itself and with the files."""
-        manifest = json.loads((folder / "manifest.json").read_text())
-        del manifest["self"]
-        manifest["hashes"] = {name: file_hash(folder / name) for name in manifest["hashes"]}
-        manifest |= claims
-        self.file("damaged/manifest.json", json.dumps({**manifest, "self": hash_of(manifest)}))
-        return folder
-
-    def weights(self, name: str, data: bytes | str) -> list[object]:
-        """A run whose model takes its weights from a file of this content."""
-        return self.compress("--set", f"model.weights={self.file(name, data)}")
-
-    def data(self, task: str, model: str = "resnet", **files: bytes) -> list[object]:
-        """A run on a data set whose folder holds these files."""
-        self.patch.setenv("LEANFIT_DATA", str(self.path / "data"))
-        for name, content in files.items():
-            self.file(f"data/{name}", content)
-        recipe = f"version: 1\nmodel: {{name: {model}}}\ntask: {{name: {task}}}\npasses: [{{kind: quantize}}]\n"
-        return ["compress", self.file("r.yaml", recipe), "--out", self.path / "run"]
-
-    def compress(self, *more: object, out: Path | None = None) -> list[object]:
-        return ["compress", *QUICK, "--quiet", "--out", out or self.path / "run", *more]
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One finished run."""
+    folder = tmp_path_factory.mktemp("broken") / "run"
+    code, _, err = call("compress", *QUICK, "--quiet", "--out", folder)
+    assert code == 0, err
+    return folder
 
 
-class Case(NamedTuple):
-    make: Callable[[Ground], list[object]]
-    code: int
-    said: tuple[str, ...]
+@pytest.fixture
+def at(tmp_path, run, monkeypatch):
+    return Ground(tmp_path, run, monkeypatch)
 
 
-CASES: list[Case] = []
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
-def broken(code: int, *said: str) -> Callable[[Callable[[Ground], list[object]]], Callable[[Ground], list[object]]]:
-    """A case: the exit code, and what is said on stdout or stderr: the place first, then the next step."""
-
-    def keep(make: Callable[[Ground], list[object]]) -> Callable[[Ground], list[object]]:
-        CASES.append(Case(make, code, said))
-        return make
-
-    return keep
+def test_there_are_enough_of_them():
+    assert len(CASES) >= 30
 
 
-def state(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
-    return {**build_model("mlp", inputs=64, width=128, depth=2).state_dict(), **changes}
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_broken_input_is_refused_with_its_place(case: Case, at: Ground):
+    arguments = case.make(at)
+    before = files(at.path)
+    code, out, err = call(*arguments)
+    text = " ".join((out + err).split())
+    assert code == case.code, text
+    for said in case.said:
+        assert " ".join(said.split()) in text
+    assert "Traceback" not in text
+    assert files(at.path) == before
+    assert not (at.path / "harm").exists()
+    code, out, err = call(*arguments, "--json")
+    answer = json.loads(out)
+    assert code == case.code
+    assert answer.get("ok") is False or answer["error"]["exit_code"] == case.code
+    assert "Traceback" not in out + err
 
 
-def torch_bytes(value: object) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """As a user without rights over `folder`: root becomes nobody for the time."""
+    folder.chmod(0o555 if folder.is_dir() else 0)
+    if ROOT:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if ROOT:
+            os.seteuid(0)
+        folder.chmod(0o755)
 
 
-class Harm:
-    """Unpickling it makes a folder, as any code could be run."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.place),)
+@pytest.fixture
+def shared_folder():
+    """A folder that any user may look into, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
-def idx(shape: tuple[int, ...], values: int) -> bytes:
-    return gzip.compress(bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}i", *shape) + bytes(values))
+@pytest.mark.parametrize(
+    ("name", "command", "code"), [("m.onnx", "bench", 7), ("records.jsonl", "report", 7), ("r.yaml", "compress", 3)]
+)
+def test_an_unreadable_file_is_named(shared_folder, name, command, code):
+    file = shared_folder / name
+    file.write_bytes(linear_onnx())
+    with unprivileged(file):
+        found, _, err = call(command, file)
+    assert found == code
+    assert name in err
+    assert "ermission denied" in err
+    assert "Traceback" not in err
 
 
-# ---- ONNX files ----
+def test_an_artifact_that_may_not_be_read_is_not_verified(shared_folder, run):
+    folder = shared_folder / "run"
+    shutil.copytree(run, folder)
+    for name in ("model.onnx", "manifest.json"):
+        with unprivileged(folder / name):
+            code, out, err = call("verify", folder)
+        assert code == 7
+        assert name in out
+        assert "ermission denied" in out + err
 
 
-@broken(7, "m.onnx is not a complete ONNX model", "Export or copy the file again")
-def truncated_onnx(at):
-    return ["bench", at.file("m.onnx", linear_onnx()[:200]), *BRIEF]
+def test_a_read_only_folder_is_named(shared_folder):
+    with unprivileged(shared_folder):
+        code, out, err = call("compress", *QUICK, "--quiet", "--out", shared_folder / "run", "--json")
+    assert code == json.loads(out)["error"]["exit_code"] == 8
+    assert f"permission denied: {shared_folder / 'run'}; choose another place" in err
+    assert list(shared_folder.iterdir()) == []
 
 
-@broken(7, "m.onnx is not a complete ONNX model", "Export or copy the file again")
-def garbage_onnx(at):
-    return ["bench", at.file("m.onnx", bytes(range(256)) * 9), *BRIEF]
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """The kernel refuses to let any file grow beyond `size` bytes, as a full disk does in the middle of one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@broken(7, "m.onnx is empty", "an ONNX model was expected")
-def empty_onnx(at):
-    return ["bench", at.file("m.onnx"), *BRIEF]
+def check_full(code: int, out: str, err: str, place: Path) -> None:
+    assert code == json.loads(out)["error"]["exit_code"] == 8, err
+    assert str(place) in err
+    assert "ree some space" in err
+    assert "run the same command again" in err or "run again" in err
+    assert "Traceback" not in err + out
 
 
-@broken(7, "m.onnx holds no model.onnx", "name one of its files: inside.onnx")
-def onnx_that_is_a_folder(at):
-    return ["bench", at.file("m.onnx/inside.onnx").parent, *BRIEF]
-
-
-@broken(7, "there is no file", "did you mean 'm.onnx'?")
-def missing_onnx(at):
-    return ["bench", at.file("m.onnx", linear_onnx()).with_name("n.onnx"), *BRIEF]
-
-
-@broken(7, "there is no baseline", "did you mean")
-def missing_baseline(at):
-    return ["bench", at.file("m.onnx", linear_onnx()), "--baseline", at.path / "n.onnx", *BRIEF]
-
-
-@broken(4, "m.onnx: input 'x' is a tensor(string)", "only numeric tensors")
-def onnx_of_texts(at):
-    return ["bench", at.file("m.onnx", cast_onnx(TensorProto.STRING, [1, 4])), *BRIEF]
-
-
-@broken(2, "unknown provider 'tpu'", "Known providers: cpu, cuda")
-def unknown_provider(at):
-    return ["bench", at.file("m.onnx", linear_onnx()), "--provider", "tpu", *BRIEF]
-
-
-@broken(2, "--threads", "x>=1")
-def no_threads(at):
-    return ["bench", at.file("m.onnx", linear_onnx()), "--threads", "0", *BRIEF]
-
-
-@broken(8, "out of memory", "smaller batch")
-def a_batch_beyond_memory(at):
-    return ["bench", at.file("m.onnx", linear_onnx()), "--batch", 10**13, *BRIEF]
-
-
-@broken(2, "--batch", "at most")
-def a_batch_beyond_numbers(at):
-    return ["bench", at.file("m.onnx", linear_onnx()), "--batch", 10**30, *BRIEF]
-
-
-# ---- artifacts ----
-
-
-@broken(7, "has no manifest.json", "`leanfit compress`")
-def verify_an_empty_folder(at):
-    return ["verify", at.path]
-
-
-@broken(7, "nowhere: not an artifact: there is no such folder", "`leanfit compress`")
-def verify_nothing(at):
-    return ["verify", at.path / "nowhere"]
-
-
-@broken(7, "model.onnx: not an artifact: it is not a folder", "`leanfit compress`")
-def verify_a_file(at):
-    return ["verify", at.run / "model.onnx"]
-
-
-@broken(7, "FAIL  model.onnx", "changed or damaged", "compress again")
-def truncated_model(at):
+@pytest.mark.parametrize("size", [0, 1_500, 20_000, 50_000, 100_000])
+def test_a_disk_that_is_full_at_some_moment(at, size):
+    """A run of another recipe in the folder of a finished one; the moments are those its files reach these sizes."""
     folder = at.copy()
-    at.file("damaged/model.onnx", (folder / "model.onnx").read_bytes()[:-100])
-    return ["verify", folder]
-
-
-@broken(7, "FAIL  model.onnx", "missing", "compress again")
-def a_model_that_is_a_folder(at):
-    (at.copy() / "model.onnx").unlink()
-    return ["verify", at.file("damaged/model.onnx/x").parents[1]]
-
-
-@broken(7, "FAIL  recipe.yaml", "missing", "compress again")
-def recipe_removed(at):
-    folder = at.copy()
-    (folder / "recipe.yaml").unlink()
-    return ["verify", folder]
-
-
-@broken(7, "manifest.json", "changed or damaged", "compress again")
-def a_wrong_hash_in_the_manifest(at):
-    manifest = at.copy() / "manifest.json"
-    text = manifest.read_text()
-    return ["verify", at.file("damaged/manifest.json", re.sub(r'(model.onnx": ")....', r"\1beef", text)).parent]
-
-
-@broken(7, "FAIL  model.onnx", "the manifest says beef", "compress again")
-def a_wrong_hash_in_a_manifest_that_agrees_with_itself(at):
-    folder = at.copy()
-    return ["verify", at.resign(folder, hashes=dict.fromkeys(("model.onnx", "weights.safetensors"), "beef"))]
-
-
-@broken(7, "manifest.json: damaged", "compress again")
-def a_manifest_without_claims(at):
-    return ["verify", at.file("damaged/manifest.json", json.dumps({"self": hash_of({})})).parent]
-
-
-@broken(7, "manifest.json: damaged", "compress again")
-def a_manifest_of_brackets(at):
-    return ["verify", at.file("damaged/manifest.json", b"[" * 100_000).parent]
-
-
-@broken(7, "FAIL  sizes", "weights.safetensors: cannot be read as safetensors", "compress again")
-def truncated_artifact_weights(at):
-    folder = at.copy()
-    at.file("damaged/weights.safetensors", (folder / "weights.safetensors").read_bytes()[:-100])
-    return ["verify", at.resign(folder)]
-
-
-@broken(7, "FAIL  parity", "compress again")
-def a_model_of_another_input_shape(at):
-    folder = at.copy()
-    data = linear_onnx()
-    at.file("damaged/model.onnx", data)
-    sizes = json.loads((folder / "manifest.json").read_text())["sizes"]
-    return ["verify", at.resign(folder, sizes={**sizes, "bytes": len(data)})]
-
-
-# ---- journals ----
-
-
-@broken(7, "no records were found", "`leanfit compress RECIPE --out DIR`")
-def report_on_no_records(at):
-    return ["report", at.path, "--out", at.path / "page.html"]
-
-
-@broken(7, "there is no", "nowhere", "give a run's folder")
-def report_on_nothing(at):
-    return ["report", at.path / "nowhere", "--out", at.path / "page.html"]
-
-
-@broken(7, "records.jsonl:1: this record is not a JSON object", "`leanfit compress RECIPE --out DIR`")
-def report_on_garbage(at):
-    return ["report", at.file("records.jsonl", b"\x00\xff{\n[1]\n" + b"[" * 100_000), "--out", at.path / "page.html"]
-
-
-@broken(7, "records.jsonl:1: this record lacks", "`leanfit compress RECIPE --out DIR`")
-def report_on_an_empty_record(at):
-    journal = at.file("records.jsonl", b'{"schema":1,"kind":"compress","id":"x","baseline":7}\n')
-    return ["report", journal, "--out", at.path / "page.html"]
-
-
-@broken(8, "cannot write the page", "choose another place")
-def a_page_that_is_a_folder(at):
-    return ["report", at.run, "--out", at.file("page.html/x").parent]
-
-
-# ---- weights ----
-
-
-@broken(4, "w.safetensors: weights that are NaN or infinite", "Train again or take another file")
-def nan_weights(at):
-    return at.weights("w.safetensors", save({n: torch.full_like(t, torch.nan) for n, t in state().items()}))
-
-
-@broken(4, "w.safetensors: these weights do not fit", "of another shape", "Check the model's arguments")
-def weights_of_another_shape(at):
-    return at.weights("w.safetensors", save(build_model("mlp", inputs=64, width=32, depth=2).state_dict()))
-
-
-@broken(4, "w.pt: cannot be read as weights", "Expected safetensors, or a state dict")
-def weights_that_run_code(at):
-    return at.weights("w.pt", torch_bytes(Harm(at.path / "harm")))
-
-
-@broken(4, "w.pt: cannot be read as weights", "Expected safetensors, or a state dict")
-def weights_that_run_code_plain_pickle(at):
-    return at.weights("w.pt", pickle.dumps(Harm(at.path / "harm")))
-
-
-@broken(4, "w.pt: cannot be read as weights", "whole pickled models are not read")
-def a_whole_pickled_model(at):
-    return at.weights("w.pt", torch_bytes(nn.Linear(2, 2)))
-
-
-@broken(4, "w.pt: cannot be read as weights", "Expected safetensors, or a state dict")
-def truncated_pt(at):
-    return at.weights("w.pt", torch_bytes(state())[:3000])
-
-
-@broken(4, "w.safetensors: cannot be read as weights", "Expected safetensors, or a state dict")
-def truncated_safetensors(at):
-    return at.weights("w.safetensors", save(state())[:3000])
-
-
-@broken(4, "w.pt: cannot be read as weights", "Expected safetensors, or a state dict")
-def empty_pt(at):
-    return at.weights("w.pt", b"")
-
-
-@broken(4, "w.pt: cannot be read as weights", "Expected safetensors, or a state dict")
-def garbage_pt(at):
-    return at.weights("w.pt", "not weights at all\n" * 99)
-
-
-@broken(4, "w.pt: expected a state dict", "got list")
-def weights_that_are_a_list(at):
-    return at.weights("w.pt", torch_bytes([1, 2]))
-
-
-@broken(4, "weights file", "nowhere.pt", "Give a path")
-def missing_weights(at):
-    return at.compress("--set", f"model.weights={at.path / 'nowhere.pt'}")
-
-
-@broken(4, "has 10 classes", "Set the model's `classes`")
-def a_wrong_number_of_classes(at):
-    return at.compress("--set", "model.classes=7")
-
-
-# ---- data ----
-
-
-@broken(5, "data_batch_1.bin: 3073 bytes, expected 30730000", "Delete it", "LEANFIT_DATA")
-def truncated_cifar(at):
-    names = [*(f"data_batch_{n}.bin" for n in range(1, 6)), "test_batch.bin"]
-    return at.data("cifar10", **{f"cifar-10-batches-bin/{name}": bytes(3073) for name in names})
-
-
-def fashion(at: Ground, images: bytes) -> list[object]:
-    parts = {"train-images-idx3-ubyte.gz": images, "train-labels-idx1-ubyte.gz": idx((20,), 20)}
-    parts |= {"t10k-images-idx3-ubyte.gz": images, "t10k-labels-idx1-ubyte.gz": idx((20,), 20)}
-    return at.data("fashion_mnist", **{f"fashion-mnist/{name}": content for name, content in parts.items()})
-
-
-@broken(5, "train-images-idx3-ubyte.gz: not a whole gzip file", "Delete it")
-def truncated_fashion(at):
-    return fashion(at, idx((20, 28, 28), 20 * 784)[:-9])
-
-
-@broken(5, "train-images-idx3-ubyte.gz: not a whole gzip file", "Delete it")
-def garbage_fashion(at):
-    return fashion(at, b"<html>404</html>" * 99)
-
-
-@broken(5, "train-images-idx3-ubyte.gz: not an idx file", "Delete it")
-def fashion_that_is_empty_inside(at):
-    return fashion(at, gzip.compress(b""))
-
-
-@broken(5, "fashion-mnist (train)", "0 samples", "LEANFIT_DATA")
-def fashion_without_images(at):
-    return fashion(at, idx((0, 28, 28), 0))
-
-
-def no_internet(at: Ground) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise urllib.error.URLError("no route to host")
-
-    at.patch.setattr(urllib.request, "urlopen", fail)
-
-
-@broken(5, "no route to host", "cifar-10-batches-bin", "Put them there, or set LEANFIT_DATA")
-def no_cifar_and_no_internet(at):
-    no_internet(at)
-    return at.data("cifar10")
-
-
-@broken(5, "no route to host", "train-images-idx3-ubyte.gz", "Put them there, or set LEANFIT_DATA")
-def no_fashion_and_no_internet(at):
-    no_internet(at)
-    return at.data("fashion_mnist")
+    arguments = at.compress("--set", "seed=1", "--json", out=folder)
+    with no_file_above(size):
+        check_full(*call(*arguments), folder)
+    check_whole(folder)
+    if size in (0, 50_000):
+        assert call(*arguments)[0] == 0
+        check_whole(folder)
+
+
+@pytest.mark.parametrize("lost", [("stages/bench-*",), ("records.jsonl",), ("report.html",), ("baseline/*", "*.onnx")])
+def test_a_disk_that_is_full_at_a_late_moment(at, lost):
+    folder = at.copy(stages=True)
+    for found in [p for pattern in lost for p in folder.glob(pattern)]:
+        shutil.rmtree(found) if found.is_dir() else found.unlink()
+    (folder / "manifest.json").unlink() if "*.onnx" in lost else None
+    arguments = at.compress("--json", out=folder)
+    with no_file_above(1_000):
+        check_full(*call(*arguments), folder)
+    if "*.onnx" not in lost:
+        check_whole(folder)
+    assert call(*arguments)[0] == 0
+    check_whole(folder)
+
+
+def test_a_real_disk_that_is_full(tmp_path):
+    """A file system of 500 kB, where this user may mount one: what it lacks is asked of all files together."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "none", str(disk)]
+    if not ROOT or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("test_a_real_disk_that_is_full: this user may not mount a file system")
+    arguments = ["compress", *QUICK, "--quiet", "--json", "--out", disk / "run"]
+    try:
+        check_full(*call(*arguments), disk / "run")
+        check_whole(disk)
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        assert call(*arguments)[0] == 0
+        check_whole(disk)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_two_processes_in_one_folder(at):
+    folder = at.copy(stages=True)
+    before = files(folder)
+    with locked(folder):
+        code, out, err = call(*at.compress("--json", out=folder))
+    assert code == json.loads(out)["error"]["exit_code"] == 8
+    assert f"{folder}: another leanfit process is at work in this folder; wait for it" in err
+    assert "Traceback" not in err
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_nothing_half_written_and_goes_on(at, sent):
+    folder = at.path / "run"
+    many = ["compress", *QUICK, "--set", "train.epochs=20", "--json", "--out", str(folder)]
+    with subprocess.Popen([*SHELL, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert any("epoch" in line for line in process.stderr)
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == json.loads(out)["error"]["exit_code"] == 130
+    assert err.rstrip().endswith("run the same command again to go on where it stopped")
+    assert "Traceback" not in err
+    check_whole(folder)
+    if sent == signal.SIGINT:
+        assert call(*many)[0] == 0
+        check_whole(folder)
+
+
+def test_the_remains_of_a_killed_process_are_cleared_away(at):
+    folder = at.copy(stages=True)
+    for place in (folder, folder / "baseline"):
+        (place / ".model.onnx.4711.part").write_bytes(b"half")
+    assert call(*at.compress(out=folder))[0] == 0
+    check_whole(folder)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["baseline-*/weights.safetensors", "0-quantize-*/result.json", "evaluate-*/outputs.npz"]
+)
+def test_a_damaged_stage_is_done_again(at, damaged):
+    folder = at.copy(stages=True)
+    (file,) = folder.glob(f"stages/{damaged}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    code, _, err = call(*at.compress(out=folder))
+    assert (code, err) == (0, "")
+    assert len(file.read_bytes()) > len(whole) // 2
+    check_whole(folder)
+
+
+def test_a_journal_with_damaged_lines_is_read_with_warnings(at):
+    folder = at.copy(stages=True)
+    whole = (folder / "records.jsonl").read_bytes()
+    (folder / "records.jsonl").write_bytes(b"\xff garbage\n" + whole + whole.splitlines()[-1][:500])
+    page = at.path / "page.html"
+    code, _, err = call("report", folder, "--out", page)
+    assert code == 0
+    assert page.is_file()
+    last = whole.count(b"\n") + 2
+    assert "records.jsonl:1: this record is not a JSON object; it was skipped" in err
+    assert f"records.jsonl:{last}: this record was cut off while it was written; it was skipped" in err
+    assert call(*at.compress(out=folder))[0] == 0
+    check_whole(folder)
+
+
+def test_a_model_of_a_fixed_batch_is_measured_with_its_own(at):
+    fixed, other = at.file("fixed.onnx", linear_onnx(batch=2)), at.file("other.onnx", linear_onnx(features=5))
+    code, out, _ = call("bench", fixed, "--batch", 64, *BRIEF)
+    assert (code, "fixed batch of 2" in " ".join(out.split())) == (0, True)
+    code, out, _ = call("bench", fixed, other, *BRIEF)
+    assert (code, "compares different work" in " ".join(out.split())) == (0, True)
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+class Fixed(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.reshape(2, 4))
+
+
+def numbers(n=40, features=4):
+    return np.random.default_rng(0).normal(size=(n, features)).astype(np.float32), np.arange(n) % 3
+
+
+def with_nan(module: nn.Module) -> nn.Module:
+    nn.init.constant_(next(module.parameters()), float("nan"))
+    return module
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "said", "code"),
+    [
+        (nn.Linear(4, 3), numbers(0), "no samples", 5),
+        (nn.Linear(4, 3), (numbers()[0] * np.inf, numbers()[1]), "NaN or infinite", 5),
+        (nn.Linear(4, 3), (numbers()[0], numbers()[1][:-1]), "targets have 39", 5),
+        (nn.Linear(5, 3), numbers(), "cannot run on the task's inputs", 4),
+        (nn.Linear(4, 2), numbers(), "3 classes: expected (batch, 3)", 4),
+        (with_nan(nn.Linear(4, 3)), numbers(), "NaN or infinite: weight", 4),
+        (Pair(), numbers(), "must return one tensor", 4),
+        (Fixed(4, 3), numbers(), "Fixed", 4),
+    ],
+)
+def test_a_broken_model_or_task_in_python(tmp_path, model, train, said, code):
+    recipe = {"version": 1, "name": "mine", "passes": [{"kind": "quantize"}], "benchmark": {"seconds": 0.3}}
+    with pytest.raises((LeanfitError, EvaluateError)) as caught:
+        compress(model, recipe, task=Task.from_tensors(train, test=numbers()), out=tmp_path / "run")
+    assert said in str(caught.value)
+    assert caught.value.exit_code == code
+    check_whole(tmp_path)
+
+
+def test_a_full_disk_in_python_is_an_error_of_leanfits_own(tmp_path):
+    recipe = {"version": 1, "name": "mine", "passes": [{"kind": "quantize"}]}
+    with no_file_above(100), pytest.raises(LeanfitError, match="ree some space") as caught:
+        compress(nn.Linear(4, 3), recipe, task=Task.from_tensors(numbers(), test=numbers()), out=tmp_path / "run")
+    assert caught.value.exit_code == 8
+    check_whole(tmp_path)

@@ -54,6 +54,12 @@ def test_node_names_are_layer_names(trained: nn.Module, digits: Task):
     assert {"conv1", "layer1.0.conv1", "layer3.0.conv2", "linear"} <= names
 
 
+def test_linear_layers_of_a_transformer_keep_their_names(digits: Task):
+    model = build("vit")
+    names = {node.name for node in export_onnx(model, digits.example()).graph.node}
+    assert {name for name, module in model.named_modules() if isinstance(module, nn.Linear)} <= names
+
+
 def test_the_exported_model_is_left_alone(digits: Task):
     model = build("resnet").train()
     export_onnx(model, digits.example())

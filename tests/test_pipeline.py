@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compress import Artifact, Task, compress, plan
 from compress.artifact import save_state
+from compress.sources import source_of
 from compress.errors import DataError, EnvironmentProblem, LeanfitError, ModelError, PassError, RecipeError
 from compress.stages import locked
 from evaluate.results import find_records
@@ -103,10 +105,8 @@ class Killed(BaseException):
     """Stands for a kill: nothing of the program's own catches it."""
 
 
-@pytest.mark.parametrize("at", ["prune", "epoch", "ranges", "evaluate", "round"])
-def test_a_run_cut_off_goes_on_and_ends_the_same(
-    at: str, run: Path, trained: nn.Module, digits: Task, tmp_path: Path
-):
+@pytest.mark.parametrize("at", ["prune", "epoch", "ranges", "evaluate", "timing"])
+def test_a_run_cut_off_goes_on_and_ends_the_same(at: str, run: Path, trained: nn.Module, digits: Task, tmp_path: Path):
     out = tmp_path / "run"
     stopped = False
 
@@ -118,7 +118,7 @@ def test_a_run_cut_off_goes_on_and_ends_the_same(
 
     with pytest.raises(Killed):
         compress(trained, RECIPE, task=digits, out=out, status=cut)
-    assert not (out / "manifest.json").exists() or at in ("evaluate", "round")
+    assert not (out / "manifest.json").exists() or at in ("evaluate", "timing")
     finished = {r["key"] for r in find_records(out) if r["kind"] == "stage"}
     compress(trained, RECIPE, task=digits, out=out, status=cut)
     stages = [r["key"] for r in find_records(out) if r["kind"] == "stage"]
@@ -143,11 +143,62 @@ def test_two_processes_do_not_share_a_folder(trained: nn.Module, digits: Task, t
         compress(trained, RECIPE, task=digits, out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "result.json"])
+def test_a_damaged_stage_is_done_again(name: str, run: Path, trained: nn.Module, digits: Task, tmp_path: Path):
+    out = Path(shutil.copytree(run, tmp_path / "run"))
+    stage = next(path for path in (out / "stages").iterdir() if "quantize" in path.name)
+    (stage / name).write_bytes((stage / name).read_bytes()[:-9])
+    messages: list[str] = []
+    compress(trained, RECIPE, task=digits, out=out, status=lambda message, done, total: messages.append(message))
+    assert any("quantize" in m for m in messages) and not any("epoch" in m for m in messages)
+    assert hashes(out) == hashes(run)
+
+
+def test_goals_are_those_of_the_recipe_that_ran_last(run: Path, trained: nn.Module, digits: Task, tmp_path: Path):
+    out = Path(shutil.copytree(run, tmp_path / "run"))
+    compress(trained, {**RECIPE, "goals": {"params": 0.1}}, task=digits, out=out)
+    again = compress(trained, RECIPE, task=digits, out=out)
+    assert {g["goal"] for g in again.summary()["goals"]} == set(RECIPE["goals"])
+
+
+def test_a_tolerance_is_raised_without_training_again(digits: Task, tmp_path: Path):
+    recipe = {
+        "version": 1,
+        "model": {"name": "mlp", "inputs": 64, "width": 16, "depth": 2},
+        "train": {"epochs": 1},
+        "passes": [RECIPE["passes"][1]],
+        "benchmark": FAST,
+    }
+    with pytest.raises(ModelError, match=r"export\.tolerance allows 1e-12"):
+        compress(recipe={**recipe, "export": {"tolerance": 1e-12}}, task=digits, out=tmp_path / "run")
+    messages: list[str] = []
+    compress(
+        recipe=recipe, task=digits, out=tmp_path / "run", status=lambda message, done, total: messages.append(message)
+    )
+    assert messages and not any("epoch" in m for m in messages)
+
+
+def test_a_changed_forward_is_another_network():
+    class Net(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)
+
+    first = Net(2, 2)
+
+    class Net(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -super().forward(x)
+
+    assert str(first) == str(Net(2, 2))
+    assert source_of(first) != source_of(Net(2, 2))
+
+
 def test_a_folder_of_other_files_is_left_alone(trained: nn.Module, digits: Task, tmp_path: Path):
-    (tmp_path / "thesis.txt").write_text("do not lose")
+    (tmp_path / "manifest.json").write_text('{"do not": "lose"}')
+    (tmp_path / "stages").mkdir()
     with pytest.raises(EnvironmentProblem, match="holds other files"):
         compress(trained, RECIPE, task=digits, out=tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.json", "stages"]
 
 
 def test_loaders_and_tensors_are_both_tasks(trained: nn.Module, digits: Task, tmp_path: Path):
@@ -157,7 +208,7 @@ def test_loaders_and_tensors_are_both_tasks(trained: nn.Module, digits: Task, tm
     }
     recipe = {**RECIPE, "passes": [RECIPE["passes"][1]]}
     tensors = compress(trained, recipe, task=Task.from_tensors(**pairs), out=tmp_path / "tensors")
-    loaders = {name: DataLoader(TensorDataset(*pair), batch_size=32) for name, pair in pairs.items()}
+    loaders = {name: DataLoader(TensorDataset(*pair), batch_size=32, shuffle=True) for name, pair in pairs.items()}
     loaded = compress(trained, recipe, task=Task.from_loaders(**loaders), out=tmp_path / "loaders")
     found = [a.summary()["compressed"]["accuracy"] for a in (tensors, loaded)]
     assert found[0]["n"] == found[1]["n"] == len(digits.test)

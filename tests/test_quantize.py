@@ -81,6 +81,12 @@ def test_only_the_chosen_layers_change(trained: nn.Module, digits: Task):
     assert {c.layer.split(".")[0] for c in result.changes} == {"layer2"}
 
 
+def test_the_file_has_the_operator_set_that_was_asked_for(trained: nn.Module, digits: Task):
+    context = Context(task=digits, seed=0, original=trained, opset=18)
+    graph = quantize(trained, QuantizeConfig(calibrate={"samples": 16}), context).graph
+    assert {o.domain: o.version for o in graph.opset_import}[""] == 18
+
+
 def test_excluding_everything_is_an_error(trained: nn.Module, digits: Task):
     with pytest.raises(PassError, match="would change nothing"):
         run(trained, digits, exclude=["*"])

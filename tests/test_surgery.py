@@ -7,23 +7,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from prune_nets import Lambda
 from torch import Tensor, nn
 
 from compress.errors import ModelError
 from compress.models import build_model
 from compress.models.resnet import PadShortcut
 from compress.surgery import Rewrite, apply_rewrites, remove_channels, resize_like, rewrite_shortcuts, side_width
-
-
-class Lambda(nn.Module):
-    """A user's own wrapper of a function, as in many option-A networks."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 class Around(nn.Module):

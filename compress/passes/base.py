@@ -35,7 +35,8 @@ class PassResult:
 
     module   : the network after the pass; never the object that was handed in, where anything changed.
     graph    : the quantized ONNX model, once a pass works on the exported graph; None while torch is the truth.
-    changes  : layer by layer. Empty is an error for a pass that shapes the model, unless `trains` is set.
+    changes  : layer by layer; empty for a pass that only trains. A pass that leaves the very same weights and brings no
+               graph is refused by the pipeline.
     warnings : plain sentences for the report: what to know before shipping.
     details  : numbers of this pass (what was asked, what was achieved, history), JSON-able.
     """
@@ -55,6 +56,7 @@ class Context:
     folder     : a folder of this stage's own for checkpoints; it survives a kill and is gone once the stage is done.
     status     : called with (message, done, total) on long work; the command line draws the progress bar.
     device     : torch device on which training runs.
+    opset      : ONNX operator set of the exported file.
     """
 
     task: Task
@@ -62,6 +64,7 @@ class Context:
     original: nn.Module
     folder: Path | None = None
     device: str = "cpu"
+    opset: int = 20
     status: Callable[[str, float, float], None] = lambda message, done, total: None
 
 

@@ -196,6 +196,8 @@ def _divergence(histogram: Histogram, low: float, high: float) -> float:
 
 def _without_zero_spike(histogram: Histogram) -> NDArray[np.float64]:
     counts = histogram.counts.copy()
+    if histogram.low > 0 or histogram.high < 0:
+        return counts
     width = (histogram.high - histogram.low) / BINS
     zero = int(np.clip(-histogram.low // width, 0, BINS - 1))
     neighbours = [counts[n] for n in (zero - 1, zero + 1) if 0 <= n < BINS]

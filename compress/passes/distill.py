@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 from pydantic import Field, field_validator
 from torch import nn
 
 from compress.models import build_model, load_weights
+from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, register_pass
 from compress.passes.finetune import preview_training, training_details
 from compress.recipe_named import ModelBlock, Named
@@ -23,6 +25,11 @@ class DistillPassConfig(TrainConfig, DistillConfig):
     teacher: ModelBlock | None = Field(
         default=None, description="A registered model with `weights` to learn from; default: the uncompressed model."
     )
+
+    def files(self) -> list[Path]:
+        """The files whose content decides the result beside the settings. Raises ModelError where one is missing."""
+        weights = self.teacher.weights if self.teacher is not None else None
+        return [] if weights is None else [find_weights(weights)]
 
     @field_validator("teacher", mode="after")
     @classmethod

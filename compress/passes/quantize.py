@@ -22,6 +22,7 @@ import onnx
 from onnx import numpy_helper
 from pydantic import Field
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from compress.config import Config
 from compress.errors import PassError
@@ -84,7 +85,7 @@ def scheme_for(target: str) -> Scheme:
 
 def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> Preview:
     """The layers that would be quantized, without running anything."""
-    weighted = [n for n, m in model.named_modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
+    weighted = [n for n, m in model.named_modules() if isinstance(m, _ConvNd | nn.Linear)]
     layers = tuple(n for n in weighted if _chosen(n, config))
     scheme = scheme_for(config.target)
     return Preview(model, layers, 8.0, (f"int8 for {scheme.target}: {scheme.reason}",))
@@ -93,7 +94,7 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
 @register_pass("quantize", QuantizeConfig, preview=preview_quantize)
 def quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
-    graph = export_onnx(model, context.task.example(2))
+    graph = export_onnx(model, context.task.example(2), opset=context.opset)
     excluded = _excluded_nodes(graph, config)
     split = context.task.calibration(config.calibrate.samples, context.seed)
     scheme = scheme_for(config.target)
@@ -124,11 +125,11 @@ def saturation_db(data: bytes, feeds: Mapping[str, np.ndarray]) -> float | None:
     """Signal-to-noise ratio, in dB, of the integer kernels' outputs against the same file run without any fusion.
 
     About 29 dB means that integer kernels saturate on this machine, 38 to 48 dB that they do not. None where the two
-    are equal.
+    are equal, or where the simulation gives nothing but zeros.
     """
     kernels, simulated = (open_session(data, optimize=o).run(feeds)[0].astype(np.float64) for o in (True, False))
-    noise = float(np.square(kernels - simulated).sum())
-    return round(10 * float(np.log10(np.square(simulated).sum() / noise)), 1) if noise > 0 else None
+    signal, noise = float(np.square(simulated).sum()), float(np.square(kernels - simulated).sum())
+    return round(10 * float(np.log10(signal / noise)), 1) if signal > 0 and noise > 0 else None
 
 
 def _chosen(layer: str, config: QuantizeConfig) -> bool:

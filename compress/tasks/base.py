@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from compress.errors import DataError, did_you_mean
+from compress.sources import source_of_function
 from compress.tasks.checks import as_inputs, as_targets, check_labels, check_lengths
 from compress.tasks.sampling import split_indices
 from compress.tasks.splits import Batch, LoaderSplit, Normalize, Split, TensorSplit
@@ -73,7 +74,7 @@ class Task:
 
     @cached_property
     def _digest(self) -> str:
-        loss = self.loss if isinstance(self.loss, str) else getattr(self.loss, "__qualname__", type(self.loss).__name__)
+        loss = self.loss if isinstance(self.loss, str) else source_of_function(self.loss)
         parts = [loss, self.metric, *self.classes, *(split.fingerprint() for split in self.splits().values())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -64,8 +64,12 @@ def _split(folder: Path, part: str) -> TensorSplit:
     images = _read_idx(folder / f"{part}-images-idx3-ubyte.gz", 3)
     labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1).long()
     split = TensorSplit({"image": images.unsqueeze(1)}, labels, _SCALE)
-    check_lengths(split.inputs, labels, f"{folder} ({part})")
-    check_labels(labels, len(CLASSES), f"{folder} ({part})")
+    where = f"{folder} ({part})"
+    try:
+        check_lengths(split.inputs, labels, where)
+        check_labels(labels, len(CLASSES), where)
+    except DataError as error:
+        raise DataError(f"{error} Delete the files. {_advice(folder)}") from error
     return split
 
 
