@@ -202,7 +202,7 @@ def list_(
 
 def _known(what: str) -> dict[str, str]:
     if what == "recipes":
-        from compress.recipe_files import shipped_recipes, summary_line
+        from compress.reading.files import shipped_recipes, summary_line
 
         return {name: summary_line(path) for name, path in shipped_recipes().items()}
     if what == "models":
@@ -253,7 +253,7 @@ def report(
 def schema() -> None:
     """Print the JSON schema of recipes, by which editors complete and check them."""
     with edge():
-        from compress.recipe_schema import recipe_schema
+        from compress.reading.schema import recipe_schema
 
         emit(recipe_schema())
 

@@ -21,7 +21,7 @@ from typing import IO, Any, NoReturn, Self
 import typer
 
 from compress.errors import EnvironmentProblem, disk_problem
-from compress.recipe_source import RecipeProblems
+from compress.reading.source import RecipeProblems
 
 __all__ = ["Progress", "check_lines", "edge", "emit", "say", "where_to_look"]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import ModelError
-from compress.losses import run_model
+from compress.training.losses import run_model
 from evaluate.session import open_session
 
 __all__ = ["Parity", "check_parity", "export_onnx", "load_graph", "require_parity", "serialise"]

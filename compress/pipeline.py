@@ -16,14 +16,13 @@ from torch import nn
 
 from compress import __version__
 from compress.artifact import Artifact, network_from, read_manifest, save_state, write_artifact
-from compress.devices import check_device
 from compress.errors import ArtifactError, EnvironmentProblem, ModelError, PassError
 from compress.export import Parity, check_parity, export_onnx, load_graph, require_parity, serialise
 from compress.files import clear_parts, file_hash, hash_of, write_arrays, write_bytes, writing
 from compress.models import build_model, load_weights
 from compress.passes.base import Context, PassResult, get_pass
+from compress.reading.steps import PassStep
 from compress.recipe import Recipe, load_recipe
-from compress.recipe_passes import PassStep
 from compress.record import Evaluation, Measured, Samples, make_record
 from compress.seeding import derive_seed, seeded
 from compress.sizes import measure_sizes
@@ -32,6 +31,7 @@ from compress.stages import Stages, Work, locked
 from compress.status import Status, silent
 from compress.tasks import Task, get_task
 from compress.train import evaluate_split, train
+from compress.training.devices import check_device
 from evaluate.accuracy import predict, score
 from evaluate.environment import channel_block, machine_id, onnxruntime_distributions
 from evaluate.latency import measure_latency

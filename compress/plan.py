@@ -11,8 +11,8 @@ from torch import nn
 
 from compress.passes.base import Context, Preview, get_pass
 from compress.pipeline import prepare
+from compress.reading.steps import PassStep
 from compress.recipe import Recipe, load_recipe
-from compress.recipe_passes import PassStep
 from compress.seeding import derive_seed
 from compress.sizes import count_macs, count_params
 from compress.status import Status, silent

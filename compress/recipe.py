@@ -16,16 +16,16 @@ from compress.amounts import BytesAmount, LatencyAmount, MacsAmount, ParamsAmoun
 from compress.config import Config
 from compress.errors import did_you_mean
 from compress.files import hash_of
-from compress.order import order_warnings
-from compress.recipe_check import Finding, check, findings
-from compress.recipe_files import find_recipe, read_text, shipped_recipes
-from compress.recipe_named import ModelBlock, Named, TaskBlock
-from compress.recipe_overrides import apply_overrides
-from compress.recipe_passes import PassList, PassStep
-from compress.recipe_plain import plain, plain_data
-from compress.recipe_source import Key, Problem, RecipeProblems, Source
-from compress.recipe_yaml import add_core_schema, read_yaml
-from compress.train_config import TrainConfig
+from compress.reading.check import Finding, check, findings
+from compress.reading.files import find_recipe, read_text, shipped_recipes
+from compress.reading.named import ModelBlock, Named, TaskBlock
+from compress.reading.order import order_warnings
+from compress.reading.overrides import apply_overrides
+from compress.reading.plain import plain, plain_data
+from compress.reading.source import Key, Problem, RecipeProblems, Source
+from compress.reading.steps import PassList, PassStep
+from compress.reading.yaml_text import add_core_schema, read_yaml
+from compress.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from compress.determinism import deterministic
-from compress.devices import at_home, autocast_dtype
 from compress.errors import ModelError
-from compress.evaluation import evaluate_split
 from compress.seeding import seeded
 from compress.status import Status, silent
 from compress.tasks.augment import check_augment
 from compress.tasks.base import Task
-from compress.teacher import Teacher, TeacherMode
-from compress.train_config import AugmentConfig, DistillConfig, RecoverConfig, ScheduleConfig, TrainConfig
-from compress.training import Training
+from compress.training.config import AugmentConfig, DistillConfig, RecoverConfig, ScheduleConfig, TrainConfig
+from compress.training.determinism import deterministic
+from compress.training.devices import at_home, autocast_dtype
+from compress.training.evaluation import evaluate_split
+from compress.training.loop import Training
+from compress.training.teacher import Teacher, TeacherMode
 
 __all__ = [
     "AugmentConfig",

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compress.recipe_schema import recipe_schema
-from compress.recipe_words import describe, options
+from compress.reading.schema import recipe_schema
+from compress.reading.words import describe, options
 
 PAGE = Path(__file__).parent / "recipe-reference.md"
 HEAD = """# Recipe reference

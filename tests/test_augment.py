@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from compress.errors import RecipeError
 from compress.tasks import Task
 from compress.tasks.augment import augment, check_augment, crop, cutout, flip, mixup, soft_targets
-from compress.train_config import AugmentConfig
+from compress.training.config import AugmentConfig
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(2, 9), st.integers(2, 9))
 quick = settings(max_examples=25, deadline=None)

@@ -11,9 +11,9 @@ from tiny_training import Stop, net, same, stop_at
 from torch import nn
 
 from compress.errors import ModelError
-from compress.losses import distillation_loss
 from compress.tasks import get_task
 from compress.train import AugmentConfig, DistillConfig, RecoverConfig, TrainConfig, train
+from compress.training.losses import distillation_loss
 
 
 @pytest.fixture(scope="module")

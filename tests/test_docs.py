@@ -83,4 +83,3 @@ def test_every_recipe_says_how_it_is_run():
     for path in (ROOT / "recipes").glob("*.yaml"):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert path.stem in first and ("leanfit compress" in first or "compress(" in first), path.name
-

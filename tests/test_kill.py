@@ -37,9 +37,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], fl
 
 
 @pytest.mark.parametrize("share", [round(random.Random(7).uniform(0.2 * n, 0.2 * (n + 1)), 2) for n in range(1, 5)])
-def test_a_killed_run_ends_like_one_left_in_peace(
-    share: float, undisturbed: tuple[list[str], float], tmp_path: Path
-):
+def test_a_killed_run_ends_like_one_left_in_peace(share: float, undisturbed: tuple[list[str], float], tmp_path: Path):
     wanted, seconds = undisturbed
     out = tmp_path / "run"
     process = subprocess.Popen([*COMMAND, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

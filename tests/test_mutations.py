@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from compress.errors import RecipeError
+from compress.reading.yaml_text import read_yaml
 from compress.recipe import Recipe, load_recipe, shipped_recipes
-from compress.recipe_yaml import read_yaml
 
 SEEDS = range(5)
 JUNK = [

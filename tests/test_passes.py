@@ -50,9 +50,7 @@ def test_a_pass_keeps_its_promises(kind: str, config: dict[str, Any], trained: n
 
 
 @pytest.mark.parametrize(("kind", "config"), ROWS)
-def test_a_preview_shows_the_shapes_that_come_out(
-    kind: str, config: dict[str, Any], trained: nn.Module, digits: Task
-):
+def test_a_preview_shows_the_shapes_that_come_out(kind: str, config: dict[str, Any], trained: nn.Module, digits: Task):
     registered = get_pass(kind)
     preview = registered.preview(trained, registered.config(**config), Context(task=digits, seed=0, original=trained))
     result = apply(kind, config, trained, digits)
@@ -86,5 +84,3 @@ def test_patterns_name_every_layer_setting(trained: nn.Module):
             recipe = load_recipe({"version": 1, "passes": [{"kind": kind, **rows[0], name: value}]})
             with pytest.raises(RecipeError, match=r"nowhere\*"):
                 recipe.check_layers(trained)
-
-

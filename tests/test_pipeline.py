@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compress import Artifact, Task, compress, plan
 from compress.artifact import save_state
-from compress.sources import source_of
 from compress.errors import DataError, EnvironmentProblem, LeanfitError, ModelError, PassError, RecipeError
+from compress.sources import source_of
 from compress.stages import locked
 from evaluate.results import find_records
 

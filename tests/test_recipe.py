@@ -14,8 +14,8 @@ from compress.config import Config
 from compress.errors import RecipeError
 from compress.passes import base
 from compress.passes.base import PassResult, register_pass
+from compress.reading.source import RecipeProblems
 from compress.recipe import Recipe, load_recipe, shipped_recipes
-from compress.recipe_source import RecipeProblems
 
 GOOD = """\
 version: 1

@@ -10,9 +10,9 @@ import pytest
 
 from compress.models import models
 from compress.passes.base import pass_kinds
+from compress.reading.schema import recipe_schema
+from compress.reading.yaml_text import read_yaml
 from compress.recipe import load_recipe, shipped_recipes
-from compress.recipe_schema import recipe_schema
-from compress.recipe_yaml import read_yaml
 from compress.tasks import tasks
 
 TYPES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from compress.reading.yaml_text import MAX_CHARACTERS, MAX_DEPTH, read_yaml
 from compress.recipe import _Dumper
-from compress.recipe_yaml import MAX_CHARACTERS, MAX_DEPTH, read_yaml
 
 
 def data(text: str):

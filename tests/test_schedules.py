@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 from tiny_training import EVERYTHING
 
-from compress.schedules import rate_factor
 from compress.train import AugmentConfig, DistillConfig, RecoverConfig, ScheduleConfig, TrainConfig
+from compress.training.schedules import rate_factor
 
 KINDS = ("constant", "cosine", "linear", "exponential", "step", "inverse_time", "one_cycle")
 

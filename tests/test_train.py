@@ -14,8 +14,6 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from compress.errors import EnvironmentProblem, ModelError, RecipeError
-from compress.losses import task_loss
-from compress.optimizers import make_optimizer
 from compress.tasks import Task, get_task
 from compress.train import (
     AugmentConfig,
@@ -24,6 +22,8 @@ from compress.train import (
     evaluate_split,
     train,
 )
+from compress.training.losses import task_loss
+from compress.training.optimizers import make_optimizer
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from compress.models import build_model, load_weights
 from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, register_pass
 from compress.passes.finetune import preview_training, training_details
-from compress.recipe_named import ModelBlock, Named
+from compress.reading.named import ModelBlock, Named
 from compress.seeding import derive_seed, seeded
 from compress.train import DistillConfig, TrainConfig, train
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.errors import PassError
-from compress.losses import run_model
 from compress.passes.groups import Group, tracing
 from compress.tasks.base import Task
+from compress.training.losses import run_model
 
 __all__ = ["ImportanceKind", "score_units", "taylor_gradients"]
 

@@ -26,7 +26,7 @@ from compress.passes.shrink import Shrinking, Target, measure
 from compress.seeding import derive_seed
 from compress.surgery import Rewrite, rewrite_shortcuts
 from compress.train import evaluate_split, train
-from compress.train_config import RecoverConfig
+from compress.training.config import RecoverConfig
 
 __all__ = ["KeepConfig", "PruneConfig", "preview_prune", "prune"]
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress.losses import run_model
 from compress.tasks.base import Task
+from compress.training.losses import run_model
 
 __all__ = ["BATCH", "recalibrate"]
 

@@ -13,7 +13,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from compress.errors import PassError
-from compress.losses import task_loss
 from compress.passes.allocate import (
     TOLERANCE,
     Allocation,
@@ -31,6 +30,7 @@ from compress.passes.importance import Scores, score_units, taylor_gradients
 from compress.passes.preflight import preflight
 from compress.sizes import count_macs, count_params
 from compress.surgery import remove_channels
+from compress.training.losses import task_loss
 from evaluate.environment import channel_block
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compress.errors import RecipeError
 from compress.tasks.base import Task
-from compress.train_config import AugmentConfig
+from compress.training.config import AugmentConfig
 
 __all__ = ["Augmented", "augment", "check_augment", "crop", "cutout", "flip", "mixup", "soft_targets"]
 

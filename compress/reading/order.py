@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from compress.recipe_check import Finding
+from compress.reading.check import Finding
 
 __all__ = ["RULES", "order_findings", "order_warnings"]
 

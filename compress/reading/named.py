@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field, GetJsonSchemaHandler, PlainSerializer, Pl
 from pydantic_core import CoreSchema
 
 from compress.errors import RecipeError
-from compress.recipe_check import Finding, as_error, check
-from compress.recipe_plain import plain
-from compress.recipe_words import got, slip
+from compress.reading.check import Finding, as_error, check
+from compress.reading.plain import plain
+from compress.reading.words import got, slip
 from compress.registry import Builder
 
 __all__ = ["BLOCK", "BlockSchema", "ModelBlock", "Named", "TaskBlock", "block_class", "read_model", "read_task"]
@@ -106,7 +106,7 @@ def _task_builder(name: str) -> Builder[Any]:
 
 
 class BlockSchema:
-    """Marks a place in a JSON schema that the registries fill in (see `compress.recipe_schema`)."""
+    """Marks a place in a JSON schema that the registries fill in (see `compress.reading.schema`)."""
 
     def __init__(self, block: str) -> None:
         self.block = block

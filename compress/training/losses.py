@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compress.errors import ModelError, RecipeError
 from compress.tasks.base import Loss, Split, Task
-from compress.train_config import TrainConfig
+from compress.training.config import TrainConfig
 
 __all__ = ["TaskLoss", "check_logits", "distillation_loss", "run_model", "task_loss", "training_loss"]
 

@@ -12,7 +12,7 @@ __all__ = ["find_recipe", "read_text", "shipped_recipes", "summary_line"]
 
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1024 * 1024
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent  # compress/
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from compress.train_config import ScheduleConfig
+from compress.training.config import ScheduleConfig
 
 __all__ = ["rate_factor"]
 

@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.checkpoint import load_tensors, merge, save_tensors, split_off, state_hash
-from compress.devices import place
 from compress.errors import LeanfitError, ModelError
-from compress.evaluation import better, evaluate_split
 from compress.files import hash_of
-from compress.losses import distillation_loss, run_model, training_loss
-from compress.optimizers import load_optimizer, make_optimizer, optimizer_tensors
-from compress.schedules import rate_factor
 from compress.seeding import derive_seed, generator
 from compress.status import Status
 from compress.tasks.augment import augment
 from compress.tasks.base import Batch, Task, TensorSplit
-from compress.teacher import Teacher
-from compress.train_config import DistillConfig, TrainConfig
+from compress.training.checkpoint import load_tensors, merge, save_tensors, split_off, state_hash
+from compress.training.config import DistillConfig, TrainConfig
+from compress.training.devices import place
+from compress.training.evaluation import better, evaluate_split
+from compress.training.losses import distillation_loss, run_model, training_loss
+from compress.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
+from compress.training.schedules import rate_factor
+from compress.training.teacher import Teacher
 
 __all__ = ["Training"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import ModelError
-from compress.train_config import TrainConfig
+from compress.training.config import TrainConfig
 
 __all__ = ["load_optimizer", "make_optimizer", "optimizer_tensors"]
 

@@ -15,8 +15,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from compress.errors import did_you_mean
-from compress.recipe_source import Key
-from compress.recipe_words import describe, got, nearest, options, scalar_fits
+from compress.reading.source import Key
+from compress.reading.words import describe, got, nearest, options, scalar_fits
 
 __all__ = ["Finding", "as_error", "check", "findings", "schema_of"]
 

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from compress.passes.base import pass_kinds
+from compress.reading.check import schema_of
+from compress.reading.named import BLOCK, Block, block_class
 from compress.recipe import Recipe
-from compress.recipe_check import schema_of
-from compress.recipe_named import BLOCK, Block, block_class
 
 __all__ = ["recipe_schema"]
 

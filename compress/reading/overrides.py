@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from compress.errors import did_you_mean
-from compress.recipe_source import Key, Problem, Source
-from compress.recipe_yaml import read_yaml
+from compress.reading.source import Key, Problem, Source
+from compress.reading.yaml_text import read_yaml
 
 __all__ = ["apply_overrides"]
 

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from compress.checkpoint import load_tensors, save_tensors, state_hash
-from compress.devices import place
 from compress.files import hash_of
-from compress.losses import run_model
 from compress.status import Status
 from compress.tasks.augment import flip
 from compress.tasks.base import Split, TensorSplit
-from compress.train_config import TrainConfig
+from compress.training.checkpoint import load_tensors, save_tensors, state_hash
+from compress.training.config import TrainConfig
+from compress.training.devices import place
+from compress.training.losses import run_model
 
 __all__ = ["Teacher", "TeacherMode"]
 

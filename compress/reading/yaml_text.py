@@ -18,7 +18,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.resolver import Resolver
 from yaml.scanner import Scanner
 
-from compress.recipe_source import Key, Problem, Source, Spot
+from compress.reading.source import Key, Problem, Source, Spot
 
 __all__ = ["add_core_schema", "read_yaml"]
 

@@ -9,12 +9,12 @@ from pydantic import PlainSerializer, PlainValidator, ValidationError
 
 from compress.config import Config
 from compress.errors import did_you_mean
-from compress.order import order_findings
 from compress.passes.base import pass_kinds
-from compress.recipe_check import Finding, as_error, check, findings
-from compress.recipe_named import BlockSchema
-from compress.recipe_plain import plain
-from compress.recipe_words import got, slip
+from compress.reading.check import Finding, as_error, check, findings
+from compress.reading.named import BlockSchema
+from compress.reading.order import order_findings
+from compress.reading.plain import plain
+from compress.reading.words import got, slip
 
 __all__ = ["PassList", "PassStep", "read_passes"]
 

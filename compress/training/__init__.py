@@ -1,0 +1,1 @@
+"""What `compress.train` is made of: the loop, its settings, schedules, losses, the teacher, checkpoints."""
