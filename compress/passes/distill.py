@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -11,10 +10,10 @@ from torch import nn
 from compress.models import build_model, load_weights
 from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, register_pass
-from compress.passes.finetune import preview_training, training_details
+from compress.passes.finetune import preview_training, train_copy
 from compress.reading.named import ModelBlock, Named
 from compress.seeding import derive_seed, seeded
-from compress.train import DistillConfig, TrainConfig, train
+from compress.train import DistillConfig, TrainConfig
 
 __all__ = ["DistillPassConfig", "distill"]
 
@@ -42,18 +41,8 @@ class DistillPassConfig(TrainConfig, DistillConfig):
 @register_pass("distill", DistillPassConfig, preview=preview_training)
 def distill(model: nn.Module, config: DistillPassConfig, context: Context) -> PassResult:
     """Train on, from the outputs of a teacher as well as from the labels; the teacher is the uncompressed model."""
-    result = train(
-        copy.deepcopy(model),
-        context.task,
-        config,
-        seed=context.seed,
-        device=context.device,
-        folder=context.folder,
-        teacher=_teacher(config.teacher, context),
-        distill=DistillConfig(temperature=config.temperature, weight=config.weight),
-        status=context.status,
-    )
-    return PassResult(result.module, details=training_details(result))
+    distilling = DistillConfig(temperature=config.temperature, weight=config.weight)
+    return train_copy(model, config, context, teacher=_teacher(config.teacher, context), distill=distilling)
 
 
 def _teacher(named: Named | None, context: Context) -> nn.Module:

@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from compress.passes.base import Context, PassResult, Preview, register_pass
-from compress.train import TrainConfig, TrainResult, train
+from compress.train import TrainConfig, train
 
-__all__ = ["finetune", "preview_training", "training_details"]
+__all__ = ["finetune", "preview_training", "train_copy"]
 
 
 def preview_training(model: nn.Module, config: TrainConfig, context: Context) -> Preview:
@@ -19,19 +19,8 @@ def preview_training(model: nn.Module, config: TrainConfig, context: Context) ->
     return Preview(model, layers, notes=(f"trains for {config.epochs} epochs; sizes stay as they are",))
 
 
-def training_details(result: TrainResult) -> dict[str, Any]:
-    """What a Record keeps of a training: its history, epoch by epoch, and how it went."""
-    return {
-        "history": result.history,
-        "best_epoch": result.best_epoch,
-        "stopped_early": result.stopped,
-        "teacher_outputs": result.teacher,
-    }
-
-
-@register_pass("finetune", TrainConfig, preview=preview_training)
-def finetune(model: nn.Module, config: TrainConfig, context: Context) -> PassResult:
-    """Train on, from the labels of the task alone."""
+def train_copy(model: nn.Module, config: TrainConfig, context: Context, **teaching: Any) -> PassResult:
+    """Train a copy of `model`, with `teacher` and `distill` as `train` takes them; details hold the history."""
     result = train(
         copy.deepcopy(model),
         context.task,
@@ -40,5 +29,18 @@ def finetune(model: nn.Module, config: TrainConfig, context: Context) -> PassRes
         device=context.device,
         folder=context.folder,
         status=context.status,
+        **teaching,
     )
-    return PassResult(result.module, details=training_details(result))
+    details = {
+        "history": result.history,
+        "best_epoch": result.best_epoch,
+        "stopped_early": result.stopped,
+        "teacher_outputs": result.teacher,
+    }
+    return PassResult(result.module, details=details)
+
+
+@register_pass("finetune", TrainConfig, preview=preview_training)
+def finetune(model: nn.Module, config: TrainConfig, context: Context) -> PassResult:
+    """Train on, from the labels of the task alone."""
+    return train_copy(model, config, context)
