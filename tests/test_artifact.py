@@ -86,12 +86,13 @@ def test_a_missing_file_is_found(name: str, copied: Path):
     assert any(not check.ok for check in verify(copied))
 
 
-def test_a_claim_that_is_not_true_is_found(copied: Path):
+@pytest.mark.parametrize("unit", ["params", "nonzero", "macs", "bytes", "packed_bytes", "bits"])
+def test_a_claim_that_is_not_true_is_found(unit: str, copied: Path):
     from compress.files import hash_of
 
     manifest = json.loads((copied / "manifest.json").read_text())
     manifest.pop("self")
-    manifest["sizes"]["params"] -= 1
+    manifest["sizes"][unit] *= 0.9
     manifest["self"] = hash_of(manifest)
     (copied / "manifest.json").write_text(json.dumps(manifest))
     assert [c.name for c in verify(copied) if not c.ok] == ["sizes"]
@@ -128,7 +129,9 @@ def test_a_brought_network_needs_its_constructor_in_a_fresh_process(digits: Task
     with pytest.raises(ArtifactError, match=r"module\(base=MyNet\(\)\)"):
         loaded.module()
     torch.testing.assert_close(loaded.module(base=Brought())(x), expected)
-    assert all(check.ok for check in verify(tmp_path / "run"))
+    unseen = {check.name: check.detail for check in verify(tmp_path / "run") if check.ok is None}
+    assert set(unseen) == {"sizes", "parity"} and "module(base=MyNet())" in unseen["parity"]
+    assert all(check.ok for check in verify(tmp_path / "run", base=Brought()))
     with pytest.raises(ArtifactError, match="do not fit"):
         loaded.module(base=nn.Linear(3, 3))
 
