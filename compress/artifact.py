@@ -149,7 +149,8 @@ def write_artifact(
 
     An earlier artifact in the folder is whole until all the new files are on the disk.
 
-    `claims` holds what only the pipeline knows: name, recipe_hash, stage, quantized, rewrites, parity of the file.
+    `claims` holds what only the pipeline knows: name, recipe_hash, stage, quantized, rewrites, and the sizes and
+    parity of the file.
     """
     files = dict(zip(HASHED, (graph, save_state(model), recipe.encode()), strict=True))
     manifest: dict[str, Any] = {
@@ -166,7 +167,6 @@ def write_artifact(
             for name, t in example.items()
         ],
         "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
-        "sizes": measure_sizes(model, example, load_graph(graph), graph),
         "hashes": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     manifest["random_parity"] = _random_parity(model, graph, manifest["inputs"]).as_dict()

@@ -17,7 +17,7 @@ from torch import nn
 from compress import __version__
 from compress.artifact import Artifact, network_from, read_manifest, save_state, write_artifact
 from compress.errors import ArtifactError, EnvironmentProblem, ModelError, PassError
-from compress.export import Parity, check_parity, export_onnx, load_graph, require_parity, serialise
+from compress.export import Parity, check_parity, export_onnx, require_parity, serialise
 from compress.files import clear_parts, file_hash, hash_of, write_arrays, write_bytes, writing
 from compress.models import build_model, load_weights
 from compress.passes.base import Context, PassResult, get_pass
@@ -37,7 +37,7 @@ from evaluate.environment import channel_block, machine_id, onnxruntime_distribu
 from evaluate.latency import measure_latency
 from evaluate.page import write_page
 from evaluate.results import JOURNAL, Journal
-from evaluate.session import open_session
+from evaluate.session import open_session, require_provider
 
 __all__ = ["check_model", "compress", "prepare"]
 
@@ -70,6 +70,7 @@ def compress(
     with writing(folder):
         _check_folder(folder)
     device = _device(device)
+    require_provider(recipe.benchmark.provider)  # before a training is paid for, not after
     network, task = prepare(recipe, model, task, status)
     with writing(folder), locked(folder):
         clear_parts(folder, folder / "baseline")
@@ -224,7 +225,7 @@ class _Run:
         return {
             "rewrites": rewrites,
             "quantized": quantized,
-            "sizes": measure_sizes(module, example, load_graph(data), data),
+            "sizes": measure_sizes(module, example, graph, data),
             "parity": parity.as_dict(),
             "validation": {"metric": self.validate(module, data, quantized)},
             "changes": [vars(change) for change in result.changes],
@@ -266,6 +267,7 @@ class _Run:
             "quantized": net.quantized,
             "rewrites": net.rewrites,
             "parity": net.stored["parity"],
+            "sizes": net.stored["sizes"],
         }
         write_artifact(
             folder, model=net.module, graph=net.graph, example=self.task.example(PARITY_SAMPLES),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import time
@@ -20,7 +19,7 @@ from typing import Any
 
 from compress.errors import EnvironmentProblem
 from compress.files import file_hash, write_json
-from evaluate.results import Journal
+from evaluate.results import Journal, sync_folder
 
 __all__ = ["Stages", "Work", "locked"]
 
@@ -64,7 +63,7 @@ class Stages:
         files = {path.name: file_hash(path) for path in part.iterdir() if path.is_file() and path.name != RESULT}
         write_json(part / RESULT, {**result, "seconds": seconds, "files": files})
         part.replace(final)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         # Only now: killed in between, a training that has finished would have lost its checkpoints.
         shutil.rmtree(final / WORK)
         line = {"schema": 1, "kind": "stage", "name": name, "key": key, "seconds": seconds, "ended": time.time()}
@@ -99,11 +98,3 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: another leanfit process is at work in this folder; wait for it, or give another --out"
             ) from error
         yield
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

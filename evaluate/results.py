@@ -15,7 +15,7 @@ import numpy as np
 
 from evaluate.errors import FileProblem, MachineProblem
 
-__all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records"]
+__all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records", "sync_folder"]
 
 JOURNAL = "records.jsonl"
 SCHEMA = 1
@@ -44,7 +44,7 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, exclusive=True) as handle:
                 _append(handle, line)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise MachineProblem(
                 f"the record could not be written to {self.path}: {error.strerror or error}. Free some space or allow "
@@ -161,7 +161,7 @@ def _locked(path: Path, flags: int, *, exclusive: bool) -> Iterator[int]:
         os.close(handle)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes the file's name as durable as its content; file systems that cannot sync a folder are left alone."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

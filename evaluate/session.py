@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from evaluate.errors import EvaluateError, FileProblem, ModelProblem, RuntimeMissing, UsageProblem, did_you_mean
 
-__all__ = ["PROVIDERS", "Port", "Session", "load_runtime", "open_session"]
+__all__ = ["PROVIDERS", "Port", "Session", "load_runtime", "open_session", "require_provider"]
 
 # Short name -> (the runtime's name, where its inputs and outputs live).
 PROVIDERS = {"cpu": ("CPUExecutionProvider", "cpu"), "cuda": ("CUDAExecutionProvider", "cuda")}
@@ -191,6 +191,11 @@ def _load_problem(error: Exception, label: str, provider: str, runtime: Any) -> 
         f"{label} is not a complete ONNX model (truncated, damaged, or another kind of file). onnxruntime {version} "
         f"says: {said}. Export or copy the file again."
     )
+
+
+def require_provider(provider: str) -> None:
+    """Raise RuntimeMissing, as `open_session` would, where onnxruntime or the provider is not there."""
+    _require_provider(load_runtime(), provider)
 
 
 def _require_provider(runtime: Any, provider: str) -> None:

@@ -269,6 +269,7 @@ def test_what_a_recipe_cannot_mean_is_refused(
     with pytest.raises((kind, EvaluateError), match=f"(?i){message}"):
         compress(trained, {**RECIPE, **change}, task=digits, out=tmp_path / "run")
     assert not (tmp_path / "run" / "model.onnx").exists()
+    assert "benchmark" not in change or not (tmp_path / "run").exists(), "work was done before the refusal"
 
 
 class WrongClasses(nn.Module):
