@@ -12,27 +12,31 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from evaluate.machine import cgroups, sysfs
+from evaluate.machine.gpu import gpus
+from evaluate.machine.machines import differences, same_machine
+from evaluate.machine.sysfs import ROOT, cpuinfo, text
+
 __all__ = [
     "channel_block",
     "cpu_model",
+    "differences",
     "environment",
     "int8_path",
     "isa",
     "machine_id",
     "onnxruntime_conflict",
     "onnxruntime_distributions",
+    "same_machine",
     "usable_cores",
 ]
 
 Int8Path = Literal["vnni", "avx512", "avx2", "neon-dot", "neon", "other"]
-ROOT = Path("/")
 # Distributions that all install the one module `onnxruntime`, and overwrite each other's files.
 _DISTRIBUTIONS = (
     "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn",
@@ -60,38 +64,78 @@ _NUMPY_NAMES = {
 
 
 def environment(root: Path = ROOT) -> dict[str, Any]:
-    """All that a latency depends on, JSON-able; load is the only entry that changes by itself."""
+    """All that a latency depends on, JSON-able; None for what cannot be read, the reason being under `why`.
+
+    Load, the clocks and temperatures that are now, and what is used of a GPU change by themselves; `gpu` is described
+    by `evaluate.machine.gpu.gpus`.
+    """
+    found, why = gpus(root)
     flags = isa(root)
-    return {
-        "machine_id": machine_id(root),
-        "cpu": {
-            "name": cpu_model(root),
-            "architecture": platform.machine(),
-            "isa": sorted(flags & _RELEVANT),
-            "cores": os.cpu_count(),
-            "usable_cores": usable_cores(root),
-            "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-            "virtual": "hypervisor" in flags if "sse2" in flags else None,
-        },
+    facts = {
+        "machine_id": _id(root, found),
+        "cpu": _cpu(root, flags),
         "int8_path": int8_path(flags),
         "channel_block": channel_block(flags),
         "memory_mb": _memory_mb(root),
-        "load": _load(),
-        "gpu": _gpu(),
+        "memory_limit_mb": cgroups.memory_limit_mb(root),
+        "transparent_hugepages": sysfs.transparent_hugepages(root),
+        "container": cgroups.container(root),
+        "hypervisor": sysfs.hypervisor(root),
+        "load": sysfs.load(root),
+        "gpu": found,
         "os": f"{platform.system()} {platform.release()}",
         "versions": {"python": platform.python_version(), "numpy": np.__version__, **onnxruntime_distributions()},
-        "providers": _providers(),
+        "providers": _asked("get_available_providers"),
+        "onnxruntime_build": _asked("get_build_info"),
     }
+    return {**facts, "why": _reasons(facts, why)}
+
+
+def _cpu(root: Path, flags: frozenset[str]) -> dict[str, Any]:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "name": cpu_model(root),
+        "architecture": platform.machine(),
+        "isa": sorted(flags & _RELEVANT),
+        "cores": os.cpu_count(),
+        "usable_cores": usable_cores(root),
+        "affinity_cores": len(affinity(0)) if affinity else None,
+        "quota_cores": cgroups.quota_cores(root),
+        "smt": sysfs.smt(root),
+        "governor": sysfs.governor(root),
+        "clock_driver": sysfs.clock_driver(root),
+        "frequency_mhz": sysfs.clocks(root),
+        "boost": sysfs.boost(root),
+        "temperature_c": sysfs.temperature_c(sysfs.sensors(root)),
+        "virtual": "hypervisor" in flags if "sse2" in flags else None,
+    }
+
+
+def _reasons(facts: dict[str, Any], gpu: str | None) -> dict[str, str]:
+    """Why what one would expect in an environment is None."""
+    if facts["os"].split()[0] != "Linux":
+        return {"cpu": "clocks, governor, temperature and quotas are read on Linux only"}
+    shown = "a virtual machine shows none" if facts["hypervisor"] else "this system shows none"
+    cpu = facts["cpu"]
+    absent = {
+        "cpu.governor": cpu["governor"] is None,
+        "cpu.frequency_mhz": cpu["frequency_mhz"]["max"] is None,
+        "cpu.temperature_c": cpu["temperature_c"] is None,
+    }
+    return {**{name: shown for name, missing in absent.items() if missing}, **({"gpu": gpu} if gpu else {})}
 
 
 @functools.lru_cache(maxsize=8)
 def isa(root: Path = ROOT) -> frozenset[str]:
     """The processor's feature flags by Linux's names (`avx2`, `avx512_vnni`, `asimddp`); empty where not known."""
-    info = _cpuinfo(root)
+    info = cpuinfo(root)
     flags = info.get("flags") or info.get("features")
     if flags is not None:
         return frozenset(flags.split())
-    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    try:
+        simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    except TypeError:  # numpy before 1.26 can only print it
+        return frozenset()
     names = [*simd.get("baseline", ()), *simd.get("found", ())]
     return frozenset(flag for name in names for flag in _NUMPY_NAMES.get(name, (name.lower(),)))
 
@@ -128,14 +172,14 @@ def usable_cores(root: Path = ROOT) -> int:
     """Cores this process may use: by its CPU affinity, and by its cgroup's quota (rounded up)."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-    quota = _quota(root)
+    quota = cgroups.quota(root)
     return cores if quota is None else max(1, min(cores, -(-quota[0] // quota[1])))
 
 
 def cpu_model(root: Path = ROOT) -> str | None:
     """The processor's name; on ARM boards, which have none, the board's name or the core's implementer and part."""
-    info = _cpuinfo(root)
-    board = _text(root / "proc/device-tree/model") or info.get("hardware")
+    info = cpuinfo(root)
+    board = text(root / "proc/device-tree/model") or info.get("hardware")
     part = (
         f"ARM implementer {info['cpu implementer']} part {info.get('cpu part')}" if "cpu implementer" in info else None
     )
@@ -144,9 +188,14 @@ def cpu_model(root: Path = ROOT) -> str | None:
 
 def machine_id(root: Path = ROOT) -> str:
     """12 hex digits that are the same for machines of the same kind, over reboots and updates; names no one machine."""
+    return _id(root, gpus(root)[0])
+
+
+def _id(root: Path, found: list[dict[str, Any]]) -> str:
     flags = isa(root)
-    gpus = [gpu["name"] for gpu in _gpu()]
-    facts = (platform.machine(), cpu_model(root), os.cpu_count(), int8_path(flags), channel_block(flags), gpus)
+    # A GPU inside the processor is named by it; whether it is listed depends on the version of its driver.
+    names = [gpu["name"] for gpu in found if not gpu.get("integrated")]
+    facts = (platform.machine(), cpu_model(root), os.cpu_count(), int8_path(flags), channel_block(flags), names)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
 
@@ -174,81 +223,18 @@ def onnxruntime_conflict() -> str | None:
     )
 
 
-def _cpuinfo(root: Path) -> dict[str, str]:
-    """The first value of every key of /proc/cpuinfo, keys in lower case; {} where there is none."""
-    pairs: dict[str, str] = {}
-    for line in (_text(root / "proc/cpuinfo") or "").splitlines():
-        key, colon, value = line.partition(":")
-        if colon and value.strip():
-            pairs.setdefault(key.strip().lower(), value.strip())
-    return pairs
-
-
-def _quota(root: Path) -> tuple[int, int] | None:
-    """(allowed, period) in microseconds of the tightest cgroup this process is in; None without a limit."""
-    found = []
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if not controllers:
-            found += [_text(folder / "cpu.max") for folder in _upwards(root / "sys/fs/cgroup", path)]
-        elif "cpu" in controllers.split(","):
-            found += [_quota_v1(folder) for folder in _upwards(root / "sys/fs/cgroup/cpu", path)]
-    limits = [tuple(map(int, text.split())) for text in found if text and text.split()[0].lstrip("+").isdigit()]
-    return min(((q, p) for q, p in limits if p > 0), key=lambda qp: qp[0] / qp[1], default=None)
-
-
-def _quota_v1(folder: Path) -> str | None:
-    quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
-    return f"{quota} {period}" if quota and period else None
-
-
-def _upwards(top: Path, path: str) -> list[Path]:
-    """A cgroup's folder and all above it; inside a container only the top may be there."""
-    inner = Path(path.strip("/"))
-    return [top / inner, *(top / parent for parent in inner.parents)]
-
-
 def _memory_mb(root: Path) -> int | None:
-    for line in (_text(root / "proc/meminfo") or "").splitlines():
+    for line in (text(root / "proc/meminfo") or "").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) // 1024
     return None
 
 
-def _load() -> list[float] | None:
-    try:
-        return [round(x, 2) for x in os.getloadavg()]
-    except (AttributeError, OSError):
-        return None
-
-
-@functools.cache
-def _gpu() -> list[dict[str, str]]:
-    """Name, driver and memory of each NVIDIA GPU; [] where there is none or it does not answer in 5 seconds."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return []
-    query = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = (line.split(", ") for line in done.stdout.splitlines())
-    return [dict(zip(("name", "driver", "memory"), row, strict=False)) for row in rows if row[0]]
-
-
-def _providers() -> list[str] | None:
-    """The execution providers of the installed onnxruntime; None where it cannot be imported."""
+def _asked(name: str) -> Any:
+    """What a function of the installed onnxruntime says; None where it cannot be imported or has no such function."""
     try:
         import onnxruntime
 
-        return list(onnxruntime.get_available_providers())
+        return getattr(onnxruntime, name)()
     except (ImportError, AttributeError):
-        return None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip("\x00 \n\t") or None
-    except OSError:
         return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import subprocess
+import sys
 
 import pytest
+from fake_machine import lay_out as machine
 
 from evaluate import environment as env
 
@@ -17,22 +18,12 @@ X86 = (
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp aes\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
 
 
-def machine(folder, files):
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def forget():
     """What is remembered of one machine must not describe the next."""
     env.isa.cache_clear()
-    env._gpu.cache_clear()
     yield
     env.isa.cache_clear()
-    env._gpu.cache_clear()
 
 
 def test_this_machine_is_described_and_the_description_is_json():
@@ -133,21 +124,174 @@ def test_the_machines_id_is_that_of_its_kind(tmp_path):
     assert len(env.machine_id(x86)) == 12
 
 
-def test_a_gpu_is_read_from_nvidia_smi(monkeypatch):
-    monkeypatch.setattr(env.shutil, "which", lambda name: f"/usr/bin/{name}")
-    done = subprocess.CompletedProcess([], 0, stdout="Example GPU, 590.1, 143771 MiB\n", stderr="")
-    monkeypatch.setattr(env.subprocess, "run", lambda *args, **options: done)
-    assert env.environment()["gpu"] == [{"name": "Example GPU", "driver": "590.1", "memory": "143771 MiB"}]
+CPU = "sys/devices/system/cpu"
+SETTINGS = {
+    "proc/cpuinfo": X86 + "cpu MHz\t: 1234.5\n",
+    f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "3400000\n",
+    f"{CPU}/cpu0/cpufreq/scaling_min_freq": "800000\n",
+    f"{CPU}/cpu0/cpufreq/scaling_max_freq": "3600000\n",
+    f"{CPU}/cpu0/cpufreq/scaling_driver": "intel_pstate\n",
+    f"{CPU}/cpu1/cpufreq/scaling_cur_freq": "900000\n",
+    f"{CPU}/cpu1/cpufreq/scaling_min_freq": "600000\n",
+    f"{CPU}/cpu1/cpufreq/scaling_max_freq": "3000000\n",
+    f"{CPU}/intel_pstate/no_turbo": "0\n",
+    f"{CPU}/smt/active": "1\n",
+    "sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n",
+    "sys/class/dmi/id/sys_vendor": "QEMU\n",
+    "proc/loadavg": "0.51 0.40 0.30 2/90 4711\n",
+    ".dockerenv": "",
+}
 
 
-@pytest.mark.parametrize("error", [subprocess.TimeoutExpired("nvidia-smi", 5), OSError("gone")])
-def test_a_gpu_that_does_not_answer_is_no_gpu(monkeypatch, error):
-    def fails(*args, **options):
-        raise error
+def test_the_settings_of_a_machine_are_read(tmp_path):
+    found = env.environment(machine(tmp_path, SETTINGS))
+    cpu = found["cpu"]
+    assert cpu["frequency_mhz"] == {"now": 3400.0, "min": 600.0, "max": 3600.0}
+    assert (cpu["clock_driver"], cpu["boost"], cpu["smt"]) == ("intel_pstate", True, True)
+    assert (found["transparent_hugepages"], found["container"], found["hypervisor"]) == ("madvise", "docker", "QEMU")
+    assert found["load"] == [0.51, 0.4, 0.3]
 
-    monkeypatch.setattr(env.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(env.subprocess, "run", fails)
-    assert env.environment()["gpu"] == []
+
+def test_without_cpufreq_the_clock_is_that_of_cpuinfo(tmp_path):
+    two = "processor\t: 0\ncpu MHz\t\t: 2596.124\n\nprocessor\t: 1\ncpu MHz\t\t: 2601.5\n"
+    cpu = env.environment(machine(tmp_path, {"proc/cpuinfo": two}))["cpu"]
+    assert cpu["frequency_mhz"] == {"now": 2601.5, "min": None, "max": None}
+    assert (cpu["boost"], cpu["smt"], cpu["temperature_c"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "boost"),
+    [
+        ({f"{CPU}/intel_pstate/no_turbo": "1\n"}, False),
+        ({f"{CPU}/cpufreq/boost": "1\n"}, True),
+        ({f"{CPU}/cpufreq/boost": "0\n"}, False),
+        ({f"{CPU}/cpufreq/boost": "?\n"}, None),
+    ],
+)
+def test_turbo_is_read_where_the_driver_shows_it(tmp_path, files, boost):
+    assert env.environment(machine(tmp_path, files))["cpu"]["boost"] is boost
+
+
+HWMON, ZONE = "sys/class/hwmon/hwmon", "sys/class/thermal/thermal_zone"
+INTEL = {f"{HWMON}1/name": "coretemp\n", f"{HWMON}1/temp1_label": "Package id 0\n", f"{HWMON}1/temp1_input": "61000\n"}
+JETSON = {f"{ZONE}3/type": "CPU-therm", f"{ZONE}3/temp": "44000"}
+CORES = {f"{HWMON}1/temp2_label": "Core 0\n", f"{HWMON}1/temp2_input": "65000\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "degrees"),
+    [
+        ({**INTEL, **CORES}, 61.0),
+        ({**INTEL, f"{HWMON}2/name": "coretemp\n", f"{HWMON}2/temp1_input": "72500\n"}, 72.5),
+        ({f"{HWMON}0/name": "nvme\n", f"{HWMON}0/temp1_input": "30000\n"}, None),
+        ({f"{HWMON}0/name": "k10temp\n", f"{HWMON}0/temp1_label": "Tctl\n", f"{HWMON}0/temp1_input": "48125"}, 48.125),
+        ({f"{ZONE}0/type": "cpu-thermal\n", f"{ZONE}0/temp": "51121\n"}, 51.121),  # Raspberry Pi
+        ({f"{ZONE}0/type": "acpitz", f"{ZONE}0/temp": "27800", **JETSON}, 44.0),
+        ({f"{ZONE}0/type": "gpu-thermal", f"{ZONE}0/temp": "40000"}, None),
+        ({**JETSON, f"{ZONE}3/temp": "-256000"}, None),  # a sensor that is switched off
+        ({f"{ZONE}0/type": "x86_pkg_temp", f"{ZONE}0/temp": "55000", **INTEL}, 61.0),
+        ({**INTEL, f"{HWMON}1/temp1_input": "-256000", f"{ZONE}0/type": "soc", f"{ZONE}0/temp": "54000"}, 54.0),
+        ({f"{ZONE}0/type": "cpu-thermal", f"{ZONE}1/type": "soc-thermal", f"{ZONE}1/temp": "47000"}, 47.0),
+    ],
+)  # fmt: skip
+def test_the_temperature_is_that_of_the_processors_best_sensor(tmp_path, files, degrees):
+    assert env.environment(machine(tmp_path, files))["cpu"]["temperature_c"] == degrees
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ({}, None),
+        ({"run/.containerenv": ""}, "podman"),
+        ({".dockerenv": "", "proc/self/cgroup": "0::/kubepods/besteffort/pod1\n"}, "kubernetes"),
+        ({"run/systemd/container": "systemd-nspawn\n"}, "systemd-nspawn"),
+        ({"proc/self/cgroup": "4:memory:/docker/0123\n"}, "docker"),
+        ({"proc/self/cgroup": "0::/user.slice\n"}, None),
+    ],
+)
+def test_a_container_is_named(tmp_path, files, kind):
+    assert env.environment(machine(tmp_path, files))["container"] == kind
+
+
+DMI = "sys/class/dmi/id"
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({f"{DMI}/sys_vendor": "Dell Inc.\n", f"{DMI}/product_name": "PowerEdge R750\n"}, None),
+        ({f"{DMI}/sys_vendor": "Amazon EC2\n", f"{DMI}/product_name": "c7g.xlarge\n"}, "Amazon EC2"),
+        ({f"{DMI}/sys_vendor": "Amazon EC2\n", f"{DMI}/product_name": "c7g.metal\n"}, None),
+        ({f"{DMI}/sys_vendor": "Microsoft Corporation", f"{DMI}/product_name": "Virtual Machine"}, "Virtual Machine"),
+        ({f"{DMI}/sys_vendor": "Microsoft Corporation", f"{DMI}/product_name": "Surface Pro 9"}, None),
+        ({"sys/hypervisor/type": "xen\n"}, "xen"),
+        ({"proc/device-tree/hypervisor/compatible": "linux,kvm\x00"}, "linux,kvm"),
+        ({"proc/cpuinfo": X86}, "a hypervisor"),
+    ],
+)
+def test_a_virtual_machine_is_named(tmp_path, files, name):
+    found = env.environment(machine(tmp_path, files))
+    assert found["hypervisor"] == name
+    missing = "a virtual machine shows none" if name else "this system shows none"
+    if sys.platform == "linux":
+        assert found["why"]["cpu.temperature_c"] == missing
+
+
+@pytest.mark.parametrize(
+    ("files", "quota", "memory"),
+    [
+        ({"proc/self/cgroup": "0::/a/b\n"}, None, None),
+        (
+            {"proc/self/cgroup": "1:memory:/\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2**63 - 4096}\n"},
+            None,
+            None,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/cpu.max": "max 100000\n",
+                "sys/fs/cgroup/a/cpu.max": "150000 100000\n",
+                "sys/fs/cgroup/a/b/cpu.max": "25000 50000\n",
+                "sys/fs/cgroup/memory.max": f"{2**30}\n",
+                "sys/fs/cgroup/a/memory.max": f"{512 * 2**20}\n",
+                "sys/fs/cgroup/a/b/memory.max": "max\n",
+            },
+            0.5,
+            512,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/m\n3:cpu,cpuacct:/box\n",
+                "sys/fs/cgroup/cpu/box/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/box/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/memory/m/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{3 * 2**30}\n",
+            },
+            None,
+            3072,
+        ),
+    ],
+)
+def test_limits_of_cores_and_memory_are_those_of_the_tightest_group(tmp_path, files, quota, memory):
+    found = env.environment(machine(tmp_path, files))
+    assert (found["cpu"]["quota_cores"], found["memory_limit_mb"]) == (quota, memory)
+
+
+def test_a_runtime_without_build_information_is_described_without(monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_build_info", lambda: "Built for a test")
+    assert env.environment()["onnxruntime_build"] == "Built for a test"
+    monkeypatch.delattr(onnxruntime, "get_build_info")
+    assert env.environment()["onnxruntime_build"] is None
+
+
+def test_an_old_numpy_that_only_prints_its_instruction_sets_is_no_fault(tmp_path, monkeypatch):
+    def show_config():
+        """As before numpy 1.26."""
+
+    monkeypatch.setattr(env.np, "show_config", show_config)
+    assert env.isa(tmp_path) == frozenset()
 
 
 def install(monkeypatch, **versions):
