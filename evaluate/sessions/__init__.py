@@ -1,0 +1,1 @@
+"""ONNX Runtime's providers and bindings, behind `evaluate.session`."""
