@@ -1,0 +1,1 @@
+"""Arrivals, rates and batches: the parts behind `evaluate.scenarios`."""
