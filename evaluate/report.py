@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-import shutil
-import sys
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evaluate.units import (
+from evaluate.showing.bench_sentences import bench_headline
+from evaluate.showing.bench_words import is_bench
+from evaluate.showing.columns import BOLD, COLORS, aligned, columns_of, painted, speakable, wrapped
+from evaluate.showing.units import (
     SIZES,
     amount,
     clean,
     duration,
     finite,
     four_digits,
-    glued,
     interval_text,
     p_value,
     ratio,
-    size,
 )
-from evaluate.wording import (
+from evaluate.showing.wording import (
     RecordLike,
     conditions,
     drop_text,
@@ -38,20 +36,9 @@ from evaluate.wording import (
     worst_class,
 )
 
-__all__ = ["Row", "comparison_table", "rows", "summary", "text_table"]
+__all__ = ["Row", "one_line", "rows", "summary", "text_table"]
 
 SUMMARY_KEYS = ("artifact", "baseline", "compressed", "passes", "drop", "speedup", "goals", "warnings")
-WIDEST = 100
-GREEN, RED, YELLOW, BOLD = "32", "31", "33", "1"
-COLORS = {
-    "faster": GREEN,
-    "gained": GREEN,
-    "met": GREEN,
-    "slower": RED,
-    "lost": RED,
-    "missed": RED,
-    "not resolved": YELLOW,
-}
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,14 @@ def summary(record: RecordLike) -> dict[str, Any]:
     """
     lists = ("passes", "goals", "warnings")
     return {key: _jsonable(record.get(key) or ([] if key in lists else None)) for key in SUMMARY_KEYS}
+
+
+def one_line(record: RecordLike) -> str:
+    """A record of any kind in one line: its name, and its verdict."""
+    if not is_bench(record):
+        return f"{clean(record.get('name', 'run'))}: {headline(record)}"
+    name, told = clean(record.get("name") or "benchmark", 80), bench_headline(record)
+    return told if told.startswith(f"{name}: ") else f"{name}: {told}"
 
 
 def _jsonable(value: Any) -> Any:
@@ -146,65 +141,14 @@ def rows(record: RecordLike) -> list[Row]:
     return found + _size_rows(base.get("sizes") or {}, comp.get("sizes") or {})
 
 
-def _paint(text: str, code: str, color: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if color and text else text
-
-
-def _speakable(text: str) -> str:
-    """`text` in what the terminal's encoding can carry: user-given names may hold any letter."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    return text.encode(encoding, "replace").decode(encoding, "replace")
-
-
-def _wrapped(text: str, width: int, first: str, rest: str | None = None) -> list[str]:
-    """Lines of at most `width`; a number stays with its unit."""
-    hanging = " " * len(first) if rest is None else rest
-    lines = textwrap.wrap(
-        glued(text, "\0"), width, initial_indent=first, subsequent_indent=hanging, break_on_hyphens=False
-    )
-    return [line.replace("\0", " ") for line in lines]
-
-
-def _grid(head: Sequence[str], body: Sequence[Sequence[str]], width: int) -> list[list[str]] | None:
-    """The cells padded into columns, or None where they do not fit into `width`."""
-    table = [list(head), *(list(line) for line in body)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
-    if sum(widths) + 2 * (len(widths) - 1) > width:
-        return None
-    return [[cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in table]
-
-
-def _stacked(head: Sequence[str], body: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Each row as a small block, for terminals too narrow for columns."""
-    lines: list[str] = []
-    for label, *cells in body:
-        lines.append(label)
-        for name, cell in zip(head[1:], cells, strict=True):
-            if cell:
-                lines += _wrapped(cell, max(width, 24), f"  {name:<10} ")
-    return lines
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]], width: int, color: bool) -> list[str]:
-    cells = _grid(head, body, width)
-    if cells is None:
-        return _stacked(head, body, width)
-    lines = [_paint("  ".join(cells[0]).rstrip(), BOLD, color)]
-    for line in cells[1:]:
-        verdict = line[-1].strip()
-        line[-1] = _paint(verdict, COLORS.get(verdict, "0"), color)
-        lines.append("  ".join(line).rstrip())
-    return lines
-
-
 def _pass_lines(record: RecordLike, width: int) -> list[str]:
     lines: list[str] = []
     for number, entry in enumerate(record.get("passes") or (), start=1):
         seconds = f" ({duration(1000 * entry['seconds'])})" if finite(entry.get("seconds")) else ""
         text = f"{clean(entry.get('kind', 'pass'))}{seconds}: {pass_sentence(entry)}"
-        lines += _wrapped(text, width, f"  {number} ")
+        lines += wrapped(text, width, f"  {number} ")
         for warning in entry.get("warnings") or ():
-            lines += _wrapped(clean(warning), width, "    ! ")
+            lines += wrapped(clean(warning), width, "    ! ")
     return ["", "passes", *lines] if lines else []
 
 
@@ -212,8 +156,8 @@ def _goal_lines(record: RecordLike, width: int, color: bool) -> list[str]:
     lines: list[str] = []
     for goal in record.get("goals") or ():
         status = clean(goal.get("status", "?"))
-        first, *rest = _wrapped(goal_sentence(goal, record), width, f"  {status:<13} ")
-        lines += [first.replace(status, _paint(status, COLORS.get(status, "0"), color), 1), *rest]
+        first, *rest = wrapped(goal_sentence(goal, record), width, f"  {status:<13} ")
+        lines += [first.replace(status, painted(status, COLORS.get(status, "0"), color), 1), *rest]
     return ["", "goals", *lines] if lines else []
 
 
@@ -221,10 +165,10 @@ def _note_lines(record: RecordLike, width: int) -> list[str]:
     lines: list[str] = []
     worst = worst_class(record)
     if worst:
-        lines += ["", *_wrapped(worst, width, "", "  ")]
+        lines += ["", *wrapped(worst, width, "", "  ")]
     said = {text for entry in record.get("passes") or () for text in entry.get("warnings") or ()}
     unsaid = [text for text in record.get("warnings") or () if text not in said]
-    warnings = [line for text in unsaid for line in _wrapped(clean(text), width, "  ! ")]
+    warnings = [line for text in unsaid for line in wrapped(clean(text), width, "  ! ")]
     return lines + (["", "warnings", *warnings] if warnings else [])
 
 
@@ -234,43 +178,11 @@ def text_table(record: RecordLike, width: int | None = None, color: bool = False
     width : columns to use; None takes the terminal's, at most 100. Too narrow for columns, rows become blocks.
     color : paint headings and verdicts by ANSI codes.
     """
-    columns = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns) if width is None else width
-    columns = max(columns, 40)
+    columns = columns_of(width)
     name = clean(record.get("name", "run"))
-    title = [_paint(line, BOLD, color) for line in _wrapped(f"{name}: {headline(record)}", columns, "", "  ")]
+    title = [painted(line, BOLD, color) for line in wrapped(f"{name}: {headline(record)}", columns, "", "  ")]
     body = [[row.label, row.baseline, row.compressed, row.change, row.verdict] for row in rows(record)]
-    lines = [*title, *_wrapped(conditions(record), columns, "", "  "), ""]
-    lines += _table(["", "baseline", "compressed", "change", "verdict"], body, columns, color)
+    lines = [*title, *wrapped(conditions(record), columns, "", "  "), ""]
+    lines += aligned(["", "baseline", "compressed", "change", "verdict"], body, columns, color)
     lines += _pass_lines(record, columns) + _note_lines(record, columns) + _goal_lines(record, columns, color)
-    return _speakable("\n".join(lines))
-
-
-def comparison_table(results: Sequence[Mapping[str, Any]], width: int | None = None, color: bool = False) -> str:
-    """The table of `leanfit bench`: one line a file, first the baseline's.
-
-    results : dicts with `path`, `latency`, `speedup` (None for the baseline), `bytes` and `packed_bytes` (or `sizes`).
-    """
-    columns = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns) if width is None else width
-    head = ["file", "latency", "p90", "speed-up", "bytes", "packed", "verdict"]
-    body = [_comparison_line(entry) for entry in results]
-    lines = _table(head, body, max(columns, 40), color)
-    lines += ["", *_wrapped(_comparison_note(results), max(columns, 40), "", "  ")] if results else []
-    for entry in results:
-        for warning in entry.get("warnings") or ():
-            lines += _wrapped(clean(f"{entry.get('path', '?')}: {warning}"), max(columns, 40), "  ! ")
-    return _speakable("\n".join(lines))
-
-
-def _comparison_line(entry: Mapping[str, Any]) -> list[str]:
-    speedup, latency = entry.get("speedup") or {}, entry.get("latency") or {}
-    sizes = {**(entry.get("sizes") or {}), **{k: entry[k] for k in ("bytes", "packed_bytes") if k in entry}}
-    gain = speed_text(speedup) if speedup else "1 (baseline)"
-    p90 = duration(latency.get("p90"))
-    sized = [size(sizes.get(key)) for key in ("bytes", "packed_bytes")]
-    return [clean(entry.get("path", "?"), 34), latency_text(latency), p90, gain, *sized, speed_verdict(speedup)]
-
-
-def _comparison_note(results: Sequence[Mapping[str, Any]]) -> str:
-    latency = results[0].get("latency") or {}
-    where = f"{latency.get('provider', '?')}, threads {latency.get('threads', '?')}, batch {latency.get('batch', '?')}"
-    return clean(f"{where}; median of one call, interleaved rounds, 95 % intervals; speed-up is baseline over file")
+    return speakable("\n".join(lines))

@@ -14,15 +14,12 @@ from typing import Any
 import numpy as np
 
 from evaluate.errors import FileProblem, MachineProblem
+from evaluate.record_files import SCHEMA, fault_of, holds_records, read_json_records
 
 __all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records", "sync_folder"]
 
 JOURNAL = "records.jsonl"
-SCHEMA = 1
 Record = dict[str, Any]
-_SHAPES: dict[str, type] = dict.fromkeys(
-    ("baseline", "compressed", "drop", "environment", "hashes", "recipe", "speedup", "task", "samples"), dict
-) | dict.fromkeys(("goals", "passes", "per_class_drop", "warnings"), list)
 
 
 class Journal:
@@ -58,10 +55,7 @@ class Journal:
         """
         self.problems = []
         try:
-            with (
-                _locked(self.path, os.O_RDONLY, exclusive=False) as handle,
-                os.fdopen(handle, "rb", closefd=False) as file,
-            ):
+            with _locked(self.path, os.O_RDONLY, exclusive=False) as handle, open(handle, "rb", closefd=False) as file:
                 data = file.read()
         except FileNotFoundError:
             return []
@@ -84,45 +78,55 @@ class Journal:
         if not isinstance(record, dict):
             self.problems.append(f"{self.path}:{number}: this line is not a JSON object; it was skipped")
             return None
-        if record.get("schema", SCHEMA) != SCHEMA:
-            self.problems.append(
-                f"{self.path}:{number}: this record has schema {record['schema']!r}, and this leanfit reads {SCHEMA}; "
-                "it was skipped (update leanfit)"
-            )
-            return None
-        if wrong := [name for name, kind in _SHAPES.items() if not isinstance(record.get(name) or kind(), kind)]:
-            self.problems.append(
-                f"{self.path}:{number}: this record has another {', '.join(wrong)} than leanfit writes; it was skipped"
-            )
+        if fault := fault_of(record):
+            self.problems.append(f"{self.path}:{number}: this record {fault}")
             return None
         return record
 
 
 def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None = None) -> list[Record]:
-    """All records of a journal file, or of every `records.jsonl` below a folder, oldest first.
+    """All records of a journal or a JSON file (one Record, or a list), or of all of these below a folder; oldest first.
 
     A record found twice (a copied folder) is given once, the last one read. `on_problem` is called with a sentence for
-    every line that could not be used. Raises FileProblem where there is no such place, or no record in it.
+    every line and every Record that could not be used. Below a folder, JSON files without Records are passed over.
+    Raises FileProblem where there is no such place, where it cannot be read, or where no record is in it.
     """
     place = Path(path)
     if not place.exists():
-        raise FileProblem(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} file")
-    files = sorted(place.rglob(JOURNAL)) if place.is_dir() else [place]
+        raise FileProblem(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} or .json file")
     found: dict[Any, Record] = {}
     problems: list[str] = []
-    for file in files:
-        journal = Journal(file)
-        for number, record in enumerate(journal.read()):
-            found[record.get("id") or (str(file), number)] = record
-        problems += journal.problems
+    for file in _files(place):
+        records, troubles = _read_file(file, quiet=place.is_dir())
+        found.update({record.get("id") or (str(file), number): record for number, record in enumerate(records)})
+        problems += troubles
     for problem in problems:
         (on_problem or _ignored)(problem)
     if not found:
         why = f"; {problems[0]}" if problems else ""
         raise FileProblem(
-            f"no records were found in {place}{why}. `leanfit compress RECIPE --out DIR` writes DIR/{JOURNAL}."
+            f"no records were found in {place}{why}. `leanfit compress RECIPE --out DIR` writes DIR/{JOURNAL}, "
+            "`leanfit bench ... --out FILE.json` that of a benchmark."
         )
     return sorted(found.values(), key=lambda record: str(record.get("created", "")))
+
+
+def _files(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return [place]
+    return sorted([*place.rglob(JOURNAL), *(file for file in place.rglob("*.json") if holds_records(file))])
+
+
+def _read_file(file: Path, quiet: bool) -> tuple[list[Record], list[str]]:
+    """The records of one file and what is wrong with it. A journal may be named .json as well."""
+    journal = Journal(file)
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return journal.read(), journal.problems
+    try:
+        whole = read_json_records(file, quiet=quiet)
+    except OSError as error:
+        raise FileProblem(f"{file} cannot be read: {error.strerror or error}") from error
+    return (journal.read(), journal.problems) if whole is None else whole
 
 
 def _append(handle: int, line: bytes) -> None:
@@ -175,9 +179,9 @@ def _plain(value: Any) -> Any:
     """`value` as JSON can hold it: numpy to Python, tuples to lists, paths to text, NaN and infinities to null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +15,19 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from markup_reader import check_alone, check_headings, check_pictures, read, words_of
 from records import regression_record, sample_record, widths
 
 from evaluate.errors import DataProblem, MachineProblem
-from evaluate.overview import tradeoffs
-from evaluate.page import write_page
-from evaluate.pictures import classes_picture, latency_picture, widths_picture
-from evaluate.report import comparison_table, rows, summary, text_table
-from evaluate.sections import yaml_text
-from evaluate.units import count, ratio_decimals, signed, size
-from evaluate.wording import drop_verdict, goal_sentence, headline, worst_class
+from evaluate.report import rows, summary, text_table
+from evaluate.showing.overview import tradeoffs
+from evaluate.showing.page import write_page
+from evaluate.showing.pictures import classes_picture, latency_picture, widths_picture
+from evaluate.showing.sections import yaml_text
+from evaluate.showing.units import count, ratio_decimals, signed, size
+from evaluate.showing.wording import drop_verdict, goal_sentence, headline, worst_class
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"
-VOID = {"meta", "br", "path", "use", "rect"}
 SPEEDS = {"faster": 1.6, "slower": 0.8, "not resolved": 1.0}
 
 
@@ -54,37 +52,6 @@ def drawn(tmp_path_factory):
     return functools.cache(lambda name: page(folder, *PAGES[name]))
 
 
-class Reader(HTMLParser):
-    """Collects what a page holds, and fails on tags that do not nest."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def read(markup):
-    reader = Reader()
-    reader.feed(markup)
-    reader.close()
-    assert not reader.open
-    return reader
-
-
 # --- what is claimed ---------------------------------------------------------------------------------------------
 
 
@@ -92,8 +59,7 @@ def read(markup):
 def test_the_word_faster_appears_only_where_the_verdict_says_so(verdict, speed, tmp_path):
     record = sample_record(speed=speed)
     assert record["speedup"]["verdict"] == verdict
-    bench = [{"path": "a.onnx", "latency": record["compressed"]["latency"], "speedup": record["speedup"], "bytes": 9}]
-    for said in (text_table(record), comparison_table(bench), page(tmp_path, record, record)):
+    for said in (text_table(record), page(tmp_path, record, record)):
         words = "\n".join(read(said).text) if said.startswith("<!") else said
         for word in ("faster", "slower"):
             assert (word in words) == (word == verdict)
@@ -224,24 +190,6 @@ def test_names_cannot_drive_the_terminal():
     assert max(map(len, text_table(record, 80).splitlines())) <= 80
 
 
-def test_the_comparison_has_a_line_for_each_file_in_order():
-    record = sample_record()
-    base = {"path": "runs/base", "latency": record["baseline"]["latency"], "speedup": None}
-    other = {"path": "runs/small", "latency": record["compressed"]["latency"], "speedup": record["speedup"]}
-    table = [
-        {**base, "bytes": 1_091_342, "packed_bytes": 9},
-        {**other, "sizes": {"bytes": 346_100}, "warnings": ["odd"]},
-    ]
-    lines = comparison_table(table, width=100).splitlines()
-    assert [line.split()[0] for line in lines[1:3]] == ["runs/base", "runs/small"]
-    assert "1.09 MB" in lines[1]
-    assert "346 kB" in lines[2]
-    assert "faster" in lines[2]
-    assert "faster" not in lines[1]
-    assert lines[-1].endswith("runs/small: odd")
-    assert max(map(len, comparison_table(table, width=50).splitlines())) <= 50
-
-
 def test_the_summary_has_the_stable_names_and_is_json():
     record = sample_record()
     record["drop"]["p"] = float("nan")
@@ -271,40 +219,18 @@ PAGES = {
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_stands_alone_and_is_sound(name, drawn):
     markup = drawn(name)
-    reader = read(markup)
-    assert "http" not in markup
-    assert "@import" not in markup
-    assert {tag for tag, _ in reader.tags}.isdisjoint({"script", "link", "img", "iframe", "object", "embed"})
-    links = [v for _, a in reader.tags for k, v in a.items() if k in ("src", "href")]
-    assert all(link.startswith("#") for link in links)
-    ids = [a["id"] for _, a in reader.tags if "id" in a]
-    assert len(ids) == len(set(ids))
-    wanted = [i for _, a in reader.tags for i in a.get("aria-labelledby", "").split()] + [link[1:] for link in links]
-    wanted += re.findall(r"url\(#([^)]+)\)", markup)
-    assert set(wanted) <= set(ids)
+    check_alone(markup)
     assert re.search(r"&lt;script&gt;", markup) or name != "hostile"
 
 
 @pytest.mark.parametrize("name", ["pruned", "several"])
 def test_pictures_are_named_and_take_their_colors_from_the_page(name, drawn):
-    reader = read(drawn(name))
-    pictures = [a for tag, a in reader.tags if tag == "svg"]
-    assert len(pictures) >= 4
-    assert all(a["role"] == "img" and a["aria-labelledby"] and a["viewbox"] for a in pictures)
-    assert sum(tag == "desc" for tag, _ in reader.tags) == len(pictures)
-    styles = [a["style"] for _, a in reader.tags if "style" in a]
-    colors = {c for s in styles for c in re.findall(r"(?:fill|stroke): ([^;]+)", s)}
-    assert colors
-    assert all(c == "none" or re.fullmatch(r"var\(--\w+\)", c) for c in colors)
-    assert all("fill" in a["style"] for tag, a in reader.tags if tag == "text")
+    check_pictures(drawn(name), 4)
 
 
 def test_headings_never_skip_a_level(drawn):
     for name in PAGES:
-        levels = [int(tag[1]) for tag, _ in read(drawn(name)).tags if re.fullmatch(r"h[1-6]", tag)]
-        assert levels[0] == 1
-        assert levels.count(1) == 1
-        assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+        check_headings(drawn(name))
 
 
 def test_the_same_records_give_the_same_bytes(drawn, tmp_path):
@@ -313,7 +239,7 @@ def test_the_same_records_give_the_same_bytes(drawn, tmp_path):
 
 def test_the_page_says_what_the_record_says(tmp_path):
     record = sample_record(pruned=True, drop=1.2, resolution=0.4)
-    words = " ".join(read(page(tmp_path, record)).text).replace("\N{NO-BREAK SPACE}", " ")
+    words = words_of(page(tmp_path, record))
     for told in (
         record["hashes"]["model.onnx"],
         "Example CPU",
@@ -343,7 +269,7 @@ def test_several_tasks_have_a_table_each(tmp_path):
 
 
 def test_text_of_the_page_can_be_read_in_both_themes():
-    css = Path(sys.modules["evaluate.page"].__file__).with_name("page.css").read_text(encoding="utf-8")
+    css = Path(sys.modules["evaluate.showing.page"].__file__).with_name("page.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{([^}]*--[^}]*)\}", css)
     )
@@ -377,11 +303,11 @@ def test_refusals_are_clear_and_leave_nothing_behind(tmp_path):
 
 def test_a_report_leaves_the_process_as_it_was(tmp_path):
     code = (
-        "import sys, evaluate.page, evaluate.report; assert 'matplotlib' not in sys.modules;"
+        "import sys, evaluate.showing.page, evaluate.report; assert 'matplotlib' not in sys.modules;"
         "import matplotlib; kept = [k for k in matplotlib.rcParams if k != 'backend'];"
         "before = [matplotlib.rcParams[k] for k in kept];"
         "sys.path.insert(0, sys.argv[1]); from records import sample_record;"
-        "evaluate.page.write_page([sample_record()], sys.argv[2]);"
+        "evaluate.showing.page.write_page([sample_record()], sys.argv[2]);"
         "assert before == [matplotlib.rcParams[k] for k in kept];"
         "print(*[m for m in ('matplotlib.pyplot', 'torch', 'onnxruntime', 'compress') if m in sys.modules])"
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from evaluate.units import clean, glued
+from evaluate.showing.units import clean, glued
 
-__all__ = ["Html", "chip", "element", "joined", "pairs", "table"]
+__all__ = ["Html", "chip", "element", "flat", "folded", "grouped_table", "joined", "pairs", "table"]
 
 
 class Html(str):
@@ -39,6 +40,22 @@ def table(head: Sequence[str], body: Sequence[Sequence[object]], *, label: str, 
     return element("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
+def grouped_table(
+    head: Sequence[str], groups: Sequence[tuple[object, Sequence[Sequence[object]]]], *, label: str
+) -> Html:
+    """A table in groups of rows, each under a heading of its own; it stacks its cells on a phone."""
+    heads = element("tr", *(element("th", h, scope="col") for h in head))
+    bodies = []
+    for heading, body in groups:
+        named = element("tr", element("th", heading, scope="rowgroup", colspan=str(len(head))), class_="group")
+        lines = [
+            element("tr", element("th", first, scope="row"), *_cells(head[1:], cells, True)) for first, *cells in body
+        ]
+        bodies.append(element("tbody", named, *lines))
+    whole = element("table", element("thead", heads), *bodies, class_="stack")
+    return element("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
+
+
 def _cells(head: Sequence[str], cells: Sequence[object], stack: bool) -> list[Html]:
     if not stack:
         return [element("td", cell) for cell in cells]
@@ -49,6 +66,31 @@ def pairs(entries: Iterable[tuple[str, object]]) -> Html:
     """A list of names and values."""
     rows = [element("div", element("dt", name), element("dd", value)) for name, value in entries]
     return element("dl", *rows, class_="pairs")
+
+
+def folded(summary: str, body: Html) -> Html:
+    """What is shown when its summary is opened."""
+    return element("details", element("summary", summary), body)
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested entries under one name each, for `pairs`; what is not known is left out."""
+    for key, item in value.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(item, Mapping):
+            yield from flat(item, f"{name}: ")
+        elif isinstance(item, (list, tuple)):
+            yield name, ", ".join(_said(part) for part in item) or "none"
+        elif item is not None and item != "":
+            yield name, _said(item)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(_said(part) for part in value.values() if part is not None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def chip(word: str) -> Html:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterable
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 __all__ = [
     "SIZES",
@@ -51,7 +55,8 @@ def glued(text: str, glue: str) -> str:
 
 def finite(value: Any) -> TypeGuard[float]:
     """Whether `value` is a number that can be shown."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and abs(value) <= sys.float_info.max
 
 
 def _scaled(value: float, steps: Iterable[tuple[float, str]]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from evaluate.markup import Html, chip, element, joined, table
-from evaluate.pictures import Point, tradeoff_picture
-from evaluate.svg import Picture
-from evaluate.units import clean, finite, interval_text, ratio, size
-from evaluate.wording import (
+from evaluate.showing.markup import Html, chip, element, joined, table
+from evaluate.showing.pictures import Point, tradeoff_picture
+from evaluate.showing.svg import Picture
+from evaluate.showing.units import clean, finite, interval_text, ratio, size
+from evaluate.showing.wording import (
     RecordLike,
     drop_text,
     drop_verdict,
@@ -19,7 +19,7 @@ from evaluate.wording import (
     speed_verdict,
 )
 
-__all__ = ["figures", "overview", "tradeoffs"]
+__all__ = ["Drawn", "figures", "overview", "tradeoffs"]
 
 Drawn = tuple[Picture | None, str]
 Numbered = tuple[str, RecordLike]

@@ -6,15 +6,15 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from evaluate.markup import Html, chip, element, joined, pairs, table
-from evaluate.overview import figures, tradeoffs
-from evaluate.pictures import classes_picture, latency_picture, widths_picture
 from evaluate.report import rows
-from evaluate.units import clean, duration, finite
-from evaluate.wording import RecordLike, goal_sentence, pass_sentence, worst_class
+from evaluate.showing.markup import Html, chip, element, flat, folded, joined, pairs, table
+from evaluate.showing.overview import figures, tradeoffs
+from evaluate.showing.pictures import classes_picture, latency_picture, widths_picture
+from evaluate.showing.units import clean, duration, finite
+from evaluate.showing.wording import RecordLike, goal_sentence, pass_sentence, worst_class
 
 __all__ = ["run_sections", "yaml_text"]
 
@@ -34,10 +34,10 @@ def run_sections(record: RecordLike, *, key: str, level: int, alone: bool = True
         ("Goals", _goals(record)),
         ("Passes, in order", _passes(record, level + 1)),
         ("Warnings", _warnings(record)),
-        ("The machine", pairs(_flat(record.get("environment") or {}))),
+        ("The machine", pairs(flat(record.get("environment") or {}))),
         (
             "The recipe",
-            _folded("the resolved recipe", element("pre", element("code", Html(_pre(record.get("recipe")))))),
+            folded("the resolved recipe", element("pre", element("code", Html(_pre(record.get("recipe")))))),
         ),
         ("Do it again", _again(record)),
     ]
@@ -75,11 +75,7 @@ def _classes(record: RecordLike) -> Html:
     if not body:
         return told
     head = ["class", "n"] + [f"{k}, {s}" for k in ("precision", "recall", "F1") for s in ("baseline", "compressed")]
-    return joined((told, _folded(f"all {len(body)} classes", table(head, body, label="per class"))))
-
-
-def _folded(summary: str, body: Html) -> Html:
-    return element("details", element("summary", summary), body)
+    return joined((told, folded(f"all {len(body)} classes", table(head, body, label="per class"))))
 
 
 def _pictures(record: RecordLike, key: str, alone: bool, level: int) -> Html:
@@ -129,10 +125,10 @@ def _pass(number: int, entry: Mapping[str, Any], level: int) -> Html:
         body = [[str(c.get(k, "-")) for k in ("layer", "what", "before", "after")] for c in changes[:MOST_CHANGES]]
         cut = f" (the first {MOST_CHANGES})" if len(changes) > MOST_CHANGES else ""
         shown = table(("layer", "what", "before", "after"), body, label="changes")
-        parts.append(_folded(f"{len(changes)} change{'' if len(changes) == 1 else 's'}, layer by layer{cut}", shown))
+        parts.append(folded(f"{len(changes)} change{'' if len(changes) == 1 else 's'}, layer by layer{cut}", shown))
     settings = {k: entry[k] for k in ("config", "details", "validation") if entry.get(k)}
     if settings:
-        parts.append(_folded("settings and details", element("pre", element("code", Html(_pre(settings))))))
+        parts.append(folded("settings and details", element("pre", element("code", Html(_pre(settings))))))
     return joined(parts)
 
 
@@ -140,26 +136,6 @@ def _warnings(record: RecordLike) -> Html:
     said = {text for entry in record.get("passes") or () for text in entry.get("warnings") or ()}
     unsaid = [text for text in record.get("warnings") or () if text not in said]
     return joined(element("p", text, class_="warn") for text in unsaid)
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested entries under one name each; what is not known is left out."""
-    for key, item in value.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{name}: ")
-        elif isinstance(item, (list, tuple)):
-            yield name, ", ".join(_said(part) for part in item) or "none"
-        elif item is not None and item != "":
-            yield name, _said(item)
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return " ".join(_said(part) for part in value.values() if part is not None)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _again(record: RecordLike) -> Html:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.errors import DataProblem, MachineProblem
-from evaluate.markup import Html, chip, element, joined
-from evaluate.overview import overview
-from evaluate.sections import run_sections
-from evaluate.units import clean, finite, size
-from evaluate.wording import (
+from evaluate.showing.bench_page import bench_sections, bench_tiles
+from evaluate.showing.bench_sentences import bench_conditions, bench_headline
+from evaluate.showing.bench_words import is_bench
+from evaluate.showing.markup import Html, chip, element, joined
+from evaluate.showing.overview import overview
+from evaluate.showing.sections import run_sections
+from evaluate.showing.side_by_side import device_names, devices_section
+from evaluate.showing.units import clean, finite, size
+from evaluate.showing.wording import (
     RecordLike,
     conditions,
     drop_text,
@@ -34,7 +38,8 @@ __all__ = ["write_page"]
 def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
     """Write one self-contained page about these records to `out` (parents are made); it appears by one rename.
 
-    One record gives its report; several give an overview of all and each run folded in below it.
+    One record gives its report; several give an overview and each one folded in below it. Records of kind "bench" may
+    stand among those of compressed models.
     Raises DataProblem without records, MachineProblem where the file cannot be written.
     """
     if not records:
@@ -62,7 +67,7 @@ def _written(out: Path, page: str) -> Path:
 
 
 def _shell(title: str, body: Html) -> str:
-    style = Html(resources.files("evaluate").joinpath("page.css").read_text(encoding="utf-8"))
+    style = Html(resources.files("evaluate.showing").joinpath("page.css").read_text(encoding="utf-8"))
     head = joined(
         (
             Html('<meta charset="utf-8">'),
@@ -79,35 +84,57 @@ def _shell(title: str, body: Html) -> str:
 
 
 def _document(record: RecordLike) -> str:
-    name = clean(record.get("name", "run"))
-    head = element(
-        "header",
-        element("h1", name),
-        element("p", _sentence(record), class_="lead"),
-        element("p", conditions(record)),
-        _tiles(record),
-    )
-    return _shell(f"{name}: leanfit report", element("main", head, run_sections(record, key="run", level=2)))
+    name = _name(record)
+    head = element("header", element("h1", name), element("p", _sentence(record), class_="lead"), *_head(record))
+    return _shell(f"{name}: leanfit report", element("main", head, _sections(record, key="run", level=2)))
 
 
 def _documents(records: Sequence[RecordLike]) -> str:
-    runs = []
-    for number, record in enumerate(records, start=1):
-        name = element("h2", f"{number}. {clean(record.get('name', 'run'))}")
-        summary = element("summary", name, element("span", _sentence(record)))
-        body = joined((element("p", conditions(record), class_="quiet"), _tiles(record)))
-        runs.append(
-            element(
-                "details", summary, body, run_sections(record, key=f"run{number}", level=3, alone=False), class_="run"
-            )
-        )
-    head = element("header", element("h1", f"leanfit: {len(records)} runs"))
-    return _shell(
-        f"leanfit: {len(records)} runs", element("main", head, overview(records), element("h2", "Each run"), *runs)
-    )
+    """Compressed models first, then benchmarks; each kind beside its own, and every record folded in below."""
+    runs, benches = ([r for r in records if is_bench(r) is wanted] for wanted in (False, True))
+    counts = [
+        f"{len(group)} {word}{'' if len(group) == 1 else 's'}"
+        for group, word in ((runs, "run"), (benches, "benchmark"))
+        if group
+    ]
+    title = f"leanfit: {' and '.join(counts)}"
+    parts = [element("header", element("h1", title)), overview(runs) if runs else Html("")]
+    beside = devices_section(benches, key="devices", level=3)
+    parts += [element("h2", "Benchmarks side by side"), beside] if beside else []
+    names = [_name(record) for record in runs]
+    names += [f"{_name(r)} on {device}" for r, device in zip(benches, device_names(benches), strict=True)]
+    folded = [_folded_run(n, names[n - 1], r, len(benches)) for n, r in enumerate([*runs, *benches], start=1)]
+    for heading, group in (("Each run", folded[: len(runs)]), ("Each benchmark", folded[len(runs) :])):
+        parts += [element("h2", heading), *group] if group else []
+    return _shell(title, element("main", *parts))
+
+
+def _folded_run(number: int, name: str, record: RecordLike, benches: int) -> Html:
+    summary = element("summary", element("h2", f"{number}. {name}"), element("span", _sentence(record)))
+    body = _sections(record, key=f"run{number}", level=3, alone=False, share=benches)
+    return element("details", summary, *_head(record, class_="quiet"), body, class_="run")
+
+
+def _name(record: RecordLike) -> str:
+    return clean(record.get("name") or ("benchmark" if is_bench(record) else "run"), 120)
+
+
+def _head(record: RecordLike, **attributes: str) -> tuple[Html, Html]:
+    """Under what the figures hold, and the answers at a glance."""
+    bench = is_bench(record)
+    where = bench_conditions(record) if bench else conditions(record)
+    return element("p", where, **attributes), bench_tiles(record) if bench else _tiles(record)
+
+
+def _sections(record: RecordLike, *, key: str, level: int, alone: bool = True, share: int = 1) -> Html:
+    if is_bench(record):
+        return bench_sections(record, key=key, level=level, share=share)
+    return run_sections(record, key=key, level=level, alone=alone)
 
 
 def _sentence(record: RecordLike) -> str:
+    if is_bench(record):  # begins with a model's name
+        return bench_headline(record)
     text = headline(record)
     return text[:1].upper() + text[1:]
 

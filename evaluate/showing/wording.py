@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from evaluate.units import (
+from evaluate.showing.units import (
     SIZES,
     amount,
     clean,
@@ -24,6 +24,7 @@ from evaluate.units import (
 
 __all__ = [
     "RecordLike",
+    "agreement_sentence",
     "conditions",
     "drop_sentence",
     "drop_text",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 RecordLike = Mapping[str, Any]
+# Rounding of float32 gives 100 dB and more, of integers some 47; products that saturate in int8 about 29.
+SAME_SQNR_DB = 40.0
+MANY_DIFFER = 0.02  # of the answers
 LOWER_IS_BETTER = ("mse", "mae", "rmse", "loss")
 
 
@@ -231,3 +235,23 @@ def pass_sentence(entry: Mapping[str, Any]) -> str:
     changes = len(entry.get("changes") or ())
     noted = f"; {changes} change{'' if changes == 1 else 's'}" if changes else ""
     return (", ".join(moved) or "no size changed") + noted
+
+
+def agreement_sentence(agreement: Mapping[str, Any] | None, int8_path: str | None = None) -> str:
+    """A warning where a machine computes something else than the one that packed the model; empty where it does not.
+
+    int8_path : how this machine multiplies int8, as in `environment`, where the model is an int8 one: it may saturate.
+    """
+    known = agreement or {}
+    n, same, sqnr = known.get("n"), known.get("same"), known.get("sqnr_db")
+    differ = n - same if finite(n) and finite(same) else 0
+    many = finite(n) and differ > MANY_DIFFER * n
+    if not many and not (finite(sqnr) and sqnr < SAME_SQNR_DB):
+        return ""
+    figures = [f"{differ} of {n} answers differ"] if differ else []
+    figures += [f"the largest difference is {known['max_abs']:.3g}"] if finite(known.get("max_abs")) else []
+    figures += [f"SQNR {sqnr:.0f} dB, where rounding leaves {SAME_SQNR_DB:.0f} or more"] if finite(sqnr) else []
+    text = f"it computes something else here than where it was packed: {', '.join(figures)}"
+    if int8_path not in ("avx2", "avx512"):
+        return text
+    return f"{text}. Without int8 dot products ({int8_path}) int8 sums can saturate: quantize it with reduce_range"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw
-from evaluate.units import clean, duration, finite, signed, size
+from evaluate.showing.axes import BYTES, TIMES, one_unit
+from evaluate.showing.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw
+from evaluate.showing.units import clean, duration, finite, signed, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Point", "classes_picture", "latency_picture", "tradeoff_picture", "widths_picture"]
 
-Units = tuple[tuple[float, str], ...]
-BYTES: Units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
-TIMES: Units = ((1e3, "s"), (1, "ms"), (1e-3, "us"))
 MOST_LAYERS = 80
 MOST_CLASSES = 30
 MOST_LABELS = 40
@@ -76,22 +74,10 @@ def _tradeoff_axes(axes: Axes, points: Sequence[Point], quantity: str, metric: s
         axes.set_xscale("log")
     else:
         axes.set_xlim(0, right * 1.12)
-    unit = _one_unit(axes, "x", right, BYTES if quantity == "bytes" else TIMES)
+    unit = one_unit(axes, "x", right, BYTES if quantity == "bytes" else TIMES)
     axes.margins(y=0.15)
     axes.set_xlabel(f"{'size of the deployed file' if quantity == 'bytes' else 'latency of one call, median'}, {unit}")
     axes.set_ylabel("accuracy, %" if metric == "accuracy" else f"{clean(metric, 20)}, lower is better")
-
-
-def _one_unit(axes: Axes, side: str, largest: float, units: Units) -> str:
-    """Ticks of an axis in the one unit that suits its largest value; the unit's name goes into the label."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    scale, name = next((u for u in units if largest >= u[0]), units[-1])
-    axis = axes.xaxis if side == "x" else axes.yaxis
-    if axis.get_scale() == "linear":
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / scale:.4g}"))
-    return name
 
 
 def _place_labels(axes: Axes, points: Sequence[Point]) -> None:
@@ -258,7 +244,7 @@ def _paint_rounds(axes: Axes, rounds: Mapping[str, list[NDArray[np.float64]]]) -
         axes.plot(at, middle, color=color, linewidth=1.4, marker="o", markersize=2.6, label=clean(name, 20))
     top = _ceiling(rounds)
     axes.set_ylim(0, top)
-    axes.set_ylabel(f"latency, {_one_unit(axes, 'y', top, TIMES)}")
+    axes.set_ylabel(f"latency, {one_unit(axes, 'y', top, TIMES)}")
     axes.set_xlabel("round (line: median, band: middle 80 %)")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(rounds), borderaxespad=0, handlelength=1.4)
 
@@ -281,5 +267,5 @@ def _paint_distribution(axes: Axes, rounds: Mapping[str, list[NDArray[np.float64
         axes.axvline(float(np.median(values)), color=_color(position), linewidth=1, linestyle=(0, (3, 3)))
     axes.set_ylim(bottom=0)
     axes.set_ylabel("% of calls")
-    axes.set_xlabel(f"latency of one call, {_one_unit(axes, 'x', high, TIMES)} (dashed: median)")
+    axes.set_xlabel(f"latency of one call, {one_unit(axes, 'x', high, TIMES)} (dashed: median)")
     axes.grid(visible=False, axis="x")

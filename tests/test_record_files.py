@@ -1,0 +1,69 @@
+"""Records in JSON files: one, or a list, beside journals and beside what others write."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from bench_records import bench_record
+from records import sample_record
+
+from evaluate.errors import FileProblem
+from evaluate.results import Journal, find_records
+
+# --- files of records --------------------------------------------------------------------------------------------
+
+
+def test_records_are_read_from_json_files_and_journals_alike(tmp_path):
+    pi, laptop = bench_record(device="pi"), bench_record()
+    (tmp_path / "pi.json").write_text(json.dumps(pi, indent=1))
+    (tmp_path / "two.json").write_text(json.dumps([laptop, pi]))
+    Journal(tmp_path / "run" / "records.jsonl").append(sample_record())
+    assert find_records(tmp_path / "pi.json") == [pi]
+    assert [r["id"] for r in find_records(tmp_path / "two.json")] == [laptop["id"], pi["id"]]
+    told = []
+    found = find_records(tmp_path, on_problem=told.append)
+    assert {r["id"] for r in found} == {pi["id"], laptop["id"], sample_record()["id"]}
+    assert len(found) == 3
+    assert told == []
+    Journal(tmp_path / "journal.json").append(laptop)
+    Journal(tmp_path / "journal.json").append(pi)
+    assert len(find_records(tmp_path / "journal.json")) == 2
+
+
+def test_json_of_others_is_passed_over_in_a_folder_and_named_where_it_was_given(tmp_path):
+    others = {
+        "a": '{"schema": "v1", "kind": "Pod"}',
+        "b": "[1, 2]",
+        "c": '"schema" "kind" nonsense',
+        "d": "{}",
+        "e": "",
+    }
+    for name, text in others.items():
+        (tmp_path / f"{name}.json").write_text(text)
+    (tmp_path / "real.json").write_text(json.dumps(bench_record()))
+    (tmp_path / "folder.json").mkdir()
+    told = []
+    assert len(find_records(tmp_path, on_problem=told.append)) == 1
+    assert [text.partition(".json")[0][-1] for text in told] == ["c"]
+    with pytest.raises(FileProblem, match=r'a\.json: this record has no "schema" and "kind"'):
+        find_records(tmp_path / "a.json")
+
+
+def test_a_file_cut_off_is_told_in_one_sentence(tmp_path):
+    whole = json.dumps(bench_record(), indent=1)
+    (tmp_path / "out.json").write_text(whole[: len(whole) // 2])
+    with pytest.raises(FileProblem, match=r"out\.json: this file is not whole JSON"):
+        find_records(tmp_path / "out.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"schema": 2}, "schema 2"), ({"baseline": {}, "results": "none"}, "results"), ({"floors": {"a": 1}}, "floors")],
+)
+def test_records_that_cannot_be_read_are_named(change, why, tmp_path):
+    (tmp_path / "list.json").write_text(json.dumps([bench_record(), {**bench_record(seed=1), **change}]))
+    told = []
+    assert len(find_records(tmp_path / "list.json", on_problem=told.append)) == 1
+    assert re.search(rf"list\.json: record 2 has .*{why}", told[0])
