@@ -11,33 +11,45 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluate.accuracy import drop, predict, score
+    from evaluate.comparison import Comparison, Measurement, compare, measure, serve
     from evaluate.errors import EvaluateError
     from evaluate.latency import measure_latency
     from evaluate.results import Journal, find_records
+    from evaluate.samples import Samples
     from evaluate.session import Session, open_session
-    from evaluate.stats import mcnemar, median_interval, paired_drop, ratio_interval, verdict, wilson
+    from evaluate.stats import mcnemar, median_interval, paired_drop, verdict, wilson
 
 __leanfit__ = True
 __all__ = [
+    "Comparison",
     "EvaluateError",
     "Journal",
+    "Measurement",
+    "Samples",
     "Session",
+    "compare",
     "drop",
     "find_records",
     "mcnemar",
+    "measure",
     "measure_latency",
     "median_interval",
     "open_session",
     "paired_drop",
     "predict",
-    "ratio_interval",
     "score",
+    "serve",
     "verdict",
     "wilson",
 ]
 
-# `environment()` and `compare()` share their module's name and are therefore imported from it.
+# `environment()` shares its module's name and is therefore imported from it.
 _HOMES = {
+    "Comparison": "evaluate.comparison",
+    "Measurement": "evaluate.comparison",
+    "Samples": "evaluate.samples",
+    "compare": "evaluate.comparison",
+    "measure": "evaluate.comparison",
     "EvaluateError": "evaluate.errors",
     "Journal": "evaluate.results",
     "Session": "evaluate.session",
@@ -49,8 +61,8 @@ _HOMES = {
     "open_session": "evaluate.session",
     "paired_drop": "evaluate.stats",
     "predict": "evaluate.accuracy",
-    "ratio_interval": "evaluate.stats",
     "score": "evaluate.accuracy",
+    "serve": "evaluate.comparison",
     "verdict": "evaluate.stats",
     "wilson": "evaluate.stats",
 }

@@ -10,23 +10,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluate import stats
 from evaluate.errors import DataProblem, ModelProblem, UsageProblem, did_you_mean
+from evaluate.samples import Samples
 from evaluate.session import Session
 from evaluate.stats import Drop
 
 __all__ = [
     "METRICS",
     "Accuracy",
+    "Agreement",
     "ClassDrop",
     "ClassScore",
     "Macro",
+    "agreement",
     "correct",
     "drop",
+    "outputs_on",
     "per_class_drop",
     "predict",
     "score",
 ]
 
 METRICS = ("accuracy", "mse")
+BATCH = 50
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -41,6 +46,20 @@ class Macro(TypedDict):
     precision: float
     recall: float
     f1: float
+
+
+class Agreement(TypedDict):
+    """How near outputs come to those another machine computed from the same file on the same n samples.
+
+    same    : samples whose largest output is the same one; None where outputs are no (n, classes).
+    max_abs : the largest difference, in the outputs' unit.
+    sqnr_db : power of the expected outputs over that of the differences, in dB; None where nothing differs.
+    """
+
+    n: int
+    same: int | None
+    max_abs: float
+    sqnr_db: float | None
 
 
 class Accuracy(TypedDict):
@@ -74,6 +93,36 @@ def predict(session: Session, batches: Iterable[Mapping[str, Array]]) -> Array:
     if not outputs:
         raise DataProblem("there are no samples to predict: the split is empty")
     return np.concatenate(outputs)
+
+
+def outputs_on(session: Session, samples: Samples, batch: int = BATCH) -> Array:
+    """The model's first output (n, ...) on packed samples, in batches of `batch`, or of the model's own fixed size.
+
+    Where the batch is fixed the last one is filled up with the first samples, and their outputs are cut off.
+    Raises as `predict` does.
+    """
+    fixed = [port.shape[0] for port in session.inputs if port.shape and isinstance(port.shape[0], int)]
+    if not fixed:
+        return predict(session, samples.batches(batch))
+    whole = -(-len(samples) // fixed[0]) * fixed[0]
+    filled = Samples(samples.feeds(whole))
+    return predict(session, filled.batches(fixed[0]))[: len(samples)]
+
+
+def agreement(outputs: ArrayLike, expected: ArrayLike) -> Agreement:
+    """Compare outputs (n, ...) with those expected of the same file. Raises DataProblem where their shapes differ."""
+    got, wanted = _finite(outputs), _finite(expected)
+    if got.shape != wanted.shape or not got.size:
+        raise DataProblem(f"outputs {list(got.shape)} cannot be compared with expected ones, {list(wanted.shape)}")
+    classes = got.ndim == 2 and got.shape[1] > 1
+    noise = float(np.sum((got - wanted) ** 2))
+    power = max(float(np.sum(wanted**2)), np.finfo(np.float64).tiny)
+    return Agreement(
+        n=len(got),
+        same=int(np.sum(got.argmax(axis=1) == wanted.argmax(axis=1))) if classes else None,
+        max_abs=float(np.max(np.abs(got - wanted))),
+        sqnr_db=10 * float(np.log10(power / noise)) if noise else None,
+    )
 
 
 def score(outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy", classes: Sequence[str] = ()) -> Accuracy:
@@ -143,7 +192,7 @@ def _by_class(guesses: Array, ids: Array, names: Sequence[str]) -> tuple[list[Cl
     precision, recall, f1 = _share(hits, guessed), _share(hits, actual), _share(2 * hits, actual + guessed)
     per_class: list[ClassScore] = [
         {"class": name, "n": int(n), "precision": float(p), "recall": float(r), "f1": float(f)}
-        for name, n, p, r, f in zip(names, actual, precision, recall, f1, strict=True)
+        for name, n, p, r, f in zip(names, actual, precision, recall, f1)
     ]
     seen = (actual + guessed) > 0
     means = (float(values[seen].mean()) for values in (precision, recall, f1))

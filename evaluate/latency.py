@@ -1,6 +1,9 @@
-"""Latency by interleaved rounds: every model is timed in every round, in shuffled order, and raw samples are kept.
+"""Latency by sittings of interleaved rounds: the policy of timing, with its clock and its sessions handed in.
 
-One after the other, a model timed against itself differs by up to 25 % on a shared machine; interleaved, by 2 %.
+Two things make one model differ from itself: the machine changes while it is measured, and every opened session lies
+elsewhere in memory, which no number of rounds averages out. So every round times every leg in shuffled order, and every
+sitting opens all sessions anew in shuffled order. (Kalibera and Jones 2013, Rigorous benchmarking in reasonable time,
+ISMM: repeat at the level at which the variation enters.)
 """
 
 from __future__ import annotations
@@ -10,196 +13,260 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from evaluate import stats
+__all__ = ["Call", "Leg", "Opener", "Sitting", "Timing", "measure_conditions", "measure_latency"]
 
-__all__ = ["Latency", "Speedup", "measure_latency", "speedup", "summarise"]
-
-Call = Callable[[], None]
+Call = Callable[[], object]
+Opener = Callable[[], Call]
 Clock = Callable[[], float]
 Status = Callable[[str, float, float], None]
+Notice = Callable[[str, str], None]
+Floats = NDArray[np.float64]
 
-MIN_ROUNDS = 5  # the interval of a median needs as many
-MIN_SAMPLES = 64  # in all rounds together: carries a 90th percentile
-MAX_BLOCK = 100  # samples of one model in one round
-# One sample lasts at least this long, so that reading the clock (about 0.1 us) is lost in it.
-SAMPLE_SECONDS = 1e-4
-WARM_UP_WINDOW = 5
+MIN_SITTINGS = 8  # below, intervals cannot leave out the worst sittings
+FEW_SITTINGS = 12
+MANY_SITTINGS = 50
+SITTING_SECONDS = 0.5
+MOST_OPENING = 0.3  # share of a sitting that opening and warming up may take before sittings become fewer
+ROUNDS = 16  # at most, in a sitting
+BLOCK_SECONDS = 0.005  # a leg's turn in a round
+KEPT = 16  # at most, samples of a block
+TIMER_SHARE = 200  # a sample lasts at least as many times what reading the clock costs
+WINDOW = 5
 WARM_UP_CALLS = 50
 WARM_UP_SECONDS = 2.0
 WARM_UP_CHANGE = 0.05
 
 
-class Latency(TypedDict):
-    """Median of one call with its 95 % interval, in milliseconds; `p90` is None below 64 samples; n counts samples."""
+@dataclass(frozen=True)
+class Leg:
+    """How one leg is timed in its turn: `samples` samples, each the mean of `loops` calls, `between` calls apart."""
 
-    median_ms: float
-    low: float
-    high: float
-    p90: float | None
-    provider: str
-    threads: int
-    batch: int
-    n: int
+    samples: int
+    loops: int
+    between: int
+
+    @property
+    def calls(self) -> int:
+        """Calls of one turn, the untimed first one among them."""
+        return 1 + self.samples * (self.loops + self.between)
 
 
-class Speedup(TypedDict):
-    """Baseline latency over this model's, paired by round; verdict: faster, slower or not resolved."""
+@dataclass(frozen=True)
+class Sitting:
+    """One opening of all sessions of a condition. Seconds; `samples` has shape (rounds, samples) for every leg."""
 
-    value: float
-    low: float
-    high: float
-    verdict: str
+    samples: dict[str, Floats]
+    create: dict[str, float]
+    first: dict[str, float]
+    warm_up: dict[str, int]
+    joules: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """All sittings of one condition, and how each leg was timed in them."""
+
+    sittings: tuple[Sitting, ...]
+    legs: dict[str, Leg]
+
+    @property
+    def samples(self) -> dict[str, Floats]:
+        """Leg -> (sittings, rounds, samples) floats: SECONDS of one call."""
+        return {name: np.stack([sitting.samples[name] for sitting in self.sittings]) for name in self.legs}
+
+
+def measure_latency(
+    openers: Mapping[str, Opener],
+    *,
+    seconds: float = 20.0,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+    status: Status | None = None,
+) -> Timing:
+    """Time some calls against each other in one condition; see `measure_conditions`."""
+    (timing,) = measure_conditions([openers], seconds=seconds, seed=seed, clock=clock, status=status)
+    return timing
+
+
+def measure_conditions(
+    conditions: Sequence[Mapping[str, Opener]],
+    *,
+    seconds: float = 20.0,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+    meter: Callable[[], float | None] | None = None,
+    status: Status | None = None,
+    notice: Notice | None = None,
+    each: Callable[[int, Sitting], None] | None = None,
+) -> list[Timing]:
+    """Time the legs of several conditions; sittings of all conditions alternate, so that no hour favours one of them.
+
+    conditions : each maps a leg's name to what opens it: a function that makes a new session, lays out its inputs and
+                 gives a call without arguments, not yet run. What it holds is freed when the call is dropped.
+    seconds    : budget for everything, the pilot sitting and warm-up included, kept to half a sitting. Where it is too
+                 small, 8 sittings of one round are measured whatever they take.
+    meter      : a counter in joules, read before and after every block.
+    notice     : called with (leg, "opening" | "first call" | "timing") before each, for whoever watches over hangs.
+    each       : called with (condition, sitting) as soon as a sitting is complete.
+
+    A sample is a single call wherever the call lasts at least 200 times what reading the clock costs.
+    Raises ValueError without conditions, legs or time; what a call raises is passed on.
+    """
+    if not conditions or not all(conditions) or not seconds > 0:
+        raise ValueError("latency needs at least one condition, each with something to call, and more than 0 seconds")
+    run = _Run(clock, meter, notice or _ignored)
+    deadline, tell = clock() + seconds, status or _silent
+    tell("warming up", 0, seconds)
+    rng = random.Random(seed)
+    with _collector_off():
+        pilots = [run.pilot(openers, rng, 0.1 * seconds / len(conditions)) for openers in conditions]
+        left = deadline - clock()
+        plans = [_plan(pilot, left / len(conditions), clock) for pilot in pilots]
+        done: list[list[Sitting]] = [[] for _ in conditions]
+        begun, taken = clock(), 0
+        while taken < MIN_SITTINGS or clock() + (clock() - begun) / taken / 2 <= deadline:
+            tell("timing", seconds - (deadline - clock()), seconds)
+            for index in rng.sample(range(len(conditions)), len(conditions)):
+                done[index].append(run.sitting(conditions[index], plans[index], rng))
+                if each:
+                    each(index, done[index][-1])
+            taken += 1
+    tell("timing", seconds, seconds)
+    return [Timing(tuple(sittings), dict(plan.legs)) for sittings, plan in zip(done, plans)]
+
+
+@dataclass(frozen=True)
+class _Pilot:
+    """What a first sitting told: seconds of one call of each leg, and what it takes to open and warm up all of them."""
+
+    one_call: dict[str, float]
+    opening: float
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How one model is timed in a round: `samples` samples, each the mean of `loops` calls."""
-
-    samples: int
-    loops: int
-    seconds: float  # expected length of the block
+    legs: dict[str, Leg]
+    rounds: int
+    warm_up: float  # seconds a leg may take to warm up
 
 
-def measure_latency(
-    calls: Mapping[str, Call],
-    *,
-    rounds: int = 30,
-    min_seconds_per_block: float = 0.005,
-    seconds: float | None = None,
-    seed: int = 0,
-    clock: Clock = time.perf_counter,
-    status: Status | None = None,
-) -> dict[str, NDArray[np.float64]]:
-    """Time some calls against each other; gives name -> (rounds, samples) floats: SECONDS of one call.
+class _Run:
+    """The steps of a sitting on one clock."""
 
-    calls                 : name -> a call without arguments (`Session.bind` makes them).
-    rounds                : how often each is timed, at least 5; their order is shuffled in every round.
-    min_seconds_per_block : a call is repeated in its turn until about this long has passed (and at least as often as a
-                            90th percentile needs), after one untimed call that brings its weights back into the caches.
-    seconds               : budget for everything, warm-up included. Blocks are made shorter, then rounds fewer, down to
-                            5 rounds of 1 sample, which are measured whatever they take.
-    A sample is a single call, or the mean of as many calls as make 0.1 ms. Raises ValueError for a wrong argument.
-    """
-    if not calls or rounds < MIN_ROUNDS:
-        raise ValueError(
-            f"latency needs something to call and at least {MIN_ROUNDS} rounds, got {len(calls)} and {rounds}"
-        )
-    start = clock()
-    tell = status or _silent
-    with _collector_off():
-        plans = {}
-        for name, call in calls.items():
-            tell(f"warming up {name}", 0, rounds)
-            longest = WARM_UP_SECONDS if seconds is None else min(WARM_UP_SECONDS, 0.2 * seconds / len(calls))
-            plans[name] = _plan(_warm_up(call, clock, longest), rounds, min_seconds_per_block)
-        if seconds is not None:
-            plans = _fitted(plans, rounds, seconds - (clock() - start))
-        taken = _rounds(calls, plans, rounds, seed, clock, None if seconds is None else start + seconds, tell)
-    return {name: np.array([each[name] for each in taken], dtype=np.float64) for name in calls}
+    def __init__(self, clock: Clock, meter: Callable[[], float | None] | None, notice: Notice) -> None:
+        self.clock, self.meter, self.notice = clock, meter, notice
 
+    def pilot(self, openers: Mapping[str, Opener], rng: random.Random, longest: float) -> _Pilot:
+        """Open and warm up every leg, and learn how long each takes."""
+        begun, one_call = self.clock(), {}
+        for name in rng.sample(list(openers), len(openers)):
+            self.notice(name, "opening")
+            call = openers[name]()
+            self.notice(name, "first call")
+            call()
+            one_call[name] = self.warm_up(call, min(WARM_UP_SECONDS, longest / len(openers)))[0]
+        return _Pilot({name: one_call[name] for name in openers}, self.clock() - begun)
 
-def summarise(samples: ArrayLike, *, provider: str, threads: int, batch: int) -> Latency:
-    """The `latency` entry of a Record from samples (rounds, n) in seconds."""
-    median, low, high = (1e3 * x for x in stats.median_interval(samples))
-    p90 = stats.percentile(samples, 90)
-    return Latency(
-        median_ms=median,
-        low=low,
-        high=high,
-        p90=None if p90 is None else 1e3 * p90,
-        provider=provider,
-        threads=threads,
-        batch=batch,
-        n=int(np.size(samples)),
-    )
+    def sitting(self, openers: Mapping[str, Opener], plan: _Plan, rng: random.Random) -> Sitting:
+        """Open all legs anew, in shuffled order; then shuffled rounds."""
+        calls: dict[str, Call] = {}
+        create, first, warmed = dict[str, float](), dict[str, float](), dict[str, int]()
+        for name in rng.sample(list(openers), len(openers)):
+            self.notice(name, "opening")
+            begun = self.clock()
+            calls[name] = openers[name]()
+            create[name] = self.clock() - begun
+            self.notice(name, "first call")
+            first[name] = _timed(calls[name], 1, self.clock)
+            warmed[name] = 1 + self.warm_up(calls[name], plan.warm_up)[1]
+        samples: dict[str, list[list[float]]] = {name: [] for name in openers}
+        joules = dict.fromkeys(openers, 0.0)
+        for _ in range(plan.rounds):
+            for name in rng.sample(list(openers), len(openers)):
+                self.notice(name, "timing")
+                before = self.meter() if self.meter else None
+                samples[name].append(_block(calls[name], plan.legs[name], self.clock))
+                after = self.meter() if self.meter else None
+                joules[name] += after - before if before is not None and after is not None else math.nan
+        tables = {name: np.array(table, dtype=np.float64) for name, table in samples.items()}
+        return Sitting(tables, create, first, warmed, joules if self.meter else {})
 
-
-def speedup(base: ArrayLike, other: ArrayLike) -> Speedup:
-    """The `speedup` entry of a Record from two sets of samples (rounds, n) of one `measure_latency`."""
-    value, low, high = stats.ratio_interval(base, other)
-    return Speedup(value=value, low=low, high=high, verdict=stats.verdict(low, high))
-
-
-def _warm_up(call: Call, clock: Clock, longest: float) -> float:
-    """Calls until the median of one window is within 5 % of the window before; gives the seconds of one call then."""
-    start, taken, before = clock(), list[float](), math.inf
-    while len(taken) < WARM_UP_CALLS:
-        taken.append(_timed(call, 1, clock))
-        if len(taken) % WARM_UP_WINDOW == 0:
-            now = float(np.median(taken[-WARM_UP_WINDOW:]))
-            if abs(now - before) <= WARM_UP_CHANGE * now:
+    def warm_up(self, call: Call, longest: float) -> tuple[float, int]:
+        """Call until the median of a window is within 5 % of the window before; seconds of one call, and calls made."""
+        start, taken, before = self.clock(), list[float](), math.inf
+        while len(taken) < WARM_UP_CALLS:
+            taken.append(_timed(call, 1, self.clock))
+            if len(taken) % WINDOW == 0:
+                now = float(np.median(taken[-WINDOW:]))
+                if abs(now - before) <= WARM_UP_CHANGE * now:
+                    break
+                before = now
+            if self.clock() - start >= longest:
                 break
-            before = now
-        if len(taken) >= 2 and clock() - start >= longest:
-            break
-    return float(np.median(taken[-WARM_UP_WINDOW:]))
+        return float(np.median(taken[-WINDOW:])), len(taken)
 
 
-def _plan(one_call: float, rounds: int, min_seconds: float) -> _Plan:
-    """Samples and loops for a block of at least `min_seconds`, from the time of one call."""
-    one_call = max(one_call, 1e-7)
-    loops = math.ceil(SAMPLE_SECONDS / one_call) if one_call < SAMPLE_SECONDS else 1
-    wanted = max(math.ceil(min_seconds / (loops * one_call)), math.ceil(MIN_SAMPLES / rounds))
-    return _block(min(wanted, MAX_BLOCK), loops, one_call)
+def _plan(pilot: _Pilot, seconds: float, clock: Clock) -> _Plan:
+    """Sittings, rounds and blocks that fill `seconds`: as many sittings as opening them allows."""
+    sittings = min(MANY_SITTINGS, max(FEW_SITTINGS, seconds / SITTING_SECONDS))
+    sittings = max(MIN_SITTINGS, min(sittings, MOST_OPENING * seconds / max(pilot.opening, 1e-9)))
+    timer, count = _timer(clock), len(pilot.one_call)
+    share = max(0.0, seconds / sittings - pilot.opening) / count  # of one leg in one sitting
+    most = max(pilot.one_call.values())
+    rounds = min(ROUNDS, max(1, int(share / max(BLOCK_SECONDS, 2 * most))))
+    # The same for all legs, so that what the clock adds to a sample weighs alike on them.
+    loops = max(1, math.ceil(TIMER_SHARE * timer / max(1e-9, min(pilot.one_call.values()))))
+    legs = {name: _leg(max(one, 1e-9), share / rounds, loops) for name, one in pilot.one_call.items()}
+    return _Plan(legs, rounds, MOST_OPENING * seconds / sittings / count)
 
 
-def _block(samples: int, loops: int, one_call: float) -> _Plan:
-    return _Plan(samples, loops, (samples * loops + 1) * one_call)
+def _leg(one_call: float, seconds: float, loops: int) -> Leg:
+    """Samples for a block of about `seconds`, after its one untimed call."""
+    room = max(1, int((seconds - one_call) / (loops * one_call)))
+    samples = min(KEPT, room)
+    between = max(0, int((seconds - one_call) / (samples * one_call)) - loops)
+    return Leg(samples, loops, between)
 
 
-def _fitted(plans: Mapping[str, _Plan], rounds: int, seconds: float) -> dict[str, _Plan]:
-    """The plans with their samples cut in proportion, where all rounds would not fit into `seconds`."""
-    asked = rounds * sum(plan.seconds for plan in plans.values())
-    if asked <= seconds:
-        return dict(plans)
-    share = max(0.0, seconds) / asked
-    return {
-        name: _block(max(1, int(plan.samples * share)), plan.loops, plan.seconds / (plan.samples * plan.loops + 1))
-        for name, plan in plans.items()
-    }
+def _timer(clock: Clock) -> float:
+    """What reading the clock costs, or the step in which it counts where that is larger; seconds."""
+    steps = [_step(clock) for _ in range(32)]
+    return float(np.median(steps))
 
 
-def _rounds(
-    calls: Mapping[str, Call],
-    plans: Mapping[str, _Plan],
-    rounds: int,
-    seed: int,
-    clock: Clock,
-    deadline: float | None,
-    tell: Status,
-) -> list[dict[str, list[float]]]:
-    """All rounds, or those that end before the deadline; never fewer than MIN_ROUNDS."""
-    shuffle, order = random.Random(seed).shuffle, list(calls)
-    taken: list[dict[str, list[float]]] = []
-    slowest = 0.0
-    for done in range(rounds):
-        begun = clock()
-        if deadline is not None and done >= MIN_ROUNDS and begun + slowest > deadline:
-            break
-        shuffle(order)
-        taken.append({name: _measure_block(calls[name], plans[name], clock) for name in order})
-        slowest = max(slowest, clock() - begun)
-        tell("timing", done + 1, rounds)
+def _step(clock: Clock) -> float:
+    start = clock()
+    return clock() - start
+
+
+def _block(call: Call, leg: Leg, clock: Clock) -> list[float]:
+    """One turn of a leg. Its first call brings the weights back into the caches, and is not kept."""
+    call()
+    if leg.loops == 1 and leg.between == 0:
+        return [_single(call, clock) for _ in range(leg.samples)]
+    taken = []
+    for _ in range(leg.samples):
+        for _ in range(leg.between):
+            call()
+        taken.append(_timed(call, leg.loops, clock))
     return taken
 
 
-def _measure_block(call: Call, plan: _Plan, clock: Clock) -> list[float]:
+def _single(call: Call, clock: Clock) -> float:
+    start = clock()
     call()
-    return [_timed(call, plan.loops, clock) for _ in range(plan.samples)]
+    return clock() - start
 
 
 def _timed(call: Call, loops: int, clock: Clock) -> float:
     if loops == 1:
-        start = clock()
-        call()
-        return clock() - start
+        return _single(call, clock)
     start = clock()
     for _ in range(loops):
         call()
@@ -220,3 +287,7 @@ def _collector_off() -> Iterator[None]:
 
 def _silent(message: str, done: float, total: float) -> None:
     """The status callback of whoever gave none."""
+
+
+def _ignored(leg: str, doing: str) -> None:
+    """The notice of whoever watches over nothing."""

@@ -6,31 +6,39 @@ All intervals are at the 95 % level. Everything random is seeded, so that the sa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "Drift",
     "Drop",
     "Interval",
+    "drift",
+    "joint_intervals",
     "mcnemar",
     "mean_interval",
+    "median_deviation",
     "median_interval",
+    "needed",
     "newcombe",
     "noise_floor",
     "paired_drop",
     "percentile",
-    "ratio_interval",
-    "round_medians",
+    "sitting_ratios",
+    "student_t",
     "verdict",
     "wilson",
 ]
 
 REPLICATES = 2000
 Z95 = 1.959963984540054
-# Two sessions of one file, 60 pairs each of a 0.3 ms and a 3 us model: ratios 0.993 to 1.009, stable within a pair.
-PLACEMENT = 0.01
+MIN_BLOCKS = 8
+FARTHEST = 1000.0
+# Of more samples than this the bootstrap of a median looks at evenly spaced ones.
+GRID = 512
 # Memory bound of the bootstrap: cells of one table of replicates.
 _CELLS = 4_000_000
 # Above this many samples the bootstrap of a mean resamples groups of them, which leaves its interval as it is.
@@ -59,55 +67,162 @@ class Drop(TypedDict):
 
 
 def median_interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
-    """Median of all samples, with a bootstrap interval that resamples whole rounds.
+    """Median of all samples, with a bootstrap interval that resamples whole sittings.
 
-    (The cluster bootstrap: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8.)
-    samples : (rounds, n) or (rounds,) floats, any unit. Samples inside a round are correlated, rounds much less.
-    Raises ValueError for fewer than two rounds and for values that are not finite.
+    (The block bootstrap: Davison and Hinkley 1997, Bootstrap Methods and their Application, chapter 8; widened for few
+    blocks as Student's t is against the normal: Hesterberg 2015, doi 10.1080/00031305.2015.1089789.)
+    samples : (sittings, rounds, n), (sittings, n) or (sittings,) floats, any unit. Samples inside a sitting are
+    correlated, sittings much less. Raises ValueError for fewer than two sittings and for values that are not finite.
     """
     table = _rounds(samples)
     rounds, n = table.shape
     order = np.argsort(table, axis=None, kind="stable")
     ordered, owner = table.ravel()[order], order // n
     half = rounds * n / 2
+    # How many of each sitting's samples lie at or below each of the ordered values (or of GRID of them).
+    grid = np.unique(np.linspace(0, ordered.size - 1, min(ordered.size, GRID)).astype(int))
+    below = np.stack([np.cumsum(owner == sitting)[grid] for sitting in range(rounds)]).astype(np.float64)
     medians: list[Floats] = []
-    for counts in _round_counts(rounds, cells=table.size, seed=seed):
-        # How often each sample, in rising order, was drawn so far: the median is where half of all draws are passed.
-        passed = np.cumsum(counts[:, owner], axis=1, dtype=np.int32)
+    for counts in _draws(rounds, cells=len(grid), seed=seed):
+        passed = counts @ below
         lower, upper = np.argmax(passed >= half, axis=1), np.argmax(passed > half, axis=1)
-        medians.append((ordered[lower] + ordered[upper]) / 2)
+        medians.append((ordered[grid[lower]] + ordered[grid[upper]]) / 2)
     low, high = np.quantile(np.concatenate(medians), [0.025, 0.975])
-    return Interval(float(np.median(table)), float(low), float(high))
+    value = float(np.median(table))
+    wider = student_t(rounds - 1) / Z95 * math.sqrt(rounds / (rounds - 1))
+    return Interval(
+        value,
+        max(float(ordered[0]), value - wider * (value - float(low))),
+        min(float(ordered[-1]), value + wider * (float(high) - value)),
+    )
 
 
-def ratio_interval(base: ArrayLike, other: ArrayLike, *, seed: int = 0) -> Interval:
-    """How many times faster `other` is than `base`: the median over rounds of (base median / other median).
+def sitting_ratios(base: Sequence[ArrayLike], other: ArrayLike) -> Floats:
+    """(sittings,) natural logs of how many times faster `other` is than `base`: one value a sitting.
 
-    base, other : (rounds, n) seconds, measured in the same interleaved rounds; n may differ. Pairing by round takes out
-    what slows both models down for a while. The interval is that of `median_interval`, rounds being resampled.
+    base  : one or more legs of the baseline, each (sittings, rounds, n) seconds; the logs of several are averaged.
+    other : (sittings, rounds, m) seconds from the same sittings and rounds.
+    In a sitting it is the median over rounds of log(base median / other median): pairing by round takes out what slows
+    all legs down for a while. Raises ValueError where sittings and rounds do not pair, or a time is not above zero.
     """
-    ours, theirs = round_medians(base), round_medians(other)
-    if len(ours) != len(theirs):
-        raise ValueError(f"a ratio pairs rounds: the baseline has {len(ours)}, the other {len(theirs)}")
-    if not (np.all(ours > 0) and np.all(theirs > 0)):
-        raise ValueError("latency samples must be above zero")
-    return median_interval(ours / theirs, seed=seed)
+    ours = [_round_logs(leg) for leg in base]
+    theirs = _round_logs(other)
+    if not ours or any(leg.shape != theirs.shape for leg in ours):
+        shapes = [leg.shape for leg in ours]
+        raise ValueError(f"a ratio pairs sittings and rounds: the baseline has {shapes}, the other {theirs.shape}")
+    return np.asarray(np.median(np.mean(ours, axis=0) - theirs, axis=1), dtype=np.float64)
 
 
-def round_medians(samples: ArrayLike) -> Floats:
-    """The median of each round: (rounds, n) -> (rounds,)."""
-    return np.asarray(np.median(_rounds(samples), axis=1), dtype=np.float64)
+def joint_intervals(logs: ArrayLike, *, seed: int = 0) -> list[Interval]:
+    """Ratios with intervals that ALL hold at once at the 95 % level; the values of `sitting_ratios` are the columns.
 
-
-def noise_floor(samples: ArrayLike, *, seed: int = 0) -> float:
-    """The smallest relative difference these rounds could tell from none: 0.02 means 2 %.
-
-    The model is compared with itself, every round with the next one; the half-width of that interval is the floor.
+    logs : (sittings, k) natural logs. The value of a column is exp of its mean without the fifth at either end: a
+    machine that stalls for one leg in one sitting must not decide (trimming starts at 8 sittings).
+    A studentised block bootstrap over sittings of the trimmed mean (Yuen 1974, doi 10.1093/biomet/61.1.165; Wilcox
+    2012, Introduction to robust estimation, chapter 4), of the largest deviation over the columns (max-t: Romano and
+    Wolf 2005, doi 10.1198/016214504000000539); never narrower than Student's interval. Neighbouring sittings are joined
+    into longer blocks while they are correlated. No bound is told further from the value than a factor of 1000.
+    Raises ValueError for fewer than 2 sittings.
     """
-    medians = round_medians(samples)
-    pairs = len(medians) // 2
-    _, low, high = ratio_interval(medians[: 2 * pairs : 2], medians[1 : 2 * pairs : 2], seed=seed)
-    return (high - low) / 2
+    table = _blocks(_log_table(logs))
+    count, columns = table.shape
+    cut = count // 5 if count >= MIN_BLOCKS else 0
+    centre, error = _trimmed(table, cut)
+    rng = np.random.default_rng(seed)
+    largest = []
+    for rows in _chunks(3 * count * columns):
+        means, errors = _trimmed((table - centre)[rng.integers(0, count, (rows, count))], cut)
+        # A replicate that drew one block only has no spread: it counts as far away, unless nothing varies at all.
+        far = np.broadcast_to(np.where(error > 0, math.inf, 0.0), means.shape).copy()
+        largest.append(np.max(np.divide(np.abs(means), errors, out=far, where=errors > 1e-9 * error), axis=1))
+    wide = max(float(np.quantile(np.concatenate(largest), 0.95, method="higher")), student_t(count - 2 * cut - 1))
+    half = np.minimum(np.where(error > 0, wide * error, 0.0), math.log(FARTHEST))
+    return [Interval(math.exp(c), math.exp(c - h), math.exp(c + h)) for c, h in zip(centre, half)]
+
+
+def _trimmed(table: Floats, cut: int) -> tuple[Floats, Floats]:
+    """Means of (..., blocks, k) over blocks without the `cut` at either end, and Yuen's standard errors: (..., k)."""
+    count = table.shape[-2]
+    ordered = np.sort(table, axis=-2)
+    mean = ordered[..., cut : count - cut, :].mean(axis=-2)
+    ordered[..., :cut, :] = ordered[..., cut : cut + 1, :]
+    ordered[..., count - cut :, :] = ordered[..., count - cut - 1 : count - cut, :]
+    return mean, ordered.std(axis=-2, ddof=1) / ((1 - 2 * cut / count) * math.sqrt(count))
+
+
+def student_t(df: int) -> float:
+    """The 97.5 % quantile of Student's t, by Cornish and Fisher's expansion (Abramowitz and Stegun 26.7.5); df >= 1.
+
+    Below 3 degrees of freedom the expansion fails and the table is used; above, the error is below 0.3 %.
+    """
+    if df < 1:
+        raise ValueError("an interval needs at least two blocks")
+    if df <= 3:
+        return (12.7062047, 4.3026527, 3.1824463)[df - 1]
+    z = Z95
+    terms: tuple[float, ...] = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / float(df) ** power for power, term in enumerate(terms, start=1))
+
+
+def noise_floor(twin: Interval) -> float:
+    """The smallest relative difference a run can claim (0.02 means 2 %), from its baseline timed against itself.
+
+    twin : that ratio with its interval. The floor is how far the interval reaches from 1.
+    """
+    return float(math.expm1(max(abs(math.log(twin.low)), abs(math.log(twin.high)))))
+
+
+def verdict(ratio: Interval, floor: float = 0.0) -> str:
+    """`faster`, `slower` or `not resolved`: a difference is claimed where the interval leaves 1 out and the ratio lies
+    further from 1 than the baseline does from itself (`noise_floor`)."""
+    if ratio.low <= 1 <= ratio.high or abs(math.log(ratio.value)) <= math.log1p(floor):
+        return "not resolved"
+    return "faster" if ratio.value > 1 else "slower"
+
+
+class Drift(NamedTuple):
+    """Median of the first and of the last third of the sittings, their ratio (last over first) with its interval."""
+
+    first: float
+    last: float
+    ratio: Interval
+    drifts: bool
+
+
+def drift(samples: ArrayLike) -> Drift:
+    """Whether the last third of a run differs from its first third; samples (sittings, rounds, n), any unit.
+
+    Welch's interval (1947) of the difference of the logs of the sittings' medians. A change below 1 % is not called a
+    drift: it moves no decision. Raises ValueError for fewer than 6 sittings.
+    """
+    medians = np.log(np.median(_rounds(samples), axis=1))
+    third = len(medians) // 3
+    if third < 2:
+        raise ValueError(f"drift needs at least 6 sittings, got {len(medians)}")
+    first, last = medians[:third], medians[-third:]
+    errors = [part.var(ddof=1) / third for part in (first, last)]
+    total = sum(errors)
+    df = total**2 / sum(e**2 / (third - 1) for e in errors) if total > 0 else 2 * third - 2
+    change, half = float(last.mean() - first.mean()), student_t(max(1, int(df))) * math.sqrt(total)
+    ratio = Interval(math.exp(change), math.exp(change - half), math.exp(change + half))
+    drifts = abs(change) > math.log(1.01) and not ratio.low <= 1 <= ratio.high
+    return Drift(math.exp(first.mean()), math.exp(last.mean()), ratio, drifts)
+
+
+def needed(q: float) -> int:
+    """How many samples a q-th percentile needs (0 < q < 100): 64 for a 90th, 130 for a 95th, 662 for a 99th."""
+    low, high = 1, 2
+    while not _carries(high, q):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _carries(middle, q) else (middle, high)
+    return high
 
 
 def percentile(samples: ArrayLike, q: float = 90.0) -> float | None:
@@ -117,20 +232,18 @@ def percentile(samples: ArrayLike, q: float = 90.0) -> float | None:
     counts of MLPerf Inference's early stopping (64 for a 90th, 662 for a 99th).
     """
     flat = np.asarray(samples, dtype=np.float64).ravel()
-    n, below = flat.size, q / 100
-    at_most_one_beyond = below**n + n * (1 - below) * below ** max(0, n - 1)
-    return float(np.percentile(flat, q)) if n > 1 and at_most_one_beyond <= 0.01 else None
+    return float(np.percentile(flat, q)) if _carries(flat.size, q) else None
 
 
-def verdict(low: float, high: float, margin: float = PLACEMENT) -> str:
-    """`faster`, `slower` or `not resolved`, from the interval of a speed-up (baseline over compressed).
+def _carries(n: int, q: float) -> bool:
+    below = q / 100
+    return n > 1 and below**n + n * (1 - below) * below ** (n - 1) <= 0.01
 
-    The interval must lie beyond `margin`: two sessions of one and the same file differ by up to that, and keep doing so
-    in every round, because their weights lie elsewhere in memory (Mytkowicz et al. 2009, doi 10.1145/1508244.1508275).
-    """
-    if low > 1 + margin:
-        return "faster"
-    return "slower" if high < 1 / (1 + margin) else "not resolved"
+
+def median_deviation(samples: ArrayLike) -> float:
+    """Median absolute deviation from the median, in the samples' unit (not scaled to a standard deviation)."""
+    flat = np.asarray(samples, dtype=np.float64).ravel()
+    return float(np.median(np.abs(flat - np.median(flat))))
 
 
 def wilson(k: int, n: int) -> Interval:
@@ -220,21 +333,59 @@ def mean_interval(values: ArrayLike, *, seed: int = 0) -> Interval:
 
 
 def _rounds(samples: ArrayLike) -> Floats:
+    """(sittings, all samples of each) of samples with one to three dimensions."""
     table = np.asarray(samples, dtype=np.float64)
-    if table.ndim == 1:
-        table = table[:, None]
+    if table.ndim in (1, 3) and table.size:
+        table = table.reshape(len(table), -1)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 1:
-        raise ValueError(f"an interval needs samples of shape (rounds, n) with at least 2 rounds, got {table.shape}")
+        raise ValueError(f"an interval needs samples of at least 2 sittings, got the shape {np.shape(samples)}")
     if not np.all(np.isfinite(table)):
         raise ValueError("samples must be finite")
     return table
 
 
-def _round_counts(rounds: int, *, cells: int, seed: int) -> list[NDArray[np.int64]]:
-    """How often each round is drawn in each replicate: REPLICATES rows of `rounds` counts, in chunks."""
+def _round_logs(samples: ArrayLike) -> Floats:
+    """(sittings, rounds) logs of the median of each block."""
+    table = np.asarray(samples, dtype=np.float64)
+    if table.ndim != 3 or table.size == 0:
+        raise ValueError(f"a ratio needs samples of shape (sittings, rounds, n), got {table.shape}")
+    medians = np.median(table, axis=2)
+    if not (np.all(np.isfinite(medians)) and np.all(medians > 0)):
+        raise ValueError("latency samples must be finite and above zero")
+    return np.asarray(np.log(medians), dtype=np.float64)
+
+
+def _log_table(logs: ArrayLike) -> Floats:
+    table = np.asarray(logs, dtype=np.float64)
+    if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 1 or not np.all(np.isfinite(table)):
+        raise ValueError(f"intervals need finite logs of shape (at least 2 sittings, k), got {table.shape}")
+    return table
+
+
+def _blocks(table: Floats) -> Floats:
+    """Means of neighbouring rows, twice as many at a time, until they are uncorrelated or only MIN_BLOCKS are left.
+
+    (Batch means: Law and Carson 1979, doi 10.1287/opre.27.5.1011.)
+    """
+    while len(table) >= 2 * MIN_BLOCKS and _lag_one(table) > 1.645 / math.sqrt(len(table)):
+        even = len(table) - len(table) % 2
+        table = table[:even].reshape(-1, 2, table.shape[1]).mean(axis=1)
+    return table
+
+
+def _lag_one(table: Floats) -> float:
+    """Correlation of each row with the next, averaged over columns that vary."""
+    centred = table - table.mean(axis=0)
+    power = np.sum(centred**2, axis=0)
+    shifted = np.sum(centred[1:] * centred[:-1], axis=0)
+    return float(np.mean(shifted[power > 0] / power[power > 0])) if np.any(power > 0) else 0.0
+
+
+def _draws(blocks: int, *, cells: int, seed: int) -> list[NDArray[np.int64]]:
+    """How often each block is drawn in each replicate: REPLICATES rows of `blocks` counts, in chunks."""
     rng = np.random.default_rng(seed)
-    even = np.full(rounds, 1 / rounds)
-    return [rng.multinomial(rounds, even, size=rows) for rows in _chunks(cells)]
+    even = np.full(blocks, 1 / blocks)
+    return [rng.multinomial(blocks, even, size=rows) for rows in _chunks(cells)]
 
 
 def _chunks(cells: int) -> list[int]:

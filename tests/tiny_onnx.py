@@ -34,6 +34,46 @@ def linear_onnx(
     return model_bytes(nodes, [("x", TensorProto.FLOAT, [batch, features])], [("y", TensorProto.FLOAT, None)], weights)
 
 
+def dividing_onnx() -> bytes:
+    """Divides integers by zero, which the runtime refuses when it is called, not when it is opened."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT32),
+        helper.make_node("Sub", ["whole", "whole"], ["zero"]),
+        helper.make_node("Div", ["whole", "zero"], ["parts"]),
+        helper.make_node("Cast", ["parts"], ["y"], to=TensorProto.FLOAT),
+    ]
+    return model_bytes(nodes, [("x", TensorProto.FLOAT, ["batch", 12])], [("y", TensorProto.FLOAT, None)])
+
+
+def hanging_onnx() -> bytes:
+    """Loops for longer than anyone waits."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Sin", ["last"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("last", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+    )
+    weights = [
+        numpy_helper.from_array(np.array(2**60, np.int64), "many"),
+        numpy_helper.from_array(np.array(True), "yes"),
+    ]
+    nodes = [helper.make_node("Loop", ["many", "yes", "x"], ["y"], body=body)]
+    return model_bytes(nodes, [("x", TensorProto.FLOAT, ["batch", 12])], [("y", TensorProto.FLOAT, None)], weights)
+
+
+def nan_onnx() -> bytes:
+    """The logarithm of numbers that are negative as often as not."""
+    node = helper.make_node("Log", ["x"], ["y"])
+    return model_bytes([node], [("x", TensorProto.FLOAT, ["batch", 12])], [("y", TensorProto.FLOAT, None)])
+
+
 def cast_onnx(dtype: int, shape: Sequence[int | str | None]) -> bytes:
     """A cast of one input of any type and shape to float32."""
     node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)

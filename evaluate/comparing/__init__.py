@@ -1,0 +1,1 @@
+"""The parts of a comparison: candidates, inputs, supervised steps, statistics, the Record."""
