@@ -1,0 +1,1 @@
+"""The bundle that runs on a bare device."""
