@@ -138,30 +138,91 @@ def _run(recipe: Recipe, out: Path | None, device: str, quiet: bool, as_json: bo
 
 @app.command()
 def bench(
-    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or .onnx files.", metavar="PATH...")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs (one alone: with its baseline) or .onnx files; PATH@cuda.", metavar="PATH..."
+        ),
+    ],
     baseline: Annotated[Path | None, typer.Option(help="What speed-up is against.  [default: the first PATH]")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of one call.", min=1)] = 1,
-    batch: Annotated[int, typer.Option(help="Samples of one call.", min=1)] = 1,
-    provider: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seconds: Annotated[float, typer.Option(help="About how long to measure.", min=0.1)] = 20.0,
-    rounds: Annotated[int, typer.Option(help="Rounds; in each, every model is timed once.", min=5)] = 40,
+    threads: Annotated[str, typer.Option(help="Threads of one call; several as 1,2.")] = "1",
+    batch: Annotated[str, typer.Option(help="Samples of one call; several as 1,8,32.")] = "1",
+    provider: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = "cpu",
+    io: Annotated[str, typer.Option(help="device: inputs and outputs stay there. host: with transfers.")] = "device",
+    graphs: Annotated[bool, typer.Option("--graphs", help="Record and replay CUDA graphs.")] = False,
+    seconds: Annotated[float, typer.Option(help="How long all of it may take.", min=0.1)] = 20.0,
+    samples: Annotated[int, typer.Option(help="Test samples of the runs' task to time and to score on.", min=0)] = 0,
+    profile: Annotated[bool, typer.Option("--profile", help="Say which operators and layers take the time.")] = False,
+    scenario: Annotated[
+        Literal["single-stream", "offline", "server"] | None, typer.Option(help="Measure as MLPerf does.")
+    ] = None,
+    latency_bound: Annotated[str, typer.Option(help="Bound of the 99th percentile for the server, as 50ms.")] = "",
+    patience: Annotated[float, typer.Option(help="Seconds without a sign of life: the model hangs.", min=0.1)] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of rounds.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the Record to this .json file, for `leanfit report`.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write an HTML page with pictures to this file.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Time models against one another in interleaved rounds: faster, slower, or not resolved."""
+    """Time models against one another in one interleaved run: faster, slower, or not resolved."""
     with edge(as_json):
-        from evaluate.compare import compare
-        from evaluate.report import comparison_table
+        from compress.bench import numbers, samples_of_runs, with_baselines
+        from evaluate.comparison import compare, serve
+        from evaluate.record_files import write_record
+
+        if scenario is not None and (baseline is not None or profile):
+            raise typer.BadParameter("a scenario runs one model after the other: it takes no --baseline or --profile")
+        models = with_baselines(paths, baseline)
+        conditions = {"threads": numbers(threads, "threads"), "batch": numbers(batch, "batch")}
+        common: dict[str, Any] = {
+            "provider": provider, "io": io, "graphs": graphs, "seconds": seconds, "seed": seed, "patience": patience,
+            **conditions,
+        }  # fmt: skip
+        with Progress(quiet) as progress:
+            real = samples_of_runs(models, samples, seed, progress) if samples else None
+            common |= {"samples": real, "status": progress}
+            if scenario is None:
+                found = compare(models, baseline, profile=profile, **common)
+            else:
+                found = serve(models, scenario, bound=latency_bound, **common)
+        # Shown before it is written, so that a full disk costs a file and not the measurement.
+        if as_json:
+            emit(found.record)
+        else:
+            print(found.table())
+        if out is not None:
+            write_record(out, found.record)
+            say(f"record   {out}")
+        if page is not None:
+            say(f"to read  {found.page(page)}")
+        if found.exit_code:
+            say(f"leanfit: {len(found.failed)} of {len(models)} models could not be measured")
+            raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def pack(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or .onnx files.", metavar="PATH...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write.")] = Path("bench.pyz"),
+    samples: Annotated[int, typer.Option(help="Test samples that go along, to time and to score on.", min=0)] = 200,
+    baseline: Annotated[bool, typer.Option(help="Whether the runs' baselines go along.")] = True,
+    samples_from: Annotated[Path | None, typer.Option(help="A run whose task gives samples for .onnx files.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of samples.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Pack models, samples and the benchmark into one file that a bare device runs: python bench.pyz."""
+    with edge(as_json):
+        from compress.pack import pack as write
 
         with Progress(quiet) as progress:
-            results = compare(
-                paths, baseline, provider=provider, threads=threads, batch=batch, seconds=seconds, rounds=rounds,
-                status=progress,
-            )  # fmt: skip
+            done = write(
+                paths, out, samples=samples, baseline=baseline, seed=seed, samples_from=samples_from, status=progress
+            )
         if as_json:
-            emit({"results": results})
+            emit({**vars(done), "path": str(done.path)})
         else:
-            print(comparison_table(results))
+            print(done.table())
 
 
 @app.command()
@@ -221,16 +282,18 @@ def _known(what: str) -> dict[str, str]:
 
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or records.jsonl files.", metavar="PATH...")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, records.jsonl or bench .json files.", metavar="PATH...")
+    ],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page about the records found below these paths."""
     with edge(as_json):
         from compress.errors import ArtifactError
-        from evaluate.page import write_page
+        from evaluate.report import one_line
         from evaluate.results import find_records
-        from evaluate.wording import headline
+        from evaluate.showing.page import write_page
 
         problems: list[str] = []
         read = [record for path in paths for record in find_records(path, on_problem=problems.append)]
@@ -246,7 +309,7 @@ def report(
         if as_json:
             emit({"out": str(page), "records": len(records), "problems": problems})
         else:
-            print("\n".join(f"{record.get('name', 'run')}: {headline(record)}" for record in records))
+            print("\n".join(map(one_line, records)))
             print(f"\nto read    {page}")
 
 

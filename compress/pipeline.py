@@ -34,10 +34,10 @@ from compress.train import evaluate_split, train
 from compress.training.devices import check_device
 from evaluate.accuracy import predict, score
 from evaluate.environment import channel_block, machine_id, onnxruntime_distributions
-from evaluate.latency import measure_latency
-from evaluate.page import write_page
+from evaluate.latency import Opener, measure_latency
 from evaluate.results import JOURNAL, Journal
 from evaluate.session import open_session, require_provider
+from evaluate.showing.page import write_page
 
 __all__ = ["check_model", "compress", "prepare"]
 
@@ -316,27 +316,27 @@ class _Run:
             return Evaluation(stored["baseline"], stored["compressed"], self.task.test.all_targets().numpy())
 
     def bench(self, baseline: _Net, final: _Net) -> Samples:
-        """Latency of both files in interleaved rounds, on real inputs."""
+        """Latency of both files interleaved, on real inputs."""
         config = self.recipe.benchmark
-        key = hash_of(baseline.key, final.key, config.model_dump(mode="json"), self.measured_on())
+        key = hash_of("sittings", baseline.key, final.key, config.model_dump(mode="json"), self.measured_on())
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             inputs = self.task.test.first(config.batch)
             feeds = {name: np.resize(t.numpy(), (config.batch, *t.shape[1:])) for name, t in inputs.items()}
-            sessions = {
-                name: open_session(net.graph, provider=config.provider, threads=config.threads)
-                for name, net in (("baseline", baseline), ("compressed", final))
-            }
-            samples = measure_latency(
-                {name: session.bind(feeds) for name, session in sessions.items()},
-                rounds=config.rounds, seconds=config.seconds, seed=self.recipe.seed, status=self.status,
-            )  # fmt: skip
-            write_arrays(folder / "samples.npz", samples)
+
+            def opener(net: _Net) -> Opener:
+                return lambda: open_session(net.graph, provider=config.provider, threads=config.threads).bind(
+                    {name: array.copy() for name, array in feeds.items()}
+                )
+
+            legs = {"baseline": opener(baseline), "again": opener(baseline), "compressed": opener(final)}
+            timing = measure_latency(legs, seconds=config.seconds, seed=self.recipe.seed, status=self.status)
+            write_arrays(folder / "samples.npz", timing.samples)
             return {}
 
         folder, _ = self.stages.run("bench", key, work)
         with np.load(folder / "samples.npz", allow_pickle=False) as stored:
-            return Samples(stored["baseline"], stored["compressed"])
+            return Samples(stored["baseline"], stored["again"], stored["compressed"])
 
     def report(self, steps: list[_Net], evaluation: Evaluation, samples: Samples) -> None:
         """Append the Record, once, and write the page from it."""

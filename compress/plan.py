@@ -17,7 +17,7 @@ from compress.seeding import derive_seed
 from compress.sizes import count_macs, count_params
 from compress.status import Status, silent
 from compress.tasks import Task
-from evaluate.units import count, size
+from evaluate.showing.units import count, size
 
 __all__ = ["Plan", "Step", "plan"]
 

@@ -55,13 +55,12 @@ class Goals(Config):
 
 
 class Benchmark(Config):
-    """How latency is measured: baseline and result in interleaved rounds, in one process."""
+    """How latency is measured: baseline, baseline again and result, interleaved."""
 
     provider: Literal["cpu", "cuda"] = Field(default="cpu", description="Where ONNX Runtime runs the model.")
     threads: int = Field(default=1, ge=1, le=1024, description="Threads of one call.")
     batch: int = Field(default=1, ge=1, le=65536, description="Samples of one call.")
-    rounds: int = Field(default=40, ge=5, le=10_000, description="Rounds; in each, every model is timed once.")
-    seconds: float = Field(default=20.0, gt=0, le=86_400, description="About how long the whole measurement may take.")
+    seconds: float = Field(default=20.0, gt=0, le=86_400, description="How long the whole measurement takes.")
 
 
 class Export(Config):

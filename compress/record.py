@@ -18,8 +18,8 @@ from compress.files import hash_of
 from compress.goals import judge_goals
 from compress.surgery import side_width, tensor_dims
 from evaluate.accuracy import drop, per_class_drop, score
+from evaluate.comparing.summaries import judge, summarise
 from evaluate.environment import environment
-from evaluate.latency import speedup, summarise
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
@@ -39,9 +39,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Samples:
-    """Latency samples (rounds, n) in seconds of both files, from the same interleaved rounds."""
+    """Latency samples (sittings, rounds, n) in seconds from the same rounds; `again` is the baseline a second time."""
 
     baseline: NDArray[np.float64]
+    again: NDArray[np.float64]
     compressed: NDArray[np.float64]
 
 
@@ -102,7 +103,9 @@ def make_record(
         if task.metric == "accuracy"
         else []
     )
-    record["speedup"] = speedup(samples.baseline, samples.compressed)
+    (judged,) = judge([vars(samples)], "baseline", "again", seed=recipe.seed)
+    record["speedup"] = judged.speedups["compressed"]
+    record["noise_floor"] = judged.floor
     record["samples"] = {name: np.round(times, 9).tolist() for name, (_, _, times) in sides.items()}
     record["goals"] = judge_goals(recipe.goals, record)
     record["warnings"] = [*recipe.warnings, *_warnings(record)]
@@ -152,5 +155,5 @@ def _warnings(record: dict[str, Any]) -> Iterator[str]:
         if goal["status"] == "not resolved":
             yield (
                 f"Goal {goal['goal']}: its interval holds the limit, so this run cannot tell whether it was met; "
-                "measure more (test samples for drop, benchmark.rounds and seconds for latency)."
+                "measure more (test samples for drop, benchmark.seconds for latency)."
             )

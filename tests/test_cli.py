@@ -25,7 +25,7 @@ from evaluate import errors as evaluate_errors
 torch.set_num_threads(1)
 LEANFIT = [sys.executable, "-c", "from compress.cli import main; main()"]
 QUICK = ["digits-mlp-int8"]
-for change in ("train.epochs=1", "benchmark.rounds=5", "benchmark.seconds=0.2", "model.width=16", "goals={}"):
+for change in ("train.epochs=1", "benchmark.seconds=0.2", "model.width=16", "goals={}"):
     QUICK += ["--set", change]
 
 
@@ -120,13 +120,11 @@ def test_verify_bench_and_report(run, leanfit, tmp_path):
     checked = json.loads(out)
     assert (code, checked["ok"]) == (0, True)
     assert {check["name"] for check in checked["checks"]} >= {"manifest", "model.onnx", "weights.safetensors"}
-    code, out, _ = leanfit(
-        "bench", folder / "baseline", folder, "--rounds", "5", "--seconds", "0.2", "--json", "--quiet"
-    )
+    code, out, _ = leanfit("bench", folder / "baseline", folder, "--seconds", "0.2", "--json", "--quiet")
     results = json.loads(out)["results"]
     assert code == 0
     assert [entry["speedup"] is None for entry in results] == [True, False]
-    assert "speed-up" in leanfit("bench", folder / "model.onnx", "--rounds", "5", "--seconds", "0.1", "-q")[1]
+    assert "smallest difference" in leanfit("bench", folder / "model.onnx", "--seconds", "0.1", "-q")[1]
     page = tmp_path / "page.html"
     code, out, _ = leanfit("report", folder, folder.parent, "--out", page, "--json")
     assert (code, json.loads(out)["out"]) == (0, str(page))

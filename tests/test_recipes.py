@@ -13,7 +13,7 @@ from compress import compress, load_recipe
 from compress.recipe import shipped_recipes
 from compress.tasks import Task
 
-BRIEF = ["benchmark.rounds=5", "benchmark.seconds=0.5"]
+BRIEF = ["benchmark.seconds=0.5"]
 SMALL = ["task.train_limit=640", "task.validation_limit=200", "task.test_limit=500"]
 CIFAR = "cifar-10-batches-bin"
 

@@ -1,0 +1,27 @@
+"""Networks of leanfit's own families as ONNX files, for benchmarks of latency: their weights are random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compress.export import export_onnx, serialise
+from compress.models import build_model
+
+__all__ = ["exported"]
+
+EXAMPLES = {"resnet": (1, 3, 32, 32), "mlp": (1, 64)}
+
+
+def exported(folder: Path, family: str, **arguments: Any) -> Path:
+    """The file of this network; exported into `folder` unless it is there."""
+    file = folder / f"{family}-{'-'.join(f'{key}{value}' for key, value in arguments.items())}.onnx"
+    if not file.exists():
+        torch.manual_seed(0)
+        print(f"exporting {file.name}", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        graph = export_onnx(build_model(family, **arguments), {"x": torch.rand(EXAMPLES[family])})
+        file.write_bytes(serialise(graph))
+    return file

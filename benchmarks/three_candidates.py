@@ -1,0 +1,45 @@
+"""Candidates that hang, give NaN, divide by zero, are cut off or need a missing provider, beside two good ones.
+
+    python benchmarks/three_candidates.py       # half a minute
+
+Asked: the good ones are measured; each bad one is named with the reason; the exit code says so.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from tiny_onnx import dividing_onnx, hanging_onnx, linear_onnx, nan_onnx
+
+GOOD = {"big": linear_onnx(256, 256, depth=6), "small": linear_onnx(256, 256)}
+BAD = {"hangs": hanging_onnx(), "nan": nan_onnx(), "divides": dividing_onnx(), "cut": linear_onnx()[:300]}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, data in {**GOOD, **BAD}.items():
+            (folder / f"{name}.onnx").write_bytes(data)
+        for bad in [*(f"{name}.onnx" for name in BAD), "small.onnx@cuda"]:
+            command = [
+                "leanfit",
+                "bench",
+                "big.onnx",
+                bad,
+                "small.onnx",
+                "--seconds",
+                "3",
+                "--patience",
+                "3",
+                "--quiet",
+            ]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            print(f"--- {bad}: exit code {done.returncode}\n{done.stdout}")
+
+
+if __name__ == "__main__":
+    main()
