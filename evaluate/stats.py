@@ -6,7 +6,6 @@ All intervals are at the 95 % level. Everything random is seeded, so that the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -97,20 +96,17 @@ def median_interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
     )
 
 
-def sitting_ratios(base: Sequence[ArrayLike], other: ArrayLike) -> Floats:
+def sitting_ratios(base: ArrayLike, other: ArrayLike) -> Floats:
     """(sittings,) natural logs of how many times faster `other` is than `base`: one value a sitting.
 
-    base  : one or more legs of the baseline, each (sittings, rounds, n) seconds; the logs of several are averaged.
-    other : (sittings, rounds, m) seconds from the same sittings and rounds.
+    base, other : (sittings, rounds, n) seconds from the same sittings and rounds; n may differ.
     In a sitting it is the median over rounds of log(base median / other median): pairing by round takes out what slows
-    all legs down for a while. Raises ValueError where sittings and rounds do not pair, or a time is not above zero.
+    both legs down for a while. Raises ValueError where sittings and rounds do not pair, or a time is not above zero.
     """
-    ours = [_round_logs(leg) for leg in base]
-    theirs = _round_logs(other)
-    if not ours or any(leg.shape != theirs.shape for leg in ours):
-        shapes = [leg.shape for leg in ours]
-        raise ValueError(f"a ratio pairs sittings and rounds: the baseline has {shapes}, the other {theirs.shape}")
-    return np.asarray(np.median(np.mean(ours, axis=0) - theirs, axis=1), dtype=np.float64)
+    ours, theirs = _round_logs(base), _round_logs(other)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"a ratio pairs sittings and rounds: the baseline has {ours.shape}, the other {theirs.shape}")
+    return np.asarray(np.median(ours - theirs, axis=1), dtype=np.float64)
 
 
 def joint_intervals(logs: ArrayLike, *, seed: int = 0) -> list[Interval]:
