@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.comparing.summaries import judge
+from evaluate.stats import wilson
 
 TRUTH = 1.02
 NEIGHBOURS = 4
@@ -63,11 +64,12 @@ def main() -> None:
         covered.append(found["low"] <= TRUTH <= found["high"])
         resolved.append(found["verdict"] == "faster")
         wide.append((found["high"] - found["low"]) / 2)
-    print(f"{len(names)} recorded runs of {len(runs[names[0]]['base'])} sittings; the truth is {TRUTH}")
-    for count in (100, options.many):
-        share = 100 * np.mean(covered[:count])
+    sittings = [len(run["base"]) for run in runs.values()]
+    print(f"{len(names)} recorded runs of {min(sittings)} to {max(sittings)} sittings; the truth is {TRUTH}")
+    for count in sorted({min(100, options.many), options.many}):
+        share, low, high = (100 * x for x in wilson(sum(covered[:count]), count))
         print(
-            f"first {count}: the interval covers the truth in {share:.1f} of 100, "
+            f"first {count}: the interval covers the truth in {share:.1f} of 100 ({low:.1f} to {high:.1f}), "
             f"faster in {100 * np.mean(resolved[:count]):.1f}"
         )
     print(f"median half-width {100 * np.median(wide):.2f} %")

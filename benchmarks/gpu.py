@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py                          # a GPU: needs leanfit[gpu] and a torch with CUDA
     python benchmarks/gpu.py --batch 1 8 32 128 512   # and where throughput stops growing
-    python benchmarks/gpu.py --device cpu --quick     # the same legs as far as a CPU has them, in under a minute
+    python benchmarks/gpu.py --device cpu --quick     # the same legs as far as a CPU has them, in about a minute
 
 All legs of all networks and batches are timed in the same sittings of shuffled rounds. docs/gpu.md says what they are.
 Weights are those in $LEANFIT_DATA (docs/data.md) where they are there, else random: neither changes the time of a call.

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--check", type=float, default=0.0, metavar="SECONDS", help="length of the runs afterwards")
     parser.add_argument("--out", type=Path, help="write all results here, as JSON")
     options = parser.parse_args()
-    file = options.model or exported(Path("runs/benchmark-models"), "resnet", depth=20)
+    file = options.model or exported(Path("runs/benchmarks"), "resnet", depth=20)
     results, differ = [], 0
     for seed in range(options.repeats):
         found, wrong = search(file, options.bound, options.seconds, seed)

@@ -17,6 +17,7 @@ from tiny_onnx import dividing_onnx, hanging_onnx, linear_onnx, nan_onnx
 
 GOOD = {"big": linear_onnx(256, 256, depth=6), "small": linear_onnx(256, 256)}
 BAD = {"hangs": hanging_onnx(), "nan": nan_onnx(), "divides": dividing_onnx(), "cut": linear_onnx()[:300]}
+OPTIONS = ("--seconds", "3", "--patience", "3", "--quiet")
 
 
 def main() -> None:
@@ -25,18 +26,7 @@ def main() -> None:
         for name, data in {**GOOD, **BAD}.items():
             (folder / f"{name}.onnx").write_bytes(data)
         for bad in [*(f"{name}.onnx" for name in BAD), "small.onnx@cuda"]:
-            command = [
-                "leanfit",
-                "bench",
-                "big.onnx",
-                bad,
-                "small.onnx",
-                "--seconds",
-                "3",
-                "--patience",
-                "3",
-                "--quiet",
-            ]
+            command = [sys.executable, "-m", "compress", "bench", "big.onnx", bad, "small.onnx", *OPTIONS]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             print(f"--- {bad}: exit code {done.returncode}\n{done.stdout}")
 

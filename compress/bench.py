@@ -8,6 +8,7 @@ from pathlib import Path
 from compress.errors import ArtifactError
 from compress.packable import is_onnx, open_run, shared_task
 from compress.status import Status, silent
+from evaluate.comparing.inputs import split_provider
 from evaluate.errors import UsageProblem
 from evaluate.samples import Samples
 
@@ -27,8 +28,11 @@ def numbers(text: str, what: str) -> list[int]:
 
 def with_baselines(paths: Sequence[Path], baseline: Path | None) -> list[Path]:
     """The models that are meant: the folder of a run alone means its baseline too, which comes first."""
-    if len(paths) == 1 and baseline is None and (paths[0] / "baseline" / "model.onnx").is_file():
-        return [paths[0] / "baseline", paths[0]]
+    if len(paths) == 1 and baseline is None:
+        run, provider = split_provider(paths[0], "")
+        reference = run / "baseline"
+        if (reference / "model.onnx").is_file():
+            return [Path(f"{reference}@{provider}") if provider else reference, paths[0]]
     return list(paths)
 
 
@@ -39,7 +43,8 @@ def samples_of_runs(paths: Sequence[Path], count: int, seed: int = 0, status: St
     """
     from compress.pack import samples_of
 
-    runs = [path.parent if path.name == "baseline" else path for path in paths if not is_onnx(path)]
+    places = [split_provider(path, "")[0] for path in paths]
+    runs = [place.parent if place.name == "baseline" else place for place in places if not is_onnx(place)]
     task = shared_task([open_run(path) for path in dict.fromkeys(runs)], None, status)
     if task is None:
         raise ArtifactError("--samples takes samples of a run's task, and no folder of a run is named; name one")

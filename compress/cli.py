@@ -84,7 +84,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Compress a model by a recipe: a folder to deploy, and one honest table."""
-    with edge(as_json):
+    with edge(as_json, resumes=True):
         from compress.recipe import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
@@ -158,7 +158,7 @@ def bench(
     ] = None,
     latency_bound: Annotated[str, typer.Option(help="Bound of the 99th percentile for the server, as 50ms.")] = "",
     patience: Annotated[float, typer.Option(help="Seconds without a sign of life: the model hangs.", min=0.1)] = 60.0,
-    seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of rounds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of rounds.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the Record to this .json file, for `leanfit report`.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write an HTML page with pictures to this file.")] = None,
     quiet: Quiet = False,
@@ -172,6 +172,8 @@ def bench(
 
         if scenario is not None and (baseline is not None or profile):
             raise typer.BadParameter("a scenario runs one model after the other: it takes no --baseline or --profile")
+        if latency_bound and scenario is None:
+            raise typer.BadParameter("--latency-bound is for --scenario server; add that, or leave the bound out")
         models = with_baselines(paths, baseline)
         conditions = {"threads": numbers(threads, "threads"), "batch": numbers(batch, "batch")}
         common: dict[str, Any] = {
@@ -196,7 +198,7 @@ def bench(
         if page is not None:
             say(f"to read  {found.page(page)}")
         if found.exit_code:
-            say(f"leanfit: {len(found.failed)} of {len(models)} models could not be measured")
+            say(f"leanfit: not measured: {', '.join(failure['name'] for failure in found.failed)}")
             raise typer.Exit(found.exit_code)
 
 
@@ -207,7 +209,7 @@ def pack(
     samples: Annotated[int, typer.Option(help="Test samples that go along, to time and to score on.", min=0)] = 200,
     baseline: Annotated[bool, typer.Option(help="Whether the runs' baselines go along.")] = True,
     samples_from: Annotated[Path | None, typer.Option(help="A run whose task gives samples for .onnx files.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of samples.", min=0)] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

@@ -49,10 +49,11 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def edge(as_json: bool = False) -> Iterator[None]:
+def edge(as_json: bool = False, *, resumes: bool = False) -> Iterator[None]:
     """The edge of the program: what was raised inside becomes a message and an exit code (docs/architecture.md).
 
     With `as_json` the failure is the one JSON object on stdout as well: {"error": {kind, message, exit_code}}.
+    resumes : the command keeps what is finished, and goes on from there when it is run again.
     """
     try:
         with _terminated_as_interrupted():
@@ -60,8 +61,8 @@ def edge(as_json: bool = False) -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
-        text = "interrupted; what is finished is kept: run the same command again to go on where it stopped"
-        _leave("Interrupted", text, INTERRUPTED, as_json)
+        kept = "; what is finished is kept: run the same command again to go on where it stopped" if resumes else ""
+        _leave("Interrupted", f"interrupted{kept}", INTERRUPTED, as_json)
     except BrokenPipeError:
         _close_stdout()
         raise typer.Exit(1) from None
@@ -77,15 +78,16 @@ def edge(as_json: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does, so that what is half-written is taken back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """SIGTERM, or a terminal that is gone, ends the work as Ctrl-C does: what is half-written is taken back."""
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
+    heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, _interrupt) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -95,7 +97,10 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _leave(kind: str, message: str, code: int, as_json: bool, **more: Any) -> NoReturn:
     say(f"leanfit: {message}")
     if as_json:
-        emit({"error": {"kind": kind, "message": message, "exit_code": code, **more}})
+        try:
+            emit({"error": {"kind": kind, "message": message, "exit_code": code, **more}})
+        except OSError:  # the reader went away, or the disk is full
+            _close_stdout()
     raise typer.Exit(code)
 
 

@@ -318,7 +318,7 @@ class _Run:
     def bench(self, baseline: _Net, final: _Net) -> Samples:
         """Latency of both files interleaved, on real inputs."""
         config = self.recipe.benchmark
-        key = hash_of("sittings", baseline.key, final.key, config.model_dump(mode="json"), self.measured_on())
+        key = hash_of("sittings, loops", baseline.key, final.key, config.model_dump(mode="json"), self.measured_on())
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             inputs = self.task.test.first(config.batch)
@@ -332,11 +332,11 @@ class _Run:
             legs = {"baseline": opener(baseline), "again": opener(baseline), "compressed": opener(final)}
             timing = measure_latency(legs, seconds=config.seconds, seed=self.recipe.seed, status=self.status)
             write_arrays(folder / "samples.npz", timing.samples)
-            return {}
+            return {"loops": timing.legs["baseline"].loops}
 
-        folder, _ = self.stages.run("bench", key, work)
+        folder, told = self.stages.run("bench", key, work)
         with np.load(folder / "samples.npz", allow_pickle=False) as stored:
-            return Samples(stored["baseline"], stored["again"], stored["compressed"])
+            return Samples(stored["baseline"], stored["again"], stored["compressed"], told["loops"])
 
     def report(self, steps: list[_Net], evaluation: Evaluation, samples: Samples) -> None:
         """Append the Record, once, and write the page from it."""

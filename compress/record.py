@@ -39,11 +39,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Samples:
-    """Latency samples (sittings, rounds, n) in seconds from the same rounds; `again` is the baseline a second time."""
+    """Latency samples (sittings, rounds, n) in seconds from the same rounds; `again` is the baseline a second time.
+
+    loops : calls in each sample, whose mean it is.
+    """
 
     baseline: NDArray[np.float64]
     again: NDArray[np.float64]
     compressed: NDArray[np.float64]
+    loops: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ def make_record(
         record[side] = {
             "sizes": step.stored["sizes"],
             "accuracy": score(outputs, evaluation.targets, task.metric, task.classes),
-            "latency": summarise(times, provider=bench.provider, threads=bench.threads, batch=bench.batch),
+            "latency": summarise(
+                times, provider=bench.provider, threads=bench.threads, batch=bench.batch, loops=samples.loops
+            ),
             "validation": step.stored["validation"],
             "parity": step.stored["parity"],
             "widths": _widths(step.module),
@@ -103,10 +109,11 @@ def make_record(
         if task.metric == "accuracy"
         else []
     )
-    (judged,) = judge([vars(samples)], "baseline", "again", seed=recipe.seed)
+    legs = {"baseline": samples.baseline, "again": samples.again, "compressed": samples.compressed}
+    (judged,) = judge([legs], "baseline", "again", seed=recipe.seed)
     record["speedup"] = judged.speedups["compressed"]
     record["noise_floor"] = judged.floor
-    record["samples"] = {name: np.round(times, 9).tolist() for name, (_, _, times) in sides.items()}
+    record["samples"] = {name: np.round(times, 10).tolist() for name, times in legs.items()}
     record["goals"] = judge_goals(recipe.goals, record)
     record["warnings"] = [*recipe.warnings, *_warnings(record)]
     record["seconds"] = round(seconds, 3)

@@ -25,6 +25,7 @@ Status = Callable[[str, float, float], None]
 LEAST_SHARE = 0.5  # of the budget is kept for timing, however long the probes took
 FINISH_SECONDS = 0.02  # for the statistics of one model in one condition
 PROFILE_SHARE, PROFILE_SECONDS = 0.15, 2.0  # of the budget for the profile of each model, at most
+PROFILES_SHARE = 0.4  # for those of all models, at most
 SCENARIOS = ("single-stream", "offline", "server")
 OFFLINE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -109,7 +110,8 @@ def compare(
     provider : "cpu", "cuda" or "tensorrt"; used or refused, never replaced.
     io       : "device" leaves inputs and outputs on the provider's device, "host" times their transfer as well.
     threads, batch : one or several; every combination is a condition, and conditions alternate within the one run.
-    seconds  : budget of everything, kept within 5 % unless a single round takes longer.
+    seconds  : budget of everything, kept within 5 % unless trying the models takes more than half of it, one fails
+               while it is timed, or eight sittings of one round take longer.
     samples  : inputs to time and to score on; seeded random inputs where not given.
     names    : names of the models, in the order of `paths`.
     profile  : also say which operators and layers take the time, in the first condition.
@@ -126,12 +128,17 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="leanfit-bench-") as folder:
         steps = Steps(settings, Path(folder), samples, status or _silent)
         alive = steps.probe(candidates)
-        for_profile = min(PROFILE_SECONDS, PROFILE_SHARE * seconds) * len(alive) if profile else 0.0
+        for_profile = _for_profiles(seconds, len(alive)) if profile else 0.0
         taken = time.perf_counter() - begun + for_profile + FINISH_SECONDS * len(alive) * len(settings.conditions)
         alive, timed = steps.time(alive, base, max(LEAST_SHARE * seconds, seconds - taken))
         more = {"profiles": steps.profile(alive, for_profile)} if profile else {}
     found = Found(settings, candidates, alive, base, timed, steps.failed, steps.warnings, samples)
     return Comparison(make_record(found, begun, **more))
+
+
+def _for_profiles(seconds: float, models: int) -> float:
+    """Seconds for the profiles of all models."""
+    return min(PROFILES_SHARE * seconds, models * min(PROFILE_SECONDS, PROFILE_SHARE * seconds))
 
 
 def serve(

@@ -54,6 +54,7 @@ _NUMPY_NAMES = {
     "X86_V4": ("avx512f", "avx512bw", "avx512vl"),
     "FMA3": ("fma",),
     "AVX512_SKX": ("avx512f", "avx512bw", "avx512vl"),
+    "AVX512_CLX": ("avx512_vnni",),
     "AVX512_ICL": ("avx512_vnni",),
     "NEON": ("neon",),
     "ASIMD": ("asimd",),
@@ -113,7 +114,7 @@ def _cpu(root: Path, flags: frozenset[str]) -> dict[str, Any]:
 
 def _reasons(facts: dict[str, Any], gpu: str | None) -> dict[str, str]:
     """Why what one would expect in an environment is None."""
-    if facts["os"].split()[0] != "Linux":
+    if not facts["os"].startswith("Linux "):
         return {"cpu": "clocks, governor, temperature and quotas are read on Linux only"}
     shown = "a virtual machine shows none" if facts["hypervisor"] else "this system shows none"
     cpu = facts["cpu"]

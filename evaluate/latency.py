@@ -8,16 +8,16 @@ ISMM: repeat at the level at which the variation enters.)
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from evaluate.serving.arrivals import collector_off
 
 __all__ = ["Call", "Leg", "Opener", "Sitting", "Timing", "measure_conditions", "measure_latency"]
 
@@ -36,6 +36,7 @@ MOST_OPENING = 0.3  # share of a sitting that opening and warming up may take be
 ROUNDS = 16  # at most, in a sitting
 BLOCK_SECONDS = 0.005  # a leg's turn in a round
 KEPT = 16  # at most, samples of a block
+READINGS = 256  # of the clock, to learn what one costs
 TIMER_SHARE = 200  # a sample lasts at least as many times what reading the clock costs
 WINDOW = 5
 WARM_UP_CALLS = 50
@@ -45,7 +46,10 @@ WARM_UP_CHANGE = 0.05
 
 @dataclass(frozen=True)
 class Leg:
-    """How one leg is timed in its turn: `samples` samples, each the mean of `loops` calls, `between` calls apart."""
+    """How one leg is timed in its turn: `samples` samples, each the mean of `loops` calls, `between` calls apart.
+
+    `loops` is the same for all legs of a condition.
+    """
 
     samples: int
     loops: int
@@ -115,7 +119,8 @@ def measure_conditions(
     notice     : called with (leg, "opening" | "first call" | "timing") before each, for whoever watches over hangs.
     each       : called with (condition, sitting) as soon as a sitting is complete.
 
-    A sample is a single call wherever the call lasts at least 200 times what reading the clock costs.
+    A sample is a single call wherever a call of the fastest leg lasts at least 200 times what reading the clock costs;
+    else it is the mean of as many calls for every leg of the condition.
     Raises ValueError without conditions, legs or time; what a call raises is passed on.
     """
     if not conditions or not all(conditions) or not seconds > 0:
@@ -124,7 +129,7 @@ def measure_conditions(
     deadline, tell = clock() + seconds, status or _silent
     tell("warming up", 0, seconds)
     rng = random.Random(seed)
-    with _collector_off():
+    with collector_off():
         pilots = [run.pilot(openers, rng, 0.1 * seconds / len(conditions)) for openers in conditions]
         left = deadline - clock()
         plans = [_plan(pilot, left / len(conditions), clock) for pilot in pilots]
@@ -236,13 +241,9 @@ def _leg(one_call: float, seconds: float, loops: int) -> Leg:
 
 def _timer(clock: Clock) -> float:
     """What reading the clock costs, or the step in which it counts where that is larger; seconds."""
-    steps = [_step(clock) for _ in range(32)]
-    return float(np.median(steps))
-
-
-def _step(clock: Clock) -> float:
-    start = clock()
-    return clock() - start
+    # A clock that counts in steps (100 ns under Windows) shows the same time in most readings.
+    steps = np.diff([clock() for _ in range(READINGS)])
+    return float(np.median(steps[steps > 0])) if np.any(steps > 0) else 0.0
 
 
 def _block(call: Call, leg: Leg, clock: Clock) -> list[float]:
@@ -271,18 +272,6 @@ def _timed(call: Call, loops: int, clock: Clock) -> float:
     for _ in range(loops):
         call()
     return (clock() - start) / loops
-
-
-@contextlib.contextmanager
-def _collector_off() -> Iterator[None]:
-    """No garbage collection inside a timed block."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _silent(message: str, done: float, total: float) -> None:

@@ -92,7 +92,7 @@ def profiles(
     says where it cannot. Raises what `open_session` and `Session.bind` raise, MachineProblem where no trace could be
     written, UsageProblem for a wrong argument.
     """
-    if not models or seconds <= 0 or min_calls < 1:
+    if not models or not seconds > 0 or min_calls < 1:
         raise UsageProblem(
             f"a profile needs a model, seconds above 0 and at least 1 call, got {len(models)} models, {seconds} and "
             f"{min_calls}"

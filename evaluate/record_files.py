@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from evaluate.errors import MachineProblem
 
-__all__ = ["SCHEMA", "fault_of", "holds_records", "read_json_records", "write_record"]
+__all__ = ["SCHEMA", "fault_of", "holds_records", "is_special", "plain", "read_json_records", "write_record"]
 
 SCHEMA = 1
 _OBJECTS = ("environment", "hashes", "recipe", "task", "samples", "settings", "machine")
@@ -77,12 +80,18 @@ def _is_record(item: Any) -> bool:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write one Record as a JSON file: whole, or not at all. Raises MachineProblem where it cannot be written."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write one Record as a JSON file: whole, or not at all; numbers that are not finite become null.
+
+    Raises MachineProblem where it cannot be written.
+    """
+    part = path.parent / f".{path.name}.{os.getpid()}.part"  # not with_name, which a folder like "." has not
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if is_special(path):
+            path.write_text(json.dumps(plain(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+            return
         with part.open("w", encoding="utf-8") as file:
-            json.dump(record, file, indent=1, allow_nan=False)
+            json.dump(plain(record), file, indent=1, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
@@ -94,3 +103,21 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a device or a pipe, as /dev/stdout: such a one is written to, never replaced by a file."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: numpy to Python, tuples to lists, paths to text, NaN and infinities to null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evaluate.errors import FileProblem, MachineProblem
-from evaluate.record_files import SCHEMA, fault_of, holds_records, read_json_records
+from evaluate.record_files import SCHEMA, fault_of, holds_records, plain, read_json_records
 
 __all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records", "sync_folder"]
 
@@ -32,11 +29,13 @@ class Journal:
     def append(self, record: Mapping[str, Any]) -> None:
         """Write one record and return once it is on the disk.
 
-        Writers take a lock on the file; a line torn by a killed writer is closed first, so that it spoils no other
-        line; a line that does not fit on the disk is taken back. Numbers that are not finite become null.
+        Writers take a lock on the file (on Windows there is none: one writer at a time); a line torn by a killed writer
+        is closed first, so that it spoils no other line; a line that does not fit on the disk is taken back. Numbers
+        that are not finite become null.
         Raises MachineProblem where the file cannot be written (no space, no permission).
         """
-        line = json.dumps(_plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line = text.encode(errors="surrogatepass") + b"\n"  # a path that is no UTF-8; json.loads reads it back
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, exclusive=True) as handle:
@@ -94,11 +93,11 @@ def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None =
     place = Path(path)
     if not place.exists():
         raise FileProblem(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} or .json file")
-    found: dict[Any, Record] = {}
+    found: dict[tuple[object, ...], Record] = {}
     problems: list[str] = []
     for file in _files(place):
         records, troubles = _read_file(file, quiet=place.is_dir())
-        found.update({record.get("id") or (str(file), number): record for number, record in enumerate(records)})
+        found.update({_key(record, file, number): record for number, record in enumerate(records)})
         problems += troubles
     for problem in problems:
         (on_problem or _ignored)(problem)
@@ -109,6 +108,12 @@ def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None =
             "`leanfit bench ... --out FILE.json` that of a benchmark."
         )
     return sorted(found.values(), key=lambda record: str(record.get("created", "")))
+
+
+def _key(record: Record, file: Path, number: int) -> tuple[object, ...]:
+    """What makes a record the same one in two files: its id, else its place."""
+    known = record.get("id")
+    return (known,) if known and isinstance(known, (str, int)) else (str(file), number)
 
 
 def _files(place: Path) -> list[Path]:
@@ -173,19 +178,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: numpy to Python, tuples to lists, paths to text, NaN and infinities to null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
 
 
 def _ignored(problem: str) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from evaluate import stats
 from evaluate.errors import UsageProblem
 from evaluate.serving import arrivals
-from evaluate.serving.arrivals import POLL_SECONDS, Call, Watch, collector_off
+from evaluate.serving.arrivals import POLL_SECONDS, Call, Timekeeper, collector_off
 from evaluate.serving.rate_search import highest_rate
 from evaluate.serving.scenario_table import scenario_table
 from evaluate.serving.throughput import WARM_UP_SHARE, offline, positive
@@ -45,7 +45,7 @@ def parse_bound(text: str) -> float:
         raise UsageProblem(f"a latency bound is a number with us, ms or s, as 50ms; got {text!r}{unit}")
     seconds = float(found[1]) * UNITS[found[2]]
     if not 0 < seconds < math.inf:
-        raise UsageProblem(f"a latency bound must be above 0, got {text!r}")
+        raise UsageProblem(f"a latency bound must be above 0 and finite, got {text[:40]!r}")
     return seconds
 
 
@@ -60,7 +60,7 @@ def single_stream(
     """
     positive(seconds=seconds)
     begun = clock()
-    arrivals.warm_up(call, Watch(clock), WARM_UP_SHARE * seconds)
+    arrivals.warm_up(call, Timekeeper(clock), WARM_UP_SHARE * seconds)
     taken, deadline = array("d"), begun + seconds
     with collector_off():
         first = now = clock()
@@ -117,7 +117,7 @@ def server(
     number = _number(rate, seconds, queries)
     schedule = arrivals.poisson_arrivals(rate, number, (seed, 0))
     begun = clock()
-    served = arrivals.serve(call, schedule, Watch(clock, sleep, poll))
+    served = arrivals.serve(call, schedule, Timekeeper(clock, sleep, poll))
     length = float(served.finished[-1]) - begun
     tails = {q: stats.percentile(served.latencies, q) for q in (90, 99)}
     return {

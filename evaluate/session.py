@@ -169,7 +169,8 @@ class Session:
         missing = sorted(names - set(feeds))
         if missing:
             raise ModelProblem(f"{self.label} was given no {', '.join(missing)}. It takes {self._wants()}.")
-        return {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        # Not `ascontiguousarray`: it makes a scalar input a vector of one.
+        return {name: np.asarray(array, order="C") for name, array in feeds.items()}
 
     def _wants(self) -> str:
         return ", ".join(f"{p.name} {_shape_text(p.shape)} {p.dtype}" for p in self.inputs)

@@ -132,7 +132,8 @@ def joint_intervals(logs: ArrayLike, *, seed: int = 0) -> list[Interval]:
         far = np.broadcast_to(np.where(error > 0, math.inf, 0.0), means.shape).copy()
         largest.append(np.max(np.divide(np.abs(means), errors, out=far, where=errors > 1e-9 * error), axis=1))
     wide = max(float(np.quantile(np.concatenate(largest), 0.95, method="higher")), student_t(count - 2 * cut - 1))
-    half = np.minimum(np.where(error > 0, wide * error, 0.0), math.log(FARTHEST))
+    # `wide` is infinite for few blocks, and a column that does not vary has no width even then.
+    half = np.minimum(np.multiply(wide, error, out=np.zeros_like(error), where=error > 0), math.log(FARTHEST))
     return [Interval(math.exp(c), math.exp(c - h), math.exp(c + h)) for c, h in zip(centre, half)]
 
 

@@ -92,7 +92,7 @@ def run_job(
         place = Path(folder) / "beacon"
         place.write_bytes(bytes(SHOT.size))
         beacon = Beacon(place, legs)
-        process = _start(command or _command(), log)
+        process = _start(command or _command(), log, folder)
         try:
             _send(process, {**job, "beacon": str(place), "legs": list(legs)})
             ended = _watch(process, beacon, on_event, patience, clock)
@@ -109,9 +109,13 @@ def _command() -> list[str]:
             "a benchmark starts a process of its own, and this Python does not know its own program (sys.executable is "
             "empty); run it from an ordinary Python"
         )
-    start = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); from evaluate.worker import main; main()"
+    # The first place is the working directory, whose json.py or random.py nobody means.
+    start = (
+        "import sys; del sys.path[0]; import json; sys.path[:] = json.loads(sys.argv.pop()); "
+        "from evaluate.worker import main; main()"
+    )
     home = str(Path(__file__).resolve().parent.parent)
-    return [sys.executable, "-c", start, json.dumps([home, *(p for p in sys.path if p != home)])]
+    return [sys.executable, "-c", start, json.dumps([home, *(p for p in map(str, sys.path) if p != home)])]
 
 
 @contextlib.contextmanager
@@ -120,9 +124,11 @@ def _log(folder: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], log: IO[bytes], scratch: str) -> subprocess.Popen[bytes]:
+    """The worker ends by being killed, so its temporary files lie in a folder that is removed here."""
+    places = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)}
     try:
-        return subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        return subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=places)
     except OSError as error:
         raise MachineProblem(f"no process could be started for the benchmark: {error.strerror or error}") from error
 
@@ -153,18 +159,28 @@ def _watch(
         if line is None:
             return Ended("crashed", *beacon.read()[1:])
         if line:
-            event = json.loads(line)
+            event = _event(line)
             if "bug" in event:
                 raise RuntimeError(f"the benchmark's worker failed: {event['bug']}")
             if event.get("done"):
                 return Ended("done")
-            on_event(event)
+            if event:
+                on_event(event)
             seen = now
         if beacon.read()[0] != count:
             count, seen = beacon.read()[0], now
         if now - seen > patience:
             _, leg, doing = beacon.read()
             return Ended("hung", leg, doing, f"no answer for {patience:g} s while {doing}")
+
+
+def _event(line: bytes) -> Event:
+    """What a line says; nothing where it is none of the worker's, as a library may print while it is imported."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
 
 
 def _lines(process: subprocess.Popen[bytes]) -> queue.Queue[bytes | None]:

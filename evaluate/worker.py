@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _real_inputs(job: Job) -> dict[str, NDArray[Any]] | None:
     if not job.get("inputs"):
         return None
     with np.load(job["inputs"], allow_pickle=False) as stored:
-        return dict(stored)
+        return {name: stored[f"arr_{place}"] for place, name in enumerate(job["input_names"])}
 
 
 def _open(job: Job, leg: str, condition: Job) -> Session:
@@ -138,15 +138,9 @@ def _described(feeds: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
 
 
 def _outputs(session: Session, feeds: Mapping[str, NDArray[Any]], real: Any, batch: int) -> NDArray[Any]:
-    """First output on all real inputs, or on the inputs that are timed; every output has to be finite there."""
-    for port, array in zip(session.outputs, session.run(feeds)):
-        bad = int(np.size(array) - np.isfinite(array).sum()) if array.dtype.kind == "f" else 0
-        if bad:
-            raise _NotFinite(
-                f"{bad} of {array.size} values of output {port.name!r} are NaN or infinite on "
-                f"{'the samples' if real is not None else 'seeded random inputs'}"
-            )
+    """First output (n, ...) on all n real inputs; nothing without them. Every output of every call has to be finite."""
     if real is None:
+        _check_finite(session, session.run(feeds), "seeded random inputs")
         return np.empty(0)
     size, total = true_batch(session, batch), len(next(iter(real.values())))
     found = []
@@ -154,8 +148,33 @@ def _outputs(session: Session, feeds: Mapping[str, NDArray[Any]], real: Any, bat
         rows = {name: array[start : start + size] for name, array in real.items()}
         count = len(next(iter(rows.values())))
         full = {name: np.resize(array, (size, *array.shape[1:])) for name, array in rows.items()}
-        found.append(session.run(full)[0][:count])
+        outputs = session.run(full)
+        _check_finite(session, outputs, "the samples")
+        found.append(_rows(session, outputs[0], size)[:count])
     return np.concatenate(found)
+
+
+def _check_finite(session: Session, outputs: Sequence[Any], where: str) -> None:
+    """Raise _NotFinite for NaN or infinity; what is no array of floats (text, a sequence) cannot be either."""
+    for port, array in zip(session.outputs, outputs):
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        bad = int(array.size - np.isfinite(array).sum())
+        if bad:
+            raise _NotFinite(
+                f"{session.label}: {bad} of {array.size} values of output {port.name!r} are NaN or infinite on {where}"
+            )
+
+
+def _rows(session: Session, output: Any, size: int) -> NDArray[Any]:
+    """The first output of a call on `size` samples. Raises ModelProblem where it does not hold numbers for each."""
+    if isinstance(output, np.ndarray) and output.dtype.kind in "fiub" and output.ndim and len(output) == size:
+        return output
+    got = f"{list(output.shape)} of {output.dtype}" if isinstance(output, np.ndarray) else f"a {type(output).__name__}"
+    raise ModelProblem(
+        f"{session.label}: its first output, {session.outputs[0].name!r}, has to hold numbers for each of {size} "
+        f"samples to be scored, and is {got}; measure it without samples"
+    )
 
 
 class _NotFinite(ModelProblem):
@@ -195,7 +214,8 @@ def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
 
     meter = open_meter(job["provider"]) if job["energy"] else None
     watch = Watch()
-    openers = [{leg: _opener(job, leg, condition) for leg in job["legs"]} for condition in job["conditions"]]
+    real = _real_inputs(job)
+    openers = [{leg: _opener(job, leg, condition, real) for leg in job["legs"]} for condition in job["conditions"]]
 
     def status(message: str, done: float, total: float) -> None:
         if message == "timing":  # after the pilot, so that a clock that wakes up is not taken for one that swings
@@ -227,9 +247,9 @@ def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
     })  # fmt: skip
 
 
-def _opener(job: Job, leg: str, condition: Job) -> Opener:
+def _opener(job: Job, leg: str, condition: Job, real: Mapping[str, NDArray[Any]] | None) -> Opener:
     rng = random.Random(f"{job['seed']} {leg} {condition}")
-    real, feeds, kept = _real_inputs(job), dict[str, NDArray[Any]](), list[Any]()
+    feeds, kept = dict[str, NDArray[Any]](), list[Any]()
 
     def open_leg() -> Call:
         # What lies where in memory differs from sitting to sitting, so that no leg has the luckier place throughout.

@@ -158,14 +158,32 @@ def onnx_of_texts(at):
     return ["bench", at.file("m.onnx", cast_onnx(TensorProto.STRING, [1, 4])), *BRIEF]
 
 
-@broken(2, "unknown provider 'tpu'", "Known providers: cpu, cuda")
+@broken(2, "unknown provider 'tpu'", "Known providers: cpu, cuda, tensorrt")
 def unknown_provider(at):
     return ["bench", at.file("m.onnx", linear_onnx()), "--provider", "tpu", *BRIEF]
 
 
-@broken(2, "'--threads'", "greater than or equal to 1")
-def no_threads(at):
-    return ["bench", at.file("m.onnx", linear_onnx()), "--threads", "0", *BRIEF]
+each(
+    2, "numbers of at least 1, as in 1,2; got",
+    no_threads=lambda at: ["bench", at.file("m.onnx", linear_onnx()), "--threads", "0", *BRIEF],
+    half_a_thread=lambda at: ["bench", at.file("m.onnx", linear_onnx()), "--threads", "1,0.5", *BRIEF],
+    a_batch_of_words=lambda at: ["bench", at.file("m.onnx", linear_onnx()), "--batch", "many", *BRIEF],
+)  # fmt: skip
+
+
+@broken(2, "the scenario server needs a bound of latency", "--latency-bound 50ms")
+def a_server_without_a_bound(at):
+    return ["bench", at.file("m.onnx", linear_onnx()), "--scenario", "server", *BRIEF]
+
+
+@broken(2, "a latency bound is a number with us, ms or s", "got '50'")
+def a_bound_without_a_unit(at):
+    return ["bench", at.file("m.onnx", linear_onnx()), "--scenario", "server", "--latency-bound", "50", *BRIEF]
+
+
+@broken(7, "--samples takes samples of a run's task", "no folder of a run is named")
+def samples_without_a_run(at):
+    return ["bench", at.file("m.onnx", linear_onnx()), "--samples", "5", *BRIEF]
 
 
 each(

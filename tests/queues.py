@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from evaluate.scenarios import highest_rate
-from evaluate.serving.arrivals import Watch
+from evaluate.serving.arrivals import Timekeeper
 
 MS = 1e-3
 
@@ -34,8 +34,8 @@ class Machine:
         self.calls += 1
 
     @property
-    def watch(self):
-        return Watch(self.clock, self.sleep, 0.0)
+    def timekeeper(self):
+        return Timekeeper(self.clock, self.sleep, 0.0)
 
     @property
     def injected(self):

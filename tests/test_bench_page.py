@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import random
 import re
 
@@ -74,7 +75,7 @@ def test_a_large_record_makes_a_page_of_bounded_size(tmp_path):
     record = bench_record(many, shape=(20, 10, 5))
     markup = page(tmp_path, record)
     assert len(markup) < 300_000
-    assert "One call in" in markup
+    assert "One sample in" in markup
     conditions = bench_record({"a": 1.0}, threads=(1, 2, 4, 8), batch=(1, 2, 4), shape=(2, 2, 2))
     assert "Of 12 conditions, the raw samples of the first 6 are drawn" in words_of(page(tmp_path, conditions))
 
@@ -86,9 +87,9 @@ def test_thinned_samples_say_so_and_count_what_is_clipped():
     record = bench_record(shape=(10, 10, 10))
     (block,) = blocks(record)
     full, told = samples_picture(block, key="k", dots=1000)
-    assert told.startswith("Each dot is a call")
+    assert told.startswith("Each dot is a sample")
     thin, told = samples_picture(block, key="k", dots=100)
-    assert told.startswith("One call in 10, chosen at random, is drawn")
+    assert told.startswith("One sample in 10, chosen at random, is drawn")
     assert thin.svg.count("M ") < full.svg.count("M ") / 3
     assert thin.text == full.text
     lane = lanes_of(block)[0]
@@ -306,3 +307,16 @@ def test_batches_have_a_table_each():
     words = words_of(beside(bench_record(batch=(1, 8)), bench_record(device="pi")))
     assert "Batch 1, cpu, 1 thread" in words
     assert "Batch 8, cpu, 1 thread" in words
+
+
+def test_a_page_holds_all_letters_whatever_the_terminal_can_show(tmp_path, monkeypatch):
+    served = {"scenario": "server", "name": "模型", "rate": 5.0, "p50_ms": 1.0, "p90_ms": None, "p99_ms": None}
+    served.update(queries=5, completed=5, lost=0, utilisation=0.1, warnings=[])
+    record = {**bench_record(), "scenarios": [served]}
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert words_of(page(tmp_path, record)).count("模型: server: P50 1.00 ms") == 1
+
+
+def test_many_records_of_one_machine_are_told_against_its_first():
+    records = [bench_record(seed=n, created=f"2026-11-22T20:{n:02d}:00Z", shape=(2, 2, 2)) for n in range(6)]
+    assert str(devices_section(records, key="k", level=3)).count("One machine twice") == 5

@@ -121,6 +121,15 @@ def test_drift_is_said_even_where_no_warning_was_written():
     assert [text for text in warnings_of(record) if "drift" in text] == ["int8 drifted: let the machine cool down"]
 
 
+def test_the_drift_of_one_model_hides_no_other_ones():
+    record = bench_record()
+    record["warnings"].append("the processor warmed from 40 to 60 degrees Celsius: look at the drift")
+    for entry in record["results"]:
+        entry["drift"] = {"ratio": 1.08, "low": 1.05, "high": 1.11, "drifts": True}
+    told = [text.partition(":")[0] for text in warnings_of(record) if "the last third" in text]
+    assert told == ["fp32", "int8", "pruned"]
+
+
 def test_models_stay_in_the_condition_they_were_measured_in():
     record = bench_record({"fp32": 1.0, "fixed": 0.9}, batch=(1, 8, 32))
     for entry in record["results"]:

@@ -421,8 +421,8 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(bundle, tmp_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    code, _, err = run(capsys, "--json", tmp_path / "out.json", archive=bundle)
-    assert code == 8
+    code, out, err = run(capsys, "--json", tmp_path / "out.json", archive=bundle)
+    assert (code, out) == (8, "the table\n")
     assert "No space left on device" in err
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.json", "old")]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_onnx import linear_onnx
 
 from compress import __version__, errors
 from compress.cli import main
@@ -269,6 +270,44 @@ def test_an_interrupted_run_goes_on(tmp_path):
         rest = process.stderr.read()
         assert process.wait(timeout=60) == 130
     assert rest.rstrip().endswith("run the same command again to go on where it stopped")
+
+
+def test_a_benchmark_that_is_interrupted_promises_nothing(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(linear_onnx())
+    arguments = ["bench", str(tmp_path / "net.onnx"), "--seconds", "60", "--json"]
+    with subprocess.Popen([*LEANFIT, *arguments], stdout=-1, stderr=subprocess.PIPE, text=True) as process:
+        assert any("trying" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said, rest = process.communicate(timeout=60)
+    assert process.returncode == 130 and rest.rstrip().endswith("leanfit: interrupted")
+    assert json.loads(said)["error"]["kind"] == "Interrupted"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="has no /dev/full")
+def test_json_on_a_full_disk_is_no_traceback():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*LEANFIT, "bench", "no.onnx", "--json"], stdout=full, stderr=-1, text=True, check=False)
+    assert done.returncode == 7 and done.stderr.startswith("leanfit: there is no file") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="has no SIGHUP")
+def test_a_terminal_that_is_gone_leaves_nothing_behind(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(linear_onnx())
+    (tmp_path / "scratch").mkdir()
+    where = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+    command = [*LEANFIT, "bench", str(tmp_path / "net.onnx"), "--seconds", "60"]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=where) as process:
+        assert process.stderr and any("trying" in line for line in process.stderr)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not list((tmp_path / "scratch").glob("leanfit*"))
+
+
+@pytest.mark.parametrize("wrong", [("--seed", "-1"), ("--latency-bound", "5ms")])
+def test_a_bench_option_that_cannot_be_meant_is_2(wrong, leanfit):
+    code, out, err = leanfit("bench", "net.onnx", *wrong)
+    assert (code, out) == (2, "") and wrong[0] in err
 
 
 class Terminal(io.StringIO):

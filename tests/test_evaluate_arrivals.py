@@ -12,7 +12,7 @@ from queues import MS, Machine, md1_rate, mm1_rate
 
 from evaluate.scenarios import highest_rate, offline, server, single_stream
 from evaluate.serving import arrivals
-from evaluate.serving.arrivals import Served, Watch, latencies_of, poisson_arrivals, serve
+from evaluate.serving.arrivals import Served, Timekeeper, latencies_of, poisson_arrivals, serve
 from evaluate.serving.replay import highest_rate_of
 
 
@@ -59,7 +59,7 @@ def test_one_thread_is_an_open_loop_issuer_a_queue_and_a_server(seed):
     times = np.cumsum(rng.exponential(1.0, 300))
     services = rng.exponential([0.2, 0.7, 0.95, 1.4][seed % 4], 300)
     machine = Machine(lambda number, now: services[number])
-    served = serve(machine.call, times, machine.watch)
+    served = serve(machine.call, times, machine.timekeeper)
     assert np.allclose(served.finished, fifo_queue(list(times), services), rtol=0, atol=1e-9)
     assert np.allclose(served.latencies, latencies_of(times, services), rtol=0, atol=1e-9)
     assert np.allclose(served.busy, services, rtol=0, atol=1e-9)
@@ -68,7 +68,7 @@ def test_one_thread_is_an_open_loop_issuer_a_queue_and_a_server(seed):
 def test_every_query_is_answered_once_when_calls_outlast_all_gaps():
     machine = Machine(10.0)
     times = poisson_arrivals(100.0, 50, 3)
-    served = serve(machine.call, times, machine.watch)
+    served = serve(machine.call, times, machine.timekeeper)
     assert machine.calls == served.finished.size == served.arrivals.size == 50
     assert np.allclose(served.finished, times[0] + 10.0 * np.arange(1, 51))
     assert np.allclose(served.latencies, served.finished - times)
@@ -77,7 +77,7 @@ def test_every_query_is_answered_once_when_calls_outlast_all_gaps():
 def test_latency_counts_from_the_scheduled_arrival_also_during_a_stall():
     machine = Machine(lambda number, now: 1.0 if number == 100 else MS)
     times = np.arange(1, 301) / 100.0
-    latencies = serve(machine.call, times, machine.watch).latencies
+    latencies = serve(machine.call, times, machine.timekeeper).latencies
     assert latencies[99] == pytest.approx(MS) and latencies[100] == pytest.approx(1.0)
     # The queries that came during the stall waited for its end, and for those before them.
     assert latencies[101:111] == pytest.approx([1.0 - 0.01 * i + MS * i for i in range(1, 11)])
@@ -87,14 +87,14 @@ def test_latency_counts_from_the_scheduled_arrival_also_during_a_stall():
 def test_no_query_starts_before_it_arrives_and_waiting_costs_one_look_at_the_clock():
     machine = Machine(MS, late=1.5e-3, tick=1e-7)
     times = np.cumsum(np.full(50, 0.02))
-    served = serve(machine.call, times, Watch(machine.clock, machine.sleep, 2e-3))
+    served = serve(machine.call, times, Timekeeper(machine.clock, machine.sleep, 2e-3))
     late = np.array(machine.starts) - served.arrivals
     assert np.all(late >= 0) and np.all(late < 1e-6)
 
 
 def test_a_sleep_that_ends_late_is_part_of_the_latency():
     machine = Machine(MS, late=3e-3)
-    served = serve(machine.call, np.array([1.0, 2.0]), Watch(machine.clock, machine.sleep, 2e-3))
+    served = serve(machine.call, np.array([1.0, 2.0]), Timekeeper(machine.clock, machine.sleep, 2e-3))
     assert served.latencies == pytest.approx([2 * MS, 2 * MS])
     assert served.busy == pytest.approx([2 * MS, 2 * MS])
 
@@ -102,7 +102,7 @@ def test_a_sleep_that_ends_late_is_part_of_the_latency():
 def test_a_hopeless_schedule_is_closed_and_what_has_arrived_is_answered():
     machine = Machine(1.0)
     times = poisson_arrivals(2.0, 400, 0)
-    served = serve(machine.call, times, machine.watch, bound=5.0)
+    served = serve(machine.call, times, machine.timekeeper, bound=5.0)
     assert served.cut and served.arrivals.size == served.finished.size == machine.calls < 400
     closed = served.finished[np.flatnonzero(served.latencies > 5.0)[100]]
     assert served.arrivals[-1] <= closed < times[served.arrivals.size]
@@ -110,7 +110,7 @@ def test_a_hopeless_schedule_is_closed_and_what_has_arrived_is_answered():
 
 def test_a_schedule_with_few_late_queries_is_not_closed():
     machine = Machine(lambda number, now: 0.9 if number % 10 == 0 else 0.01)
-    served = serve(machine.call, np.arange(1.0, 201.0), machine.watch, bound=0.5)
+    served = serve(machine.call, np.arange(1.0, 201.0), machine.timekeeper, bound=0.5)
     assert not served.cut and served.finished.size == 200
 
 

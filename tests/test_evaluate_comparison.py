@@ -12,14 +12,15 @@ import zlib
 
 import numpy as np
 import pytest
-from onnx import TensorProto
-from tiny_onnx import cast_onnx, dividing_onnx, hanging_onnx, linear_onnx, nan_onnx
+from onnx import TensorProto, helper
+from tiny_onnx import cast_onnx, dividing_onnx, hanging_onnx, linear_onnx, model_bytes, nan_onnx
 
 import evaluate
+from evaluate import comparison
 from evaluate.comparing import steps
-from evaluate.comparing.candidates import TWIN
+from evaluate.comparing.candidates import TWIN, checked, find_candidates
 from evaluate.comparing.inputs import feeds_for, random_feeds, unique_names
-from evaluate.comparison import compare, measure
+from evaluate.comparison import compare, measure, serve
 from evaluate.errors import FileProblem, ModelProblem, RuntimeMissing, UsageProblem
 from evaluate.samples import Samples
 from evaluate.session import open_session
@@ -139,6 +140,27 @@ def test_a_fixed_batch_and_open_dimensions_are_named(tmp_path):
     assert "tokens, dimension 2 open" in free["warnings"][0]
 
 
+def test_a_scenario_says_where_the_batch_is_not_the_one_asked_for(tmp_path):
+    (tmp_path / "fixed.onnx").write_bytes(linear_onnx(batch=8))
+    record = serve([tmp_path / "fixed.onnx"], "single-stream", **QUICK).record
+    assert record["scenarios"][0]["name"] == "fixed"
+    assert any("fixed batch of 8" in warning for warning in record["warnings"])
+
+
+def test_a_model_on_another_provider_is_not_profiled_on_the_runs_own(runs, monkeypatch):
+    monkeypatch.setattr(steps, "run_job", lambda *given, **options: pytest.fail("nothing is to be profiled"))
+    settings = checked("cpu", "device", False, 1, 1, 1.0, 0, False, 5.0, 1)
+    found, _ = find_candidates([f"{runs / 'small'}@cuda"], None, "cpu", None)
+    profiling = steps.Steps(settings, runs, None, lambda *step: None)
+    assert profiling.profile(found, 1.0) == []
+    assert "small" in profiling.warnings[0] and "--provider cuda" in profiling.warnings[0]
+
+
+@pytest.mark.parametrize("models", [1, 2, 5, 30])
+def test_profiles_of_many_models_leave_time_to_measure_them(models):
+    assert 0 < comparison._for_profiles(10.0, models) <= (1 - comparison.LEAST_SHARE) * 10
+
+
 def test_what_fails_is_named_and_the_others_are_measured(runs):
     bad = {"nan": nan_onnx(), "hang": hanging_onnx(), "divide": dividing_onnx(), "cut": linear_onnx()[:200]}
     for name, data in bad.items():
@@ -220,9 +242,49 @@ def test_real_samples_are_timed_and_scored_by_the_same_session_options(runs):
     assert found.record["settings"]["inputs"] == "50 real"
 
 
+def test_an_input_of_any_name_takes_samples(tmp_path):
+    node = helper.make_node("Identity", ["file"], ["y"])
+    data = model_bytes([node], [("file", TensorProto.FLOAT, ["n", 4])], [("y", TensorProto.FLOAT, None)])
+    (tmp_path / "named.onnx").write_bytes(data)
+    x = np.eye(4, dtype=np.float32)
+    (entry,) = compare([tmp_path / "named.onnx"], samples=Samples({"file": x}, np.arange(4)), **QUICK).results
+    assert entry["accuracy"]["value"] == 100 and entry["inputs"][0]["name"] == "file"
+
+
 def test_samples_for_other_inputs_are_refused(runs):
     with pytest.raises(UsageProblem, match=r"takes x; the samples are for image"):
         compare([runs / "small"], samples=Samples({"image": np.ones((3, 256), np.float32)}), **QUICK)
+
+
+def one_node(operator, shape=None, dtype=TensorProto.FLOAT, **attributes):
+    """A model of one operator: x [batch, 256] float32 -> y."""
+    node = helper.make_node(operator, ["x"], ["y"], **attributes)
+    return model_bytes([node], [("x", TensorProto.FLOAT, ["batch", 256])], [("y", dtype, shape)])
+
+
+def test_what_cannot_be_scored_on_the_samples_is_named_and_the_others_are_measured(runs):
+    bad = {
+        "late": (one_node("Sqrt"), "not finite", "are NaN or infinite on the samples"),
+        "scalar": (one_node("ReduceSum", keepdims=0), "refused", "numbers for each of 1 samples"),
+        "words": (one_node("Cast", None, TensorProto.STRING, to=TensorProto.STRING), "refused", "of object"),
+        "three": (linear_onnx(256, 3), "refused", "the model's output has 3 classes"),
+    }
+    for name, (data, _, _) in bad.items():
+        (runs / f"{name}.onnx").write_bytes(data)
+    x = np.abs(np.random.default_rng(0).normal(size=(20, 256))).astype(np.float32)
+    x[13, 2] = -1  # beyond the first call
+    samples = Samples({"x": x}, np.arange(20), "accuracy", tuple(map(str, range(256))))
+    found = compare([runs / "big", *(runs / f"{name}.onnx" for name in bad)], samples=samples, **QUICK)
+    assert [entry["name"] for entry in found.results] == ["big"] and found.exit_code == 4
+    for entry in found.failed:
+        _, kind, words = bad[entry["name"]]
+        assert entry["kind"] == kind and words in entry["reason"]
+
+
+def test_a_baseline_from_outside_never_takes_the_name_of_a_model(runs):
+    entries = compare([runs / "small"], baseline=runs / "big", names=["big"], **QUICK).results
+    assert [(e["name"], e["baseline"]) for e in entries] == [("big (2)", True), ("big", False)]
+    assert entries[0]["file"].endswith("big/model.onnx") and entries[1]["file"].endswith("small/model.onnx")
 
 
 @pytest.mark.parametrize(
@@ -281,6 +343,7 @@ def test_places_without_a_model_are_named(runs):
         ({"threads": []}, "threads of at least 1, got nothing"),
         ({"threads": [1, 1]}, "threads names a value twice"),
         ({"seconds": 0}, "seconds must be above 0"),
+        ({"seconds": float("inf")}, "seconds must be above 0, and finite"),
         ({"patience": -1}, "patience must be above 0"),
         ({"io": "hosts"}, "did you mean 'host'"),
         ({"provider": "cudo"}, "did you mean 'cuda'"),

@@ -131,6 +131,10 @@ class Nvml(types.ModuleType):
 
     spent = 0
     broken = ""
+    names = ()
+
+    def nvmlDeviceGetCount(self):
+        return 8
 
     def nvmlInit(self):
         self._check()
@@ -140,13 +144,15 @@ class Nvml(types.ModuleType):
             raise self.NVMLError(self.broken)
 
     def nvmlDeviceGetHandleByIndex(self, index):
+        self.asked = index
         return index
 
     def nvmlDeviceGetHandleByUUID(self, uuid):
-        return {"GPU-abc": 7}[uuid]
+        self.asked = {"GPU-abc": 7}[uuid]
+        return self.asked
 
     def nvmlDeviceGetName(self, handle):
-        return b"Example GPU %d" % handle
+        return self.names[handle % len(self.names)] if self.names else b"Example GPU"
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):
         self._check()
@@ -158,6 +164,7 @@ def nvml(monkeypatch):
     module = Nvml("pynvml")
     monkeypatch.setitem(sys.modules, "pynvml", module)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     return module
 
 
@@ -166,13 +173,21 @@ def test_a_gpus_joules_are_its_boards(nvml):
     before = meter.read()
     nvml.spent = 2500
     assert meter.read() - before == 2.5
-    assert "NVML Example GPU 0" in meter.source and "idle power" in meter.source
+    assert "NVML Example GPU:" in meter.source and "idle power" in meter.source
 
 
 @pytest.mark.parametrize(("visible", "gpu"), [("2,0", 2), ("GPU-abc", 7), ("0", 0)])
 def test_the_gpu_counted_is_the_one_cuda_sees_first(nvml, monkeypatch, visible, gpu):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert f"GPU {gpu}:" in open_meter("tensorrt").source
+    assert open_meter("tensorrt").source and nvml.asked == gpu
+
+
+def test_among_several_kinds_of_gpu_the_order_has_to_be_cudas(nvml, monkeypatch):
+    nvml.names = (b"Example GPU 0", b"Another GPU")
+    meter = open_meter("cuda")
+    assert meter.read() is None and "CUDA_DEVICE_ORDER=PCI_BUS_ID" in meter.why
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert "Example GPU 0:" in open_meter("cuda").source
 
 
 def test_a_gpu_without_a_counter_says_why(nvml, monkeypatch):

@@ -319,3 +319,15 @@ def test_two_distributions_of_the_runtime_are_a_conflict(monkeypatch):
 def test_no_distribution_of_the_runtime_says_what_to_install(monkeypatch):
     install(monkeypatch)
     assert "leanfit[cpu]" in env.onnxruntime_conflict()
+
+
+def test_dot_products_are_seen_without_proc_as_well(tmp_path, monkeypatch):
+    found = {"SIMD Extensions": {"baseline": ["SSE2"], "found": ["AVX2", "AVX512_SKX", "AVX512_CLX"]}}
+    monkeypatch.setattr(env.np, "show_config", lambda mode: found)
+    assert env.int8_path(env.isa(tmp_path)) == "vnni"
+
+
+def test_a_system_without_a_name_is_described(tmp_path, monkeypatch):
+    monkeypatch.setattr(env.platform, "system", lambda: "")
+    monkeypatch.setattr(env.platform, "release", lambda: "")
+    assert "cpu" in env.environment(tmp_path)["why"]

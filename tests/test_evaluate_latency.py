@@ -161,6 +161,16 @@ def test_the_clock_is_lost_in_a_sample():
     assert timing.samples["a"] == pytest.approx(4e-6, rel=0.01)
 
 
+def test_a_clock_that_counts_in_steps_is_no_free_clock():
+    class Stepped(Machine):
+        def clock(self):
+            self.now += 2e-8  # cheap to read, and it moves every 100 ns
+            return int(self.now * 1e7) / 1e7
+
+    (leg,) = measure(Stepped(), {"a": 4e-6}, seconds=5).legs.values()
+    assert leg.loops * 4e-6 >= 0.9 * latency.TIMER_SHARE * 1e-7
+
+
 def test_single_calls_are_timed_wherever_the_clock_allows_it():
     legs = measure(Machine(), {"a": 5e-6}, seconds=5).legs
     assert legs["a"].loops == 1 and legs["a"].between > 0  # kept samples are spread over the block

@@ -232,7 +232,8 @@ def test_a_quota_that_stops_the_measurement_is_told(tmp_path, version):
     found = watch.summary()
     assert (found["quota_cores"], found["quota_stopped_s"]) == (0.5, 2.5)
     (said,) = watch.warnings(found)
-    assert "0.5 cores and was stopped for 2.5 of 10.0 seconds" in said and "at least one core" in said
+    assert "0.5 cores, and its cores were stopped for 2.5 s in all, in a run of 10.0 s" in said
+    assert "at least one core" in said
 
 
 def test_without_a_quota_nothing_is_told_of_one(tmp_path):
@@ -302,7 +303,7 @@ def test_a_quiet_machine_has_no_warnings():
         ({"temperature_c": [50.0, 60.0, 61.0]}, "warmed from 50 to 60"),
         ({"governor": "powersave"}, "the governor is powersave"),
         ({"quota_cores": 0.5}, "may use 0.5 cores: calls wait"),
-        ({"quota_stopped_s": 1.0}, "stopped for 1.0 of 20.0 seconds"),
+        ({"quota_stopped_s": 1.0}, "stopped for 1.0 s in all, in a run of 20.0 s"),
     ],
 )
 def test_each_disturbance_has_one_sentence_with_its_figures(change, words):

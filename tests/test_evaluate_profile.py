@@ -196,7 +196,10 @@ def test_the_profiler_is_closed_when_something_fails_meanwhile(monkeypatch, trac
     assert len(ended) == 3 and list(traces.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", [{"seconds": 0}, {"min_calls": 0}, {"provider": "cuad"}, {"threads": 0}])
+WRONG = [{"seconds": 0}, {"seconds": float("nan")}, {"min_calls": 0}, {"provider": "cuad"}, {"threads": 0}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_argument_is_said(wrong):
     with pytest.raises(UsageProblem):
         profile(linear_onnx(), {"x": X}, **wrong)

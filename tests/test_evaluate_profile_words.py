@@ -326,3 +326,12 @@ def test_layers_keep_their_running_order_and_the_title_counts_what_is_left_out()
     assert "20 longest of 30" in picture.title
     order = [int(number) for number in re.findall(r"conv(\d+):", picture.text)]
     assert order == sorted(order) and len(order) == 20
+
+
+def test_a_profile_whose_kernels_are_too_short_to_be_seen_is_no_fault():
+    base = made("fp32", node("a", "Conv", 1.0), node("r", "ReorderInput", 0.5, helper=True))
+    nothing = made("tiny", node("a", "Conv", 1.0), node("r", "ReorderInput", 0.5, helper=True))
+    nothing["kernels_ms"] = 0.0
+    for entry in (*nothing["nodes"], *nothing["operators"], *nothing["layers"]):
+        entry["ms"] = entry["share"] = 0.0
+    assert "0 % (0.0 us) in tiny" in said(explain(base, nothing), "Layout changes")

@@ -89,7 +89,7 @@ def test_calls_that_depend_on_what_came_before_do_not_mislead_it(made, bound):
 
     def share_late(rate):
         machine = Machine(made())
-        served = serve(machine.call, poisson_arrivals(rate, 100_000, 9), machine.watch)
+        served = serve(machine.call, poisson_arrivals(rate, 100_000, 9), machine.timekeeper)
         return np.mean(served.latencies > bound * MS)
 
     assert share_late(0.95 * found) < 0.01 < share_late(1.05 * found)

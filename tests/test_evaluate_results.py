@@ -223,3 +223,9 @@ def test_an_appended_line_is_compact_json(tmp_path):
     journal.append({"a": [1, 2], "b": "ü"})
     assert journal.path.read_text(encoding="utf-8") == '{"a":[1,2],"b":"ü"}\n'
     assert json.loads(journal.path.read_text(encoding="utf-8")) == {"a": [1, 2], "b": "ü"}
+
+
+def test_a_path_that_is_no_utf_8_is_kept_as_it_is(tmp_path):
+    journal = Journal(tmp_path / "records.jsonl")
+    journal.append({"path": "run\udcff"})
+    assert journal.read() == [{"path": "run\udcff"}] and journal.problems == []

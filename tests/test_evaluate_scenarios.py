@@ -11,6 +11,7 @@ from queues import MS, Machine, search
 from evaluate.errors import UsageProblem
 from evaluate.scenarios import offline, parse_bound, scenario_table, server, single_stream
 from evaluate.serving.arrivals import latencies_of, poisson_arrivals
+from evaluate.serving.rate_result import proof_text
 
 
 def test_single_stream_takes_one_query_after_the_other():
@@ -170,6 +171,21 @@ def test_results_are_json_and_the_table_tells_all_of_them():
     ):  # fmt: skip
         assert part in " ".join(text.split())
     assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "above", "text"),
+    [
+        (True, {"met": False}, "confirmed at 10 % below and above"),
+        (True, {"met": True}, "confirmed at 10 % below; above, the server is saturated"),
+        (True, None, "confirmed at 10 % below; above, the server is saturated"),
+        (False, {"met": False}, "not confirmed"),
+    ],
+)
+def test_a_rate_is_said_to_be_confirmed_above_only_where_the_bound_was_broken(confirmed, above, text):
+    assert proof_text({"confirmed": confirmed, "above": above}) == text
+    result = {**all_results()[3], "confirmed": confirmed, "above": above}
+    assert f"), {text}; server busy" in " ".join(scenario_table([result], 100).split())
 
 
 def test_the_table_fits_a_narrow_terminal():

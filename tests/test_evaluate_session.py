@@ -149,6 +149,14 @@ def test_the_runtimes_profile_is_written_where_it_was_asked_for(tmp_path):
     assert any(event["name"].endswith("kernel_time") for event in json.loads(file.read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("io", ["device", "host"])
+def test_an_input_without_dimensions_stays_one(io):
+    with open_session(cast_onnx(TensorProto.INT64, []), io=io) as session:
+        (found,) = session.run({"x": np.array(3)})
+        assert (found.shape, float(found)) == ((), 3.0)
+        session.bind({"x": np.array(3)})()
+
+
 def test_inputs_may_lie_in_memory_in_any_order():
     session = open_session(linear_onnx())
     flipped = np.asfortranarray(X)

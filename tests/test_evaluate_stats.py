@@ -285,3 +285,9 @@ def test_the_interval_of_a_mean_has_the_width_theory_gives(n):
     value, low, high = stats.mean_interval(values)
     assert value == pytest.approx(values.mean())
     assert high - low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(n), rel=0.15)
+
+
+def test_a_column_that_does_not_vary_has_no_width_beside_one_that_cannot_be_told():
+    still, moving = stats.joint_intervals(np.array([[0.0, 0.1], [0.0, 0.3]]))
+    assert still == (1, 1, 1)
+    assert moving.low < moving.value / 100 < 100 * moving.value < moving.high

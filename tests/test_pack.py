@@ -15,6 +15,7 @@ from tiny_onnx import linear_onnx
 from torch.utils.data import DataLoader, TensorDataset
 
 from compress.artifact import write_artifact
+from compress.bench import samples_of_runs, with_baselines
 from compress.errors import ArtifactError, DataError, EnvironmentProblem, ModelError
 from compress.export import export_onnx, serialise
 from compress.files import file_hash
@@ -388,3 +389,13 @@ def test_what_was_packed_runs_where_torch_is_not(run, tmp_path):
     assert all(entry["agreement"]["same"] == entry["agreement"]["n"] == 30 for entry in record["results"])
     assert record["results"][1]["sha256"] == file_hash(run / "model.onnx")
     assert record["results"][0]["latency"]["batch"] == 4
+
+
+def test_a_path_with_its_provider_is_the_same_run(write, digits: Task, tmp_path: Path):
+    run = write(tmp_path / "run")
+    on_gpu = Path(f"{run}@cuda")
+    bare = with_baselines([run], None)
+    assert with_baselines([on_gpu], None) == [Path(f"{path}@cuda") for path in bare] and len(bare) == 2
+    for paths in ([on_gpu], [on_gpu, Path("net.onnx@cuda")], with_baselines([on_gpu], None)):
+        given, wanted = samples_of_runs(paths, 7), samples_of_runs([run], 7)
+        assert all(np.array_equal(given.inputs[name], wanted.inputs[name]) for name in wanted.inputs)

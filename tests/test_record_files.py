@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from bench_records import bench_record
 from records import sample_record
 
-from evaluate.errors import FileProblem
+from evaluate.errors import FileProblem, MachineProblem
+from evaluate.record_files import write_record
 from evaluate.results import Journal, find_records
 
 # --- files of records --------------------------------------------------------------------------------------------
@@ -67,3 +71,35 @@ def test_records_that_cannot_be_read_are_named(change, why, tmp_path):
     told = []
     assert len(find_records(tmp_path / "list.json", on_problem=told.append)) == 1
     assert re.search(rf"list\.json: record 2 has .*{why}", told[0])
+
+
+def test_numbers_that_json_has_no_word_for_become_null(tmp_path):
+    file = tmp_path / "out.json"
+    write_record(file, {**bench_record(), "id": "a", "seconds": float("nan"), "name": np.float32(2.5)})
+    (found,) = find_records(file)
+    assert (found["seconds"], found["name"]) == (None, 2.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.parametrize("identity", [["a"], {"a": 1}, None, 1.5])
+def test_an_id_that_is_none_stops_no_reading(identity, tmp_path):
+    records = [{**bench_record(), "id": identity}, {**bench_record(), "id": identity}]
+    (tmp_path / "two.json").write_text(json.dumps(records))
+    assert len(find_records(tmp_path)) == 2
+
+
+def test_a_folder_is_no_place_for_a_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MachineProblem, match="could not be written"):
+        write_record(Path(), bench_record())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_record(pipe, {"id": "a"})
+    assert json.loads(os.read(reading, 1000)) == {"id": "a"}
+    os.close(reading)
+    assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]

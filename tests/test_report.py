@@ -24,8 +24,8 @@ from evaluate.showing.overview import tradeoffs
 from evaluate.showing.page import write_page
 from evaluate.showing.pictures import classes_picture, latency_picture, widths_picture
 from evaluate.showing.sections import yaml_text
-from evaluate.showing.units import count, ratio_decimals, signed, size
-from evaluate.showing.wording import drop_verdict, goal_sentence, headline, worst_class
+from evaluate.showing.units import count, duration, ratio_decimals, signed, size
+from evaluate.showing.wording import drop_verdict, goal_sentence, headline, latency_text, worst_class
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"
 SPEEDS = {"faster": 1.6, "slower": 0.8, "not resolved": 1.0}
@@ -301,6 +301,12 @@ def test_refusals_are_clear_and_leave_nothing_behind(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
 
 
+def test_a_page_for_a_device_does_not_replace_it(tmp_path):
+    (tmp_path / "out").symlink_to("/dev/null")
+    write_page([bare()], tmp_path / "out")
+    assert (tmp_path / "out").is_char_device()
+
+
 def test_a_report_leaves_the_process_as_it_was(tmp_path):
     code = (
         "import sys, evaluate.showing.page, evaluate.report; assert 'matplotlib' not in sys.modules;"
@@ -375,3 +381,20 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_a_recipe_shown_is_the_recipe_that_ran(value):
     assert yaml.safe_load(yaml_text(value)) == value
+
+
+@pytest.mark.parametrize(("milliseconds", "text"), [(0.0005, "0.5 us"), (0.00125, "1.25 us"), (0, "0 us")])
+def test_every_time_has_a_unit(milliseconds, text):
+    assert duration(milliseconds) == text
+
+
+@pytest.mark.parametrize("median", [0, -1.0])
+def test_a_latency_that_is_none_is_not_shown(median):
+    assert latency_text({"median_ms": median, "low": median, "high": median}) == "-"
+
+
+def test_a_folder_is_no_place_for_a_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MachineProblem, match="cannot write the page"):
+        write_page([sample_record()], ".")
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +68,26 @@ def test_whoever_gives_a_sign_of_life_does_not_hang(sign):
 def test_a_fault_of_the_workers_own_is_no_candidates_fault():
     with pytest.raises(RuntimeError, match=r"KeyError"):
         run('emit({"bug": "KeyError: models"})')
+
+
+def test_what_else_is_printed_is_not_taken_for_an_event():
+    ended, heard = run('print("Welcome to the library"); print(3); emit({"n": 1}); emit({"done": True})')
+    assert ended.kind == "done" and heard == [{"n": 1}]
+
+
+def test_no_temporary_file_of_a_worker_that_is_killed_is_left():
+    body = 'import tempfile; emit({"at": tempfile.mkdtemp(prefix="engines-")}); emit({"done": True}); time.sleep(600)'
+    _, heard = run(body)
+    assert "engines-" in heard[0]["at"] and not Path(heard[0]["at"]).exists()
+
+
+def test_the_real_worker_is_not_led_astray_by_files_where_it_is_started(tmp_path, monkeypatch):
+    for name in ("json", "random", "numpy", "evaluate"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*(p for p in sys.path if p not in ("", ".")), tmp_path / "no text"])
+    with pytest.raises(RuntimeError, match=r"KeyError: 'no such job'"):
+        run_job({"kind": "no such job"}, LEGS, print, patience=PATIENT)
 
 
 def test_nothing_is_left_running_when_the_listener_fails():

@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import json
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.accuracy import agreement, drop, score
+from evaluate.accuracy import drop
 from evaluate.comparing.candidates import TWIN, Candidate, Settings
 from evaluate.comparing.summaries import Judged, drift, judge, summarise
 from evaluate.environment import environment
@@ -107,7 +106,7 @@ def make_record(found: Found, begun: float, **more: Any) -> dict[str, Any]:
             for candidate in found.alive
         ],
         "floors": [
-            _floor(settings, condition, one, legs) for condition, one, legs in zip(settings.conditions, judged, tables)
+            _floor(found, condition, one, legs) for condition, one, legs in zip(settings.conditions, judged, tables)
         ],
         "failed": list(found.failed),
         "warnings": [*found.warnings, *found.timed.told.get("machine_warnings", ())],
@@ -141,11 +140,10 @@ def _settings(found: Found) -> dict[str, Any]:
     }
 
 
-def _floor(
-    settings: Settings, condition: Mapping[str, int], judged: Judged, legs: Mapping[str, Floats]
-) -> dict[str, Any]:
+def _floor(found: Found, condition: Mapping[str, int], judged: Judged, legs: Mapping[str, Floats]) -> dict[str, Any]:
+    reference = next(candidate for candidate in found.alive if candidate.name == found.timed.reference)
     return {
-        "provider": settings.provider,
+        "provider": reference.provider,
         **condition,
         "noise_floor": judged.floor,
         **judged.twin._asdict(),
@@ -160,9 +158,8 @@ def _entry(found: Found, candidate: Candidate, index: int, table: Floats, judged
         "name": candidate.name,
         "path": str(candidate.path),
         "file": str(candidate.file),
-        "sha256": hashlib.sha256(candidate.data).hexdigest(),
+        **candidate.stored,
         "baseline": candidate.name == found.base,
-        "sizes": {"bytes": len(candidate.data), "packed_bytes": len(zlib.compress(candidate.data, 9))},
         "inputs": candidate.probed["inputs"][index],
         "latency": summarise(
             table,
@@ -199,15 +196,11 @@ def _energy(meter: Mapping[str, Any], starts: Sequence[Start], calls: int) -> di
 def _scores(found: Found, candidate: Candidate) -> dict[str, Any]:
     """Metric, paired drop and agreement with the outputs packed elsewhere, by the session options that were timed."""
     samples, base = found.samples, found.baseline()
-    scores: dict[str, Any] = {"accuracy": None, "drop": None, "agreement": None}
-    if samples is None or candidate.outputs is None:
+    scores: dict[str, Any] = {"accuracy": None, "drop": None, "agreement": None, **candidate.scores}
+    if base is None or base is candidate or samples is None or samples.targets is None:
         return scores
-    if samples.targets is not None:
-        scores["accuracy"] = score(candidate.outputs, samples.targets, samples.metric, samples.classes)
-        if base is not None and base is not candidate and base.outputs is not None:
-            scores["drop"] = drop(base.outputs, candidate.outputs, samples.targets, samples.metric)
-    if candidate.name in samples.expected:
-        scores["agreement"] = agreement(candidate.outputs, samples.expected[candidate.name])
+    if base.outputs is not None and candidate.outputs is not None:
+        scores["drop"] = drop(base.outputs, candidate.outputs, samples.targets, samples.metric)
     return scores
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +30,10 @@ class Candidate:
     path: Path
     file: Path
     provider: str
-    data: bytes
+    stored: dict[str, Any]  # "sha256", "sizes"
     probed: dict[str, Any] = field(default_factory=dict)
     outputs: NDArray[Any] | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def checked(
 ) -> Settings:
     if provider not in PROVIDERS:
         known = ", ".join(PROVIDERS)
-        raise UsageProblem(f"unknown provider {provider!r}{did_you_mean(provider, PROVIDERS) or '.'} Known: {known}.")
+        near = did_you_mean(provider, PROVIDERS) or "."
+        raise UsageProblem(f"unknown provider {provider!r}{near} Known providers: {known}.")
     if io not in ("device", "host"):
         raise UsageProblem(f"io must be device or host, got {io!r}{did_you_mean(str(io), ('device', 'host'))}")
     several = {"threads": _several(threads), "batch": _several(batch)}
@@ -73,8 +78,8 @@ def checked(
         if len(set(values)) < len(values):
             raise UsageProblem(f"{what} names a value twice: {', '.join(map(str, values))}")
     for what, value in (("seconds", seconds), ("patience", patience)):
-        if not value > 0:
-            raise UsageProblem(f"{what} must be above 0, got {value:g}")
+        if not 0 < value < math.inf:
+            raise UsageProblem(f"{what} must be above 0, and finite; got {value:g}")
     return Settings(
         provider, io, graphs, several["threads"], several["batch"], float(seconds), seed, energy, float(patience)
     )
@@ -104,13 +109,20 @@ def find_candidates(
                 near = did_you_mean(str(baseline), map(str, paths))
                 raise FileProblem(f"there is no baseline {baseline}{near}")
             given.insert(0, (wanted, its_provider))
-            names = None if names is None else [wanted.stem, *names]
+            names = None if names is None else [*unique_names([wanted], [TWIN, *names]), *names]
     called = list(names) if names is not None else unique_names([path for path, _ in given], [TWIN])
     found = [
-        Candidate(name, path, model_file(path), where, _bytes(model_file(path)))
+        Candidate(name, path, model_file(path), where, _stored(model_file(path)))
         for name, (path, where) in zip(called, given)
     ]
     return found, found[first].name
+
+
+def _stored(file: Path) -> dict[str, Any]:
+    """SHA-256 and sizes of a file: here, so that packing a large one counts as a part of the budget."""
+    data = _bytes(file)
+    sizes = {"bytes": len(data), "packed_bytes": len(zlib.compress(data, 9))}
+    return {"sha256": hashlib.sha256(data).hexdigest(), "sizes": sizes}
 
 
 def _bytes(file: Path) -> bytes:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from evaluate.accuracy import agreement, score
 from evaluate.comparing.bench_record import Timed
 from evaluate.comparing.candidates import TWIN, Candidate, Settings
-from evaluate.errors import EvaluateError, FileProblem, ModelProblem, RuntimeMissing, UsageProblem
+from evaluate.errors import DataProblem, EvaluateError, FileProblem, ModelProblem, RuntimeMissing, UsageProblem
 from evaluate.samples import Samples
 from evaluate.supervise import Ended, run_job
 
@@ -29,7 +30,7 @@ class Steps:
         self.failed: list[dict[str, Any]] = []
         self.warnings: list[str] = []
         if samples is not None:
-            np.savez(folder / "inputs.npz", **samples.inputs)  # type: ignore[arg-type]
+            np.savez(folder / "inputs.npz", *samples.inputs.values())  # by place: an input may be called "file"
 
     def probe(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those of the candidates that run, each tried in a process of its own."""
@@ -40,14 +41,30 @@ class Steps:
             heard: list[dict[str, Any]] = []
             ended = run_job(job, [candidate.name], heard.append, patience=self.settings.patience)
             told = {key: value for event in heard for key, value in event.items()}
+            said = told.get("failed")
             if "probe" in told:
                 candidate.probed = told["probe"]
-                if self.samples is not None:
-                    candidate.outputs = np.load(self.folder / f"{number}.npy", allow_pickle=False)
+                said = self._score(candidate, self.folder / f"{number}.npy")
+            if "probe" in told and said is None:
                 alive.append(candidate)
             else:
-                self._lose(candidate, told.get("failed"), ended)
+                self._lose(candidate, said, ended)
         return alive
+
+    def _score(self, candidate: Candidate, outputs: Path) -> dict[str, Any] | None:
+        """Metric and agreement of a candidate's outputs; how it failed, where they do not fit the samples."""
+        samples = self.samples
+        if samples is None:
+            return None
+        candidate.outputs = found = np.load(outputs, allow_pickle=False)
+        try:
+            if samples.targets is not None:
+                candidate.scores["accuracy"] = score(found, samples.targets, samples.metric, samples.classes)
+            if candidate.name in samples.expected:
+                candidate.scores["agreement"] = agreement(found, samples.expected[candidate.name])
+        except EvaluateError as error:
+            return {"kind": "refused", "reason": f"{candidate.path}: {error}", "exit_code": error.exit_code}
+        return None
 
     def time(self, alive: list[Candidate], base: str, seconds: float) -> tuple[list[Candidate], Timed]:
         """Samples of all that stay alive; one that fails now is left out, and the timing begins anew without it."""
@@ -78,12 +95,24 @@ class Steps:
         raise self.first_error()
 
     def profile(self, alive: Sequence[Candidate], seconds: float) -> list[dict[str, Any]]:
-        """Which operators take the time of each model, in the first condition; [] with a warning where it failed."""
+        """Which operators take the time of each model, in the first condition; [] with a warning where it failed.
+
+        All are profiled side by side on the run's own provider; one that was timed on another gets a warning instead.
+        """
+        mine = [c for c in alive if c.provider == self.settings.provider]
+        self.warnings.extend(
+            f"no profile of {c.name}: it runs on {c.provider}, and profiles are made on {self.settings.provider}; "
+            f"profile it in a run with --provider {c.provider}"
+            for c in alive
+            if c not in mine
+        )
+        if not mine:
+            return []
         self.status("profiling", 0, 1)
         heard: dict[str, Any] = {}
-        job = {**self._job(alive), "kind": "profile", "seconds": seconds / len(alive)}
+        job = {**self._job(mine), "kind": "profile", "seconds": seconds / len(mine)}
         ended = run_job(
-            job, [c.name for c in alive], _Teller(heard, self.status), patience=self.settings.patience + seconds
+            job, [c.name for c in mine], _Teller(heard, self.status), patience=self.settings.patience + seconds
         )
         if "profiles" in heard:
             return list(heard["profiles"])
@@ -100,6 +129,7 @@ class Steps:
             ear = _Teller(heard, self.status)
             ended = run_job(job, [candidate.name], ear, patience=self.settings.patience + seconds / len(alive))
             if "scenario" in heard:
+                self.warnings.extend(w for w in candidate.probed["warnings"][0] if w not in self.warnings)
                 about = {"name": candidate.name, "provider": candidate.provider, **self.settings.conditions[0]}
                 found.append({**about, **heard["scenario"]})
             else:
@@ -111,7 +141,7 @@ class Steps:
     def first_error(self) -> EvaluateError:
         """What the first candidate that failed failed with."""
         first = self.failed[0]
-        kinds: dict[int, type[EvaluateError]] = {8: RuntimeMissing, 7: FileProblem, 2: UsageProblem}
+        kinds: dict[int, type[EvaluateError]] = {8: RuntimeMissing, 7: FileProblem, 5: DataProblem, 2: UsageProblem}
         return kinds.get(first["exit_code"], ModelProblem)(first["reason"])
 
     def _job(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -125,6 +155,7 @@ class Steps:
             "seed": s.seed,
             "energy": s.energy,
             "inputs": None if self.samples is None else str(self.folder / "inputs.npz"),
+            "input_names": [] if self.samples is None else list(self.samples.inputs),
         }
 
     def _lose(self, candidate: Candidate, said: Mapping[str, Any] | None, ended: Ended) -> None:

@@ -116,11 +116,13 @@ def _run(options: argparse.Namespace, archive: Path) -> int:
         comparison = _compare(bundle, folder, baseline, options, progress)
         _complete(comparison.record, bundle, folder)
         table = comparison.table()  # here, since its modules come from that folder
-    if options.json is not None:
-        from evaluate.record_files import write_record
+    try:
+        show(table)  # first, so that a full disk costs a file and not the measurement
+    finally:
+        if options.json is not None:
+            from evaluate.record_files import write_record
 
-        write_record(options.json, comparison.record)
-    show(table)
+            write_record(options.json, comparison.record)
     return comparison.exit_code
 
 

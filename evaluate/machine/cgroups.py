@@ -49,7 +49,10 @@ def stopped_files(root: Path = ROOT) -> list[Path]:
 
 
 def stopped_seconds(files: list[Path]) -> float | None:
-    """For how long the quota has held this group back since it was made (the most of its nested groups)."""
+    """For how long the quota has held this group back since it was made, added up over cores.
+
+    Of nested groups, the one held back most.
+    """
     found = [seconds for seconds in map(_throttled, files) if seconds is not None]
     return max(found, default=None)
 

@@ -156,10 +156,23 @@ def _nvml() -> Meter:
 
 
 def _first_gpu(nvml: Any) -> Any:
-    """The handle of what CUDA calls device 0, which CUDA_VISIBLE_DEVICES may move."""
+    """The handle of what CUDA calls device 0, which CUDA_VISIBLE_DEVICES may move.
+
+    CUDA numbers GPUs from the fastest on and NVML by their place on the bus: the same only for GPUs of one kind.
+    """
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     if first.isdigit():
+        if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" and _kinds(nvml) > 1:
+            raise ValueError(
+                "which of several kinds of GPU CUDA takes first is not known; set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+            )
         return nvml.nvmlDeviceGetHandleByIndex(int(first))
     if first.startswith("GPU-"):
         return nvml.nvmlDeviceGetHandleByUUID(first)
     raise ValueError(f"CUDA_VISIBLE_DEVICES is {first!r}, and energy is counted for whole GPUs only")
+
+
+def _kinds(nvml: Any) -> int:
+    """How many models of GPU are here."""
+    every = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    return len({nvml.nvmlDeviceGetName(handle) for handle in every})

@@ -52,7 +52,8 @@ def _quota(summary: Mapping[str, Any]) -> str | None:
     held = stopped if stopped and stopped > _STOPPED * (seconds or 0) else None
     if cores is None or (cores >= 1 and held is None):
         return None
-    lost = f" and was stopped for {held:.1f} of {seconds:.1f} seconds" if held else ""
+    # The kernel adds up the stops of every core, so that they may be longer than the run.
+    lost = f", and its cores were stopped for {held:.1f} s in all, in a run of {seconds:.1f} s" if held else ""
     more = "at least one core" if cores < 1 else "more cores, or take fewer threads"
     return (
         f"this container may use {cores:g} cores{lost}: calls wait for the next period of the quota; give it {more} "

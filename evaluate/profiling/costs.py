@@ -123,7 +123,8 @@ def _worth(amount: Amount, profile: Profile) -> bool:
 
 
 def _share(amount: Amount, profile: Profile) -> str:
-    return f"{100 * amount.ms / profile['kernels_ms']:.0f} % ({time_text(amount.ms)})"
+    whole = profile["kernels_ms"]  # 0 where all kernels are shorter than what the profiler takes
+    return f"{100 * amount.ms / whole if whole > 0 else 0:.0f} % ({time_text(amount.ms)})"
 
 
 def _helpers(profile: Profile, ops: Sequence[str]) -> Nodes:

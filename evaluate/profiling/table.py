@@ -10,7 +10,7 @@ from evaluate.profiling.words import explain, remarks
 from evaluate.showing.columns import aligned, columns_of, fits, speakable, widths_of, wrapped
 from evaluate.showing.units import clean, duration
 
-__all__ = ["profile_table"]
+__all__ = ["profile_table", "profile_text"]
 
 Profile = Mapping[str, Any]
 Rows = list[list[str]]
@@ -24,6 +24,11 @@ def profile_table(profiles: Sequence[Profile], width: int | None = None, color: 
     profiles : dicts of `evaluate.profile.profiles`, the baseline first; "" without any.
     width    : columns to use; None takes the terminal's, at most 100.
     """
+    return speakable(profile_text(profiles, width, color))
+
+
+def profile_text(profiles: Sequence[Profile], width: int | None = None, color: bool = False) -> str:
+    """The same with all letters of all names, whatever the terminal can show: for a page."""
     if not profiles:
         return ""
     columns = columns_of(width)
@@ -35,7 +40,7 @@ def profile_table(profiles: Sequence[Profile], width: int | None = None, color: 
         *wrapped(_note(profiles), columns, "", "  "),
         *_sentences(profiles, columns),
     ]
-    return speakable("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _label(width: int) -> int:

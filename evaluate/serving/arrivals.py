@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 __all__ = [
     "SHORTEST",
     "Served",
-    "Watch",
+    "Timekeeper",
     "back_to_back",
     "collector_off",
     "early_stopping",
@@ -47,7 +47,7 @@ WARM_UP_CALLS = 50
 WARM_UP_CHANGE = 0.05
 
 
-class Watch(NamedTuple):
+class Timekeeper(NamedTuple):
     """The clock and the sleep to use, both in seconds; `poll` is how long before its end a sleep is broken off."""
 
     clock: Callable[[], float] = time.perf_counter
@@ -95,7 +95,7 @@ def poisson_arrivals(rate: float, queries: int, seed: int | tuple[int, ...]) -> 
     return np.asarray(np.cumsum(gaps) / rate, dtype=np.float64)
 
 
-def serve(call: Call, arrivals: Floats, watch: Watch, *, bound: float = math.inf) -> Served:
+def serve(call: Call, arrivals: Floats, timekeeper: Timekeeper, *, bound: float = math.inf) -> Served:
     """Answer queries that arrive at these times (seconds from now, rising), one after the other, each exactly once.
 
     One thread is issuer and server. That equals an open-loop issuer beside a server with one instance and a first-in
@@ -110,7 +110,7 @@ def serve(call: Call, arrivals: Floats, watch: Watch, *, bound: float = math.inf
     """
     finished: list[float] = []
     late, allowed, closed = 0, HOPELESS * arrivals.size, math.inf
-    clock, keep = watch.clock, finished.append
+    clock, keep = timekeeper.clock, finished.append
     with collector_off():
         begun = done = clock()
         schedule: list[float] = (arrivals + begun).tolist()
@@ -118,7 +118,7 @@ def serve(call: Call, arrivals: Floats, watch: Watch, *, bound: float = math.inf
             if due > closed:
                 break
             if done < due:
-                _wait_until(due, watch)
+                _wait_until(due, timekeeper)
             call()
             done = clock()
             keep(done)
@@ -130,34 +130,34 @@ def serve(call: Call, arrivals: Floats, watch: Watch, *, bound: float = math.inf
     return Served(np.array(schedule[:issued]), np.array(finished), closed < math.inf)
 
 
-def _wait_until(due: float, watch: Watch) -> None:
+def _wait_until(due: float, timekeeper: Timekeeper) -> None:
     """Sleeps most of the wait, then reads the clock until it is over."""
-    clock, poll = watch.clock, watch.poll
+    clock, poll = timekeeper.clock, timekeeper.poll
     now = clock()
     while now < due:
         if due - now > poll:
-            watch.sleep(due - now - poll)
+            timekeeper.sleep(due - now - poll)
         now = clock()
 
 
-def back_to_back(call: Call, queries: int, watch: Watch) -> Served:
+def back_to_back(call: Call, queries: int, timekeeper: Timekeeper) -> Served:
     """Answer queries that are all there from the start: `busy` is then the time of each call with nothing between."""
-    return serve(call, np.zeros(queries), watch)
+    return serve(call, np.zeros(queries), timekeeper)
 
 
-def warm_up(call: Call, watch: Watch, longest: float) -> tuple[float, int]:
+def warm_up(call: Call, timekeeper: Timekeeper, longest: float) -> tuple[float, int]:
     """Call until the median of five calls is within 5 % of the five before; seconds of one call, and calls made."""
-    begun, taken, before = watch.clock(), list[float](), math.inf
+    begun, taken, before = timekeeper.clock(), list[float](), math.inf
     while len(taken) < WARM_UP_CALLS:
-        start = watch.clock()
+        start = timekeeper.clock()
         call()
-        taken.append(watch.clock() - start)
+        taken.append(timekeeper.clock() - start)
         if len(taken) % WARM_UP_WINDOW == 0:
             now = float(np.median(taken[-WARM_UP_WINDOW:]))
             if abs(now - before) <= WARM_UP_CHANGE * now:
                 break
             before = now
-        if watch.clock() - begun >= longest:
+        if timekeeper.clock() - begun >= longest:
             break
     return max(float(np.median(taken[-WARM_UP_WINDOW:])), SHORTEST), len(taken)
 

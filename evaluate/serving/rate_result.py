@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,18 @@ from evaluate import stats
 from evaluate.serving.arrivals import Served, early_stopping
 from evaluate.showing.units import duration
 
-__all__ = ["Alone", "Goal", "Probe", "found_rate", "judged", "out_of_reach", "rate_result", "rate_text", "too_short"]
+__all__ = [
+    "Alone",
+    "Goal",
+    "Probe",
+    "found_rate",
+    "judged",
+    "out_of_reach",
+    "proof_text",
+    "rate_result",
+    "rate_text",
+    "too_short",
+]
 
 FEW, NEAR = 3, 1.5  # probes that a median takes at least; how far from the rate a probe may lie to count for it
 BELOW, ABOVE = (0.8, 0.97), (1.03, 1.25)  # relative to the rate: the probes that confirm it
@@ -119,6 +130,15 @@ def rate_result(
     return result if why is not None else {**result, **_found(goal, probes)}
 
 
+def proof_text(result: Mapping[str, Any]) -> str:
+    """How far a rate is confirmed: on both sides, or below only, where the server was busy all the time."""
+    if not result.get("confirmed"):
+        return "not confirmed"
+    above = result.get("above") or {}
+    broken = above.get("met") is False
+    return "confirmed at 10 % below and above" if broken else "confirmed at 10 % below; above, the server is saturated"
+
+
 def _entry(probe: Probe, goal: Goal) -> dict[str, Any]:
     return {
         "rate": probe.rate,
@@ -176,7 +196,7 @@ def _warnings(found: dict[str, Any], goal: Goal, saturated: bool) -> list[str]:
             f"arrivals are not what limits: up to {rate_text(rate)} queries/s, the rate of calls back to back, {within}"
         )
     elif not (below and above):
-        said.append("not confirmed: the rate moved while it was measured, and no probe lies 10 % to either side of it")
+        said.append("not confirmed: the rate moved while it was measured, and no probes lie on both sides of it")
     elif above["met"]:
         said.append(f"not confirmed: at {rate_text(above['rate'])} queries/s, above the rate, the bound was still met")
     if below and not below["met"]:

@@ -23,7 +23,7 @@ import numpy as np
 from evaluate import stats
 from evaluate.errors import UsageProblem
 from evaluate.serving import arrivals
-from evaluate.serving.arrivals import Call, Served, Watch
+from evaluate.serving.arrivals import Call, Served, Timekeeper
 from evaluate.serving.rate_result import Alone, Goal, Probe, found_rate, judged, out_of_reach, rate_result, too_short
 from evaluate.serving.replay import highest_rate_of
 
@@ -66,13 +66,14 @@ def highest_rate(
     probes [{rate, queries, p50_ms, p99_ms, tail_ms, met, cut, highest}] in the order made: tail is `percentile`, cut
     that so many were late that the rest was not sent, highest the rate these queries would have borne;
     below and above {rate, probes, queries, tail_ms, met}: the probes some 10 % either side of the rate; confirmed: the
-    bound is met below and missed above; mlperf_valid: LoadGen's early stopping would accept the probes below;
+    bound is met below, and missed above or the server saturated; mlperf_valid: LoadGen's early stopping would
+    accept the probes below;
     issued, completed, lost, counted_twice (queries of all probes), calls (all that were made), warnings.
     Raises UsageProblem for a bound, percentile or budget that is none; what `call` raises is passed on.
     """
     _check(bound_ms, percentile, seconds)
     goal = Goal(bound_ms / 1e3, percentile, seed, stats.needed(percentile))
-    server = _Server(call, goal, seconds, Watch(clock, sleep, poll), status or _silent)
+    server = _Server(call, goal, seconds, Timekeeper(clock, sleep, poll), status or _silent)
     alone = server.alone()
     why, probes = server.refusal(alone), list[Probe]()
     if why is None:
@@ -95,9 +96,9 @@ def _check(bound_ms: float, percentile: float, seconds: float) -> None:
 class _Server:
     """The server under load, and the budget."""
 
-    def __init__(self, call: Call, goal: Goal, seconds: float, watch: Watch, tell: Status) -> None:
-        self.goal, self.seconds, self.watch, self.tell = goal, seconds, watch, tell
-        self.begun, self.calls = watch.clock(), 0
+    def __init__(self, call: Call, goal: Goal, seconds: float, timekeeper: Timekeeper, tell: Status) -> None:
+        self.goal, self.seconds, self.timekeeper, self.tell = goal, seconds, timekeeper, tell
+        self.begun, self.calls = timekeeper.clock(), 0
 
         def counted() -> None:
             self.calls += 1
@@ -107,7 +108,7 @@ class _Server:
 
     @property
     def spent(self) -> float:
-        return self.watch.clock() - self.begun
+        return self.timekeeper.clock() - self.begun
 
     def alone(self) -> Alone:
         """Single calls with nothing between them, in three parts: the capacity, and where to start.
@@ -115,13 +116,13 @@ class _Server:
         Each part carries the percentile where a fifth of the budget allows that.
         """
         self.tell("warming up", 0, self.seconds)
-        one_call, _ = arrivals.warm_up(self.call, self.watch, 0.05 * self.seconds)
+        one_call, _ = arrivals.warm_up(self.call, self.timekeeper, 0.05 * self.seconds)
         wanted = max(self.goal.needed, int(ALONE_SHARE * self.seconds / ALONE_PARTS / one_call))
         room = max(1, int(ALONE_ROOM * self.seconds / ALONE_PARTS / one_call))
         self.tell("timing single calls", self.spent, self.seconds)
         hopeless = one_call > self.goal.bound or LEAST * self.goal.needed * one_call > self.seconds
         queries = min(wanted, room, FEW if hopeless else MAX_ALONE)
-        parts = [arrivals.back_to_back(self.call, queries, self.watch) for _ in range(ALONE_PARTS)]
+        parts = [arrivals.back_to_back(self.call, queries, self.timekeeper) for _ in range(ALONE_PARTS)]
         taken = np.concatenate([part.busy for part in parts])
         highest = float(np.median([self._borne(part, index) for index, part in enumerate(parts)]))
         median, tail = np.percentile(taken, [50, self.goal.percentile])
@@ -179,7 +180,7 @@ class _Server:
         """Serve real arrivals; the two probes of a pair have one number, hence the same arrivals, scaled."""
         self.tell(f"serving {rate:.4g} queries a second", self.spent, self.seconds)
         schedule = arrivals.poisson_arrivals(rate, queries, (self.goal.seed, 0, number))
-        served = arrivals.serve(self.call, schedule, self.watch, bound=self.goal.bound)
+        served = arrivals.serve(self.call, schedule, self.timekeeper, bound=self.goal.bound)
         return judged(rate, served, self.goal, self._borne(served, number, round(100 * rate)))
 
     def _borne(self, served: Served, *place: int) -> float:

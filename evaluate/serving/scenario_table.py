@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate.serving.rate_result import rate_text
+from evaluate.serving.rate_result import proof_text, rate_text
 from evaluate.showing.columns import aligned, columns_of, speakable, wrapped
 from evaluate.showing.units import duration, finite, ratio
 
-__all__ = ["scenario_table"]
+__all__ = ["scenario_table", "scenario_text"]
 
 Result = Mapping[str, Any]
 
@@ -20,9 +20,14 @@ def scenario_table(results: Sequence[Result], width: int | None = None, color: b
     results : those dicts; where one has a `name` (of its model), its heading begins with it.
     width   : columns to use; None takes the terminal's, at most 100. color : paint headings by ANSI codes.
     """
+    return speakable(scenario_text(results, width, color))
+
+
+def scenario_text(results: Sequence[Result], width: int | None = None, color: bool = False) -> str:
+    """The same with all letters of all names, whatever the terminal can show: for a page."""
     columns = columns_of(width)
     blocks = [_block(result, columns, color) for result in results]
-    return speakable("\n\n".join("\n".join(lines) for lines in blocks))
+    return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
 def _block(result: Result, width: int, color: bool) -> list[str]:
@@ -67,9 +72,8 @@ def _highest(result: Result) -> str:
     asked = f"server, P{result['percentile']:g} within {duration(result['bound_ms'])}"
     if result["rate"] is None:
         return f"{asked}: {result['why']}"
-    proof = "confirmed at 10 % below and above" if result["confirmed"] else "not confirmed"
     return (
-        f"{asked}: {rate_text(result['rate'])} queries/s{_ends(result)}, {proof}; server busy "
+        f"{asked}: {rate_text(result['rate'])} queries/s{_ends(result)}, {proof_text(result)}; server busy "
         f"{100 * result['utilisation']:.0f} %; {result['completed']:,} queries, {result['lost']} lost"
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 from evaluate import stats
 from evaluate.errors import UsageProblem
 from evaluate.serving import arrivals
-from evaluate.serving.arrivals import Call, Watch, collector_off
+from evaluate.serving.arrivals import Call, Timekeeper, collector_off
 
 __all__ = ["WARM_UP_SHARE", "offline", "positive"]
 
@@ -47,7 +47,7 @@ def offline(
         raise UsageProblem(f"the offline scenario needs batches of at least 1, got {sorted(calls_by_batch)}")
     begun = clock()
     longest = WARM_UP_SHARE * seconds / len(calls_by_batch)
-    one = {b: arrivals.warm_up(call, Watch(clock), longest)[0] for b, call in sorted(calls_by_batch.items())}
+    one = {b: arrivals.warm_up(call, Timekeeper(clock), longest)[0] for b, call in sorted(calls_by_batch.items())}
     left = max(0.0, begun + seconds - clock())
     rounds = _rounds(calls_by_batch, one, left, clock, random.Random(seed))
     return {**_throughput(rounds, seed), "seconds": clock() - begun}

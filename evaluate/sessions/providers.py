@@ -96,7 +96,8 @@ def require(runtime: Any, provider: str) -> str:
     missing = "; ".join(line for line in said.getvalue().splitlines() if line.startswith("Failed to load"))
     available = runtime.get_available_providers()
     if PROVIDERS[provider][0] not in available:
-        here = ", ".join(name.removesuffix("ExecutionProvider") for name in available)
+        # Azure, which every build for CPUs lists as well, computes elsewhere.
+        here = ", ".join(n.removesuffix("ExecutionProvider") for n in available if n != "AzureExecutionProvider")
         found = f" ({missing[:300]})" if missing else ""
         raise RuntimeMissing(refused(provider, f"this onnxruntime has only {here}{found}"))
     return missing

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from evaluate.profiling.picture import layers_picture, operators_picture
-from evaluate.profiling.table import profile_table
+from evaluate.profiling.table import profile_text
 from evaluate.profiling.words import explain, remarks
-from evaluate.serving.rate_result import rate_text
+from evaluate.serving.rate_result import proof_text, rate_text
 from evaluate.serving.scenario_pictures import rates_picture, throughput_picture
-from evaluate.serving.scenario_table import scenario_table
+from evaluate.serving.scenario_table import scenario_text
 from evaluate.showing.bench_extras import UNREADABLE, profiles_of, safely, scenarios_of
 from evaluate.showing.bench_words import Entry, name_of
 from evaluate.showing.markup import Html, element, folded, joined, table
@@ -38,9 +38,7 @@ def scenario_section(record: RecordLike, *, key: str, level: int) -> Html:
         shown, drawn = safely(partial(_scenario, group, f"{key}-scenario{number}"), NOTHING)
         parts += [shown or element("p", UNREADABLE, class_="quiet"), figures(drawn, level)]
         parts += [element("p", text, class_="warn") for text in dict.fromkeys(_warnings(group))]
-        parts.append(
-            folded("in full", _text("\n\n".join(safely(partial(scenario_table, [e], 100), "") for e in group)))
-        )
+        parts.append(folded("in full", _text("\n\n".join(safely(partial(scenario_text, [e], 100), "") for e in group))))
     return joined([*parts, element("p", APART, class_="quiet")]) if parts else Html("")
 
 
@@ -114,15 +112,14 @@ def _served(entry: Entry) -> list[str]:
 def _highest(group: Sequence[Entry]) -> Html:
     asked = f"server, P{group[0]['percentile']:g} within {duration(group[0]['bound_ms'])}"
     body = [[name_of(e, 60), *_rate_cells(e), *_served(e)] for e in group]
-    head = [asked, "highest rate, queries/s", "at 10 % less and more", "queries", "lost", "busy"]
+    head = [asked, "highest rate, queries/s", "proof", "queries", "lost", "busy"]
     return table(head, body, label=asked, stack=True)
 
 
 def _rate_cells(entry: Entry) -> list[object]:
     if not finite(entry.get("rate")):
         return [element("span", entry.get("why") or "none found"), ""]
-    proof = "bound met below, broken above" if entry.get("confirmed") else "not confirmed"
-    return [f"{rate_text(entry['rate'])}{_ends(entry)}", proof]
+    return [f"{rate_text(entry['rate'])}{_ends(entry)}", proof_text(entry)]
 
 
 def _ends(entry: Entry) -> str:
@@ -143,7 +140,7 @@ def profile_section(record: RecordLike, *, key: str, level: int) -> Html:
         (safely(partial(layers_picture, profiles, key=f"{key}-layers"), None), "In running order."),
     ]
     said = element("ul", *(element("li", text) for text in _sentences(profiles)))
-    full = safely(partial(profile_table, profiles, 100), "")
+    full = safely(partial(profile_text, profiles, 100), "")
     return joined((said, figures(drawn, level), folded("operators and layers in figures", _text(full))))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of sweeps: latency against batch (of a call and of a sample), against threads, and P99 against a rate."""
+"""Pictures of sweeps: latency against batch (of a call and of a sample) and against threads."""
 
 from __future__ import annotations
 

@@ -111,10 +111,10 @@ def _title(name: str, where: str, shown: int, all_of: int) -> str:
 
 
 def _caption(step: int) -> str:
-    drawn = "Each dot is a call" if step == 1 else f"One call in {step}, chosen at random, is drawn as a dot"
+    drawn = "Each dot is a sample" if step == 1 else f"One sample in {step}, chosen at random, is drawn as a dot"
     return (
-        f"{drawn}; lines are the medians of sittings, from all calls. All lanes span the same share of their own "
-        "median, so noise and drift compare; calls that take longer than fits are counted at the right."
+        f"{drawn}; lines are the medians of sittings, from all samples. All lanes span the same share of their own "
+        "median, so noise and drift compare; samples that take longer than fits are counted at the right."
     )
 
 
@@ -247,7 +247,7 @@ def _beyond(lanes: Sequence[Lane], relative: bool) -> str:
     _, high = _span(lanes, scales)
     count = sum(int(np.sum(lane.calls > high * scale)) for lane, scale in zip(lanes, scales, strict=True))
     total = sum(lane.calls.size for lane in lanes)
-    return f" {count:,} of {total:,} calls take longer than the axis reaches." if count else ""
+    return f" {count:,} of {total:,} samples take longer than the axis reaches." if count else ""
 
 
 def _paint_row(axes: Axes, lane: Lane, scale: float, row: int, edges: Floats) -> None:

@@ -75,7 +75,7 @@ def warnings_of(record: RecordLike) -> list[str]:
         where = f" ({condition_text(block.condition)})" if len(found) > 1 else ""
         for label, entry in zip(block.labels, block.entries):
             own = texts_of(entry, "warnings")
-            told = any("drift" in text.lower() for text in [*own, *said])
+            told = any("drift" in text.lower() for text in own)
             for text in own if told else [*own, *_drift(entry)]:
                 said.append(text if _names(text, entry) else f"{clean(label, 40)}{where}: {text}")
     return list(dict.fromkeys(said))

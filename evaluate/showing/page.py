@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.errors import DataProblem, MachineProblem
+from evaluate.record_files import is_special
 from evaluate.showing.bench_page import bench_sections, bench_tiles
 from evaluate.showing.bench_sentences import bench_conditions, bench_headline
 from evaluate.showing.bench_words import is_bench
@@ -49,9 +50,12 @@ def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
 
 
 def _written(out: Path, page: str) -> Path:
-    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
+    draft = out.parent / f".{out.name}.{os.getpid()}.part"  # not with_name, which a folder like "." has not
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        if is_special(out):
+            out.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+            return out
         draft.write_text(page, encoding="utf-8", errors="replace", newline="\n")
         draft.replace(out)
     except OSError as error:

@@ -202,62 +202,62 @@ def _paint_classes(axes: Axes, moves: Sequence[tuple[str, float]], mean: float) 
 
 
 def latency_picture(samples: Mapping[str, Sequence[Any]], *, key: str) -> Picture | None:
-    """Raw latency samples of both candidates: each round's median with its middle 80 %, and all calls together.
+    """Raw latency samples of both candidates: each sitting's median with its middle 80 %, and all calls together.
 
-    samples : name -> rounds of seconds, each round a number or a list of numbers. None where there are no samples.
+    samples : name -> sittings of seconds, each a number or a nested list of numbers. None where there are no samples.
     """
-    rounds = {name: _rounds(values) for name, values in samples.items()}
-    rounds = {name: values for name, values in rounds.items() if values}
-    if not rounds:
+    sittings = {name: _sittings(values) for name, values in samples.items()}
+    sittings = {name: values for name, values in sittings.items() if values}
+    if not sittings:
         return None
-    text = "; ".join(f"{clean(name, 40)}: {_said(values)}" for name, values in rounds.items())
+    text = "; ".join(f"{clean(name, 40)}: {_said(values)}" for name, values in sittings.items())
 
     def paint(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, height_ratios=(3, 2))
-        _paint_rounds(above, rounds)
-        _paint_distribution(below, rounds)
+        _paint_sittings(above, sittings)
+        _paint_distribution(below, sittings)
 
     return draw(paint, height=360, title="Latency samples", text=text, key=key)
 
 
 def _said(values: list[NDArray[np.float64]]) -> str:
     calls = np.concatenate(values)
-    return f"{len(values)} rounds, {calls.size} calls, median {duration(float(np.median(calls)))}"
+    return f"{len(values)} sittings, {calls.size} calls, median {duration(float(np.median(calls)))}"
 
 
-def _rounds(values: Sequence[Any]) -> list[NDArray[np.float64]]:
-    """Rounds of milliseconds, without empty ones and without numbers that are not finite."""
-    rounds = [np.atleast_1d(np.asarray(v, dtype=np.float64)).ravel() * 1e3 for v in values]
-    rounds = [r[np.isfinite(r)] for r in rounds]
-    return [r for r in rounds if r.size]
+def _sittings(values: Sequence[Any]) -> list[NDArray[np.float64]]:
+    """Sittings of milliseconds, without empty ones and without numbers that are not finite."""
+    sittings = [np.atleast_1d(np.asarray(v, dtype=np.float64)).ravel() * 1e3 for v in values]
+    sittings = [r[np.isfinite(r)] for r in sittings]
+    return [r for r in sittings if r.size]
 
 
 def _color(position: int) -> str:
     return (BASE, ACCENT, GAINED, LOST)[position % 4]
 
 
-def _paint_rounds(axes: Axes, rounds: Mapping[str, list[NDArray[np.float64]]]) -> None:
-    for position, (name, values) in enumerate(rounds.items()):
+def _paint_sittings(axes: Axes, sittings: Mapping[str, list[NDArray[np.float64]]]) -> None:
+    for position, (name, values) in enumerate(sittings.items()):
         color, at = _color(position), np.arange(1, len(values) + 1)
         low, middle, high = np.array([np.percentile(v, (10, 50, 90)) for v in values]).T
         axes.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(at, middle, color=color, linewidth=1.4, marker="o", markersize=2.6, label=clean(name, 20))
-    top = _ceiling(rounds)
+    top = _ceiling(sittings)
     axes.set_ylim(0, top)
     axes.set_ylabel(f"latency, {one_unit(axes, 'y', top, TIMES)}")
-    axes.set_xlabel("round (line: median, band: middle 80 %)")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(rounds), borderaxespad=0, handlelength=1.4)
+    axes.set_xlabel("sitting (line: median, band: middle 80 %)")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(sittings), borderaxespad=0, handlelength=1.4)
 
 
-def _ceiling(rounds: Mapping[str, list[NDArray[np.float64]]]) -> float:
-    """The top of the picture: all round medians, but not beyond three times the slowest candidate's median."""
-    typical = max(float(np.median(np.concatenate(r))) for r in rounds.values())
-    highest = max(float(np.percentile(v, 90)) for r in rounds.values() for v in r)
+def _ceiling(sittings: Mapping[str, list[NDArray[np.float64]]]) -> float:
+    """The top of the picture: all sittings' medians, but not beyond three times the slowest candidate's median."""
+    typical = max(float(np.median(np.concatenate(r))) for r in sittings.values())
+    highest = max(float(np.percentile(v, 90)) for r in sittings.values() for v in r)
     return min(highest * 1.06, 3 * typical) or 1.0
 
 
-def _paint_distribution(axes: Axes, rounds: Mapping[str, list[NDArray[np.float64]]]) -> None:
-    calls = [np.concatenate(values) for values in rounds.values()]
+def _paint_distribution(axes: Axes, sittings: Mapping[str, list[NDArray[np.float64]]]) -> None:
+    calls = [np.concatenate(values) for values in sittings.values()]
     low, high = min(float(c.min()) for c in calls), max(float(np.percentile(c, 98)) for c in calls)
     edges = np.linspace(low, high if high > low else low + 1e-3, 49)
     for position, values in enumerate(calls):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,14 +59,15 @@ def finite(value: Any) -> TypeGuard[float]:
     return known and abs(value) <= sys.float_info.max
 
 
-def _scaled(value: float, steps: Iterable[tuple[float, str]]) -> str:
-    """`value` with three significant digits in the largest unit that keeps it at 1 or more."""
+def _scaled(value: float, steps: Sequence[tuple[float, str]]) -> str:
+    """`value` with three significant digits in the largest unit that keeps it at 1 or more, else in the smallest."""
     for scale, unit in steps:
         if abs(value) >= 0.9995 * scale:
             shown = value / scale
             decimals = max(0, 2 - math.floor(math.log10(abs(shown) * 1.0005)))
-            return f"{shown:.{decimals}f} {unit}".rstrip()
-    return f"{value:.3g}"
+            return f"{shown:.{decimals}f} {unit}"
+    scale, unit = steps[-1]
+    return f"{value / scale:.3g} {unit}"
 
 
 def count(value: Any) -> str:

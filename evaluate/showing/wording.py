@@ -52,7 +52,7 @@ LOWER_IS_BETTER = ("mse", "mae", "rmse", "loss")
 def latency_text(latency: Mapping[str, Any] | None) -> str:
     """`964 us (951 to 978)`: the interval in the unit of the median."""
     median = (latency or {}).get("median_ms")
-    if latency is None or not finite(median):
+    if latency is None or not finite(median) or median <= 0:
         return "-"
     if not (finite(latency.get("low")) and finite(latency.get("high"))):
         return duration(median)
@@ -164,17 +164,19 @@ def headline(record: RecordLike) -> str:
 
 
 def conditions(record: RecordLike) -> str:
-    """Under what the figures hold: task, samples, provider, threads, batch and rounds."""
+    """Under what the figures hold: task, samples, provider, threads, batch and sittings."""
     task = clean((record.get("task") or {}).get("name", "task"))
     accuracy = (record.get("compressed") or {}).get("accuracy") or {}
     samples = f", {accuracy['n']:,} test samples" if finite(accuracy.get("n")) else ""
     latency = (record.get("compressed") or {}).get("latency")
     if not latency:
         return f"{task}{samples}; latency not measured"
-    threads, rounds = latency.get("threads", "?"), len((record.get("samples") or {}).get("compressed") or ())
+    threads, sittings = latency.get("threads", "?"), latency.get("sittings")
     where = f"{latency.get('provider', '?')}, {threads} thread{'' if threads == 1 else 's'}"
-    interleaved = f", {rounds} interleaved rounds" if rounds else ""
-    return clean(f"{task}{samples}; latency on {where}, batch {latency.get('batch', '?')}{interleaved}")
+    interleaved = f", {sittings} sittings of interleaved rounds" if finite(sittings) else ""
+    floor = record.get("noise_floor")
+    least = f", which can claim {100 * floor:.2g} %" if finite(floor) else ""
+    return clean(f"{task}{samples}; latency on {where}, batch {latency.get('batch', '?')}{interleaved}{least}")
 
 
 def _moved(points: float, decimals: int) -> str:
