@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from models import exported
+from models import busy, exported
 
 from evaluate import compare
 
@@ -66,7 +66,7 @@ def main() -> None:
         print(
             f"{number:3d} {state:6s} {file.stem:24s} {said['value']:.4f} ({said['low']:.4f} to {said['high']:.4f}) "
             f"floor {100 * same['noise_floor']:.2f} %, {found.record['seconds']:.2f} s, others "
-            f"{found.record['machine']['others_cores']['median']:.1f} cores: {said['verdict']}",
+            f"{busy(found.record)} cores: {said['verdict']}",
             flush=True,
         )
     for state, verdicts in false.items():

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from models import exported
+from models import busy, exported
 
 from evaluate import compare
 
@@ -42,7 +42,7 @@ def main() -> None:
         print(
             f"{number:3d} {said['value']:.4f} ({said['low']:.4f} to {said['high']:.4f}) floor "
             f"{100 * entry['noise_floor']:.2f} %, {found.record['seconds']:.1f} s, others "
-            f"{found.record['machine']['others_cores']['median']:.1f} cores: {said['verdict']}, should be {wanted}",
+            f"{busy(found.record)} cores: {said['verdict']}, should be {wanted}",
             flush=True,
         )
     print(f"resolved the right way: {right} of {options.count}; median half-width {100 * np.median(halves):.2f} %")

@@ -10,9 +10,15 @@ import torch
 from compress.export import export_onnx, serialise
 from compress.models import build_model
 
-__all__ = ["exported"]
+__all__ = ["busy", "exported"]
 
 EXAMPLES = {"resnet": (1, 3, 32, 32), "mlp": (1, 64)}
+
+
+def busy(record: dict[str, Any]) -> str:
+    """How many cores other processes used while a comparison ran."""
+    others = (record["machine"] or {}).get("others_cores")
+    return f"{others['median']:.1f}" if others else "an unknown number of"
 
 
 def exported(folder: Path, family: str, **arguments: Any) -> Path:

@@ -168,12 +168,16 @@ def bench(
     with edge(as_json):
         from compress.bench import numbers, samples_of_runs, with_baselines
         from evaluate.comparison import compare, serve
-        from evaluate.record_files import write_record
+        from evaluate.record_files import require_writable, write_record
 
         if scenario is not None and (baseline is not None or profile):
             raise typer.BadParameter("a scenario runs one model after the other: it takes no --baseline or --profile")
         if latency_bound and scenario is None:
             raise typer.BadParameter("--latency-bound is for --scenario server; add that, or leave the bound out")
+        if out is not None:
+            require_writable(out, "--out")
+        if page is not None and page == out:
+            raise typer.BadParameter("--page and --out name the same file")
         models = with_baselines(paths, baseline)
         conditions = {"threads": numbers(threads, "threads"), "batch": numbers(batch, "batch")}
         common: dict[str, Any] = {

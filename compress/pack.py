@@ -111,6 +111,7 @@ def pack(
     stored = b"" if packed is None else packed.save()
     data = build_bundle({name: opened.model.data for name, opened in models.items()}, stored, facts)
     with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place, data)
         place.chmod(0o755)
     sha256 = hashlib.sha256(data).hexdigest()

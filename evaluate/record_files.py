@@ -14,7 +14,16 @@ import numpy as np
 
 from evaluate.errors import MachineProblem
 
-__all__ = ["SCHEMA", "fault_of", "holds_records", "is_special", "plain", "read_json_records", "write_record"]
+__all__ = [
+    "SCHEMA",
+    "require_writable",
+    "fault_of",
+    "holds_records",
+    "is_special",
+    "plain",
+    "read_json_records",
+    "write_record",
+]
 
 SCHEMA = 1
 _OBJECTS = ("environment", "hashes", "recipe", "task", "samples", "settings", "machine")
@@ -103,6 +112,28 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Raise MachineProblem, before anything is measured, where a Record could not be written to `path` afterwards.
+
+    A file that is there and holds something else than Records is left alone. option : the flag that names it.
+    """
+    if is_special(path):
+        return
+    folder = path.parent
+    if path.is_dir():
+        raise MachineProblem(f"{path} is a folder; {option} takes the name of a file, as {path / 'out.json'}")
+    if not folder.is_dir():
+        raise MachineProblem(f"there is no folder {folder} for {option}; make it, or choose another place")
+    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise MachineProblem(f"{path} may not be written; choose another place for {option}, or change its rights")
+    if path.exists() and path.stat().st_size:
+        held = read_json_records(path, quiet=True)
+        if held is None or not held[0]:
+            raise MachineProblem(
+                f"{path} is there and holds no Record; it was left alone: name another file by {option}"
+            )
 
 
 def is_special(path: Path) -> bool:

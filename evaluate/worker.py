@@ -209,10 +209,14 @@ class _failing:
 
 def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
     """All legs of all conditions, interleaved."""
-    from evaluate.machine.energy import open_meter
+    from evaluate.machine.energy import Meter, open_meter
     from evaluate.machine.monitor import Watch
 
     meter = open_meter(job["provider"]) if job["energy"] else None
+    if meter is not None and job["provider"] != "cpu":
+        # A turn lasts 5 ms. RAPL counts every millisecond, so that many turns add up; NVML's counter moves some ten
+        # times a second, and would give every leg the mean of all.
+        meter = Meter(None, None, "the GPU's counter is too slow to tell models apart that take turns of milliseconds")
     watch = Watch()
     real = _real_inputs(job)
     openers = [{leg: _opener(job, leg, condition, real) for leg in job["legs"]} for condition in job["conditions"]]

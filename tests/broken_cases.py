@@ -181,6 +181,12 @@ def a_bound_without_a_unit(at):
     return ["bench", at.file("m.onnx", linear_onnx()), "--scenario", "server", "--latency-bound", "50", *BRIEF]
 
 
+@broken(8, "is there and holds no Record", "name another file by --out")
+def a_record_over_a_model(at):
+    model = at.file("m.onnx", linear_onnx())
+    return ["bench", model, "--out", model, *BRIEF]
+
+
 @broken(7, "--samples takes samples of a run's task", "no folder of a run is named")
 def samples_without_a_run(at):
     return ["bench", at.file("m.onnx", linear_onnx()), "--samples", "5", *BRIEF]

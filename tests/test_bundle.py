@@ -415,7 +415,8 @@ def test_the_record_speaks_of_the_bundle_and_is_json(bundle, tmp_path, capsys, f
 
 
 def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(bundle, tmp_path, capsys, fake, monkeypatch):
-    (tmp_path / "out.json").write_text("old")
+    old = json.dumps({"schema": 1, "kind": "bench"})
+    (tmp_path / "out.json").write_text(old)
 
     def full(handle):
         raise OSError(28, "No space left on device")
@@ -424,7 +425,7 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(bundle, tmp_
     code, out, err = run(capsys, "--json", tmp_path / "out.json", archive=bundle)
     assert (code, out) == (8, "the table\n")
     assert "No space left on device" in err
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.json", "old")]
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.json", old)]
 
 
 @pytest.mark.parametrize(

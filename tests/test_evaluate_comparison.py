@@ -319,6 +319,11 @@ def test_an_input_that_is_no_number_is_named():
         random_feeds(open_session(cast_onnx(TensorProto.STRING, ["n"])))
 
 
+def test_a_provider_that_is_none_is_named_beside_the_nearest(runs):
+    with pytest.raises(UsageProblem, match=r"unknown provider 'cudo'; did you mean 'cuda'\?"):
+        compare([f"{runs / 'small'}@cudo"], **QUICK)
+
+
 def test_names_are_short_and_differ(tmp_path):
     paths = [tmp_path / p for p in ("a/model.onnx", "b/model.onnx", "x/net.onnx", "y/net.onnx", "a/model.onnx")]
     names = unique_names(paths, taken=["b"])
@@ -345,6 +350,7 @@ def test_places_without_a_model_are_named(runs):
         ({"seconds": 0}, "seconds must be above 0"),
         ({"seconds": float("inf")}, "seconds must be above 0, and finite"),
         ({"patience": -1}, "patience must be above 0"),
+        ({"seed": -1}, "seed must be 0 or more"),
         ({"io": "hosts"}, "did you mean 'host'"),
         ({"provider": "cudo"}, "did you mean 'cuda'"),
         ({"names": ["a", "b"]}, "1 model and 2 names"),

@@ -13,7 +13,7 @@ from bench_records import bench_record
 from records import sample_record
 
 from evaluate.errors import FileProblem, MachineProblem
-from evaluate.record_files import write_record
+from evaluate.record_files import require_writable, write_record
 from evaluate.results import Journal, find_records
 
 # --- files of records --------------------------------------------------------------------------------------------
@@ -103,3 +103,15 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     assert json.loads(os.read(reading, 1000)) == {"id": "a"}
     os.close(reading)
     assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_place_for_a_record_is_checked_before_anything_is_measured(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"files": ["model.onnx"]}))
+    (tmp_path / "old.json").write_text(json.dumps({"schema": 1, "kind": "bench"}))
+    (tmp_path / "empty.json").touch()
+    for fine in ("new.json", "old.json", "empty.json"):
+        require_writable(tmp_path / fine, "--out")
+    for place, said in (("run.json", "holds no Record"), (".", "is a folder"), ("no/new.json", "there is no folder")):
+        with pytest.raises(MachineProblem, match=said):
+            require_writable(tmp_path / place, "--out")
+    assert json.loads((tmp_path / "run.json").read_text()) == {"files": ["model.onnx"]}

@@ -178,15 +178,23 @@ def _entry(found: Found, candidate: Candidate, index: int, table: Floats, judged
         },
         "drift": drift(table),
         "memory": candidate.probed["memory"],
-        "energy": _energy(timed.told["energy"], starts, how["calls"] * table.shape[1]),
+        "energy": _energy(
+            timed.told["energy"],
+            starts,
+            how["calls"] * table.shape[1],
+            elsewhere=candidate.provider != found.settings.provider,
+        ),
         **_scores(found, candidate),
         "samples": table.tolist(),
         "warnings": [*candidate.probed["warnings"][index], *_other_work(found, candidate, index)],
     }
 
 
-def _energy(meter: Mapping[str, Any], starts: Sequence[Start], calls: int) -> dict[str, Any]:
+def _energy(meter: Mapping[str, Any], starts: Sequence[Start], calls: int, *, elsewhere: bool) -> dict[str, Any]:
     """Joules of one call: the counter's difference over a model's blocks by the calls in them (`calls` a sitting)."""
+    if elsewhere:
+        why = "it runs on another provider than the run, whose counter was read"
+        return {"joules_per_call": None, "source": None, "why": why}
     joules = [start.joules for start in starts if start.joules is not None]
     if not meter.get("source") or not joules:
         return {"joules_per_call": None, **meter}

@@ -77,6 +77,8 @@ def checked(
             raise UsageProblem(f"bench needs {what} of at least 1, got {', '.join(map(str, values)) or 'nothing'}")
         if len(set(values)) < len(values):
             raise UsageProblem(f"{what} names a value twice: {', '.join(map(str, values))}")
+    if seed < 0:
+        raise UsageProblem(f"seed must be 0 or more, got {seed}")
     for what, value in (("seconds", seconds), ("patience", patience)):
         if not 0 < value < math.inf:
             raise UsageProblem(f"{what} must be above 0, and finite; got {value:g}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import FileProblem, MachineProblem, ModelProblem, UsageProblem
+from evaluate.errors import FileProblem, MachineProblem, ModelProblem, UsageProblem, did_you_mean
 from evaluate.session import PROVIDERS, Port, Session
 
 __all__ = ["feeds_for", "input_warnings", "model_file", "random_feeds", "split_provider", "true_batch", "unique_names"]
@@ -30,10 +30,16 @@ def model_file(path: str | Path) -> Path:
 
 
 def split_provider(path: str | Path, provider: str) -> tuple[Path, str]:
-    """`model.onnx@cuda` is that file on that provider; a path that exists as it stands is taken as it stands."""
+    """`model.onnx@cuda` is that file on that provider; a path that exists as it stands is taken as it stands.
+
+    Raises UsageProblem where the file is there and the provider is none.
+    """
     head, at, tail = str(path).rpartition("@")
     if at and head and tail in PROVIDERS and not Path(path).exists():
         return Path(head), tail
+    if at and Path(head).exists() and not Path(path).exists():
+        near = did_you_mean(tail, PROVIDERS) or "."
+        raise UsageProblem(f"{path}: unknown provider {tail!r}{near} Known providers: {', '.join(PROVIDERS)}.")
     return Path(path), provider
 
 

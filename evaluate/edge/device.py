@@ -83,7 +83,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0.1 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"at least 0.1 seconds are needed, got {text}")
     return value
@@ -100,6 +103,10 @@ def _counts(text: str) -> list[int]:
 
 
 def _run(options: argparse.Namespace, archive: Path) -> int:
+    if options.scenario is None and options.latency_bound:
+        raise UsageProblem("--latency-bound belongs to --scenario server")
+    if options.scenario is not None and (options.profile or options.baseline):
+        raise UsageProblem("a scenario runs one model after the other: it takes no --baseline or --profile")
     bundle = read_bundle(archive)
     bundle.check()
     if options.list:
@@ -111,7 +118,9 @@ def _run(options: argparse.Namespace, archive: Path) -> int:
         return 0
     baseline = _known(bundle, options.baseline)
     if options.json is not None:
-        _require_writable(options.json)
+        from evaluate.record_files import require_writable
+
+        require_writable(options.json, "--json")
     with _unpacked(bundle) as folder, Progress(options.quiet) as progress:
         comparison = _compare(bundle, folder, baseline, options, progress)
         _complete(comparison.record, bundle, folder)
@@ -241,14 +250,3 @@ def _renamed(value: Any, folder: str) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value.replace(folder, "") if isinstance(value, str) else value
-
-
-def _require_writable(path: Path) -> None:
-    """Raise MachineProblem before anything is measured where the Record could not be written afterwards."""
-    folder = path.parent
-    if path.is_dir():
-        raise MachineProblem(f"{path} is a folder; --json takes the name of a file, as {path / 'out.json'}")
-    if not folder.is_dir():
-        raise MachineProblem(f"there is no folder {folder} for --json; make it, or choose another place")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise MachineProblem(f"{path} may not be written; choose another place for --json, or change its rights")

@@ -57,6 +57,8 @@ def say(text: str) -> None:
 
 def show(text: str) -> None:
     """Lines on stdout, in the letters its encoding has. Raises BrokenPipeError where nobody reads them."""
+    if sys.stdout is None:  # closed before we came
+        return
     encoding = sys.stdout.encoding or "ascii"
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()

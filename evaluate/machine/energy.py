@@ -1,7 +1,8 @@
 """Energy in joules from the counters that processors and GPUs keep themselves; nothing is guessed from power ratings.
 
 A counter belongs to a whole package or board: what the machine takes when idle, and what other processes use, is in it.
-So only differences between readings some tenths of a second apart or more mean anything, on a quiet machine.
+One short difference means little: RAPL moves every millisecond, NVML some ten times a second. Sums of many differences,
+taken at no fixed beat, or differences over seconds do, on a quiet machine.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ __all__ = [
 Call = Callable[[], object]
 Floats = NDArray[np.float64]
 
-# A wait is slept up to this long before its end, then the clock is polled: a sleeping thread wakes some 60 us late
-# (on Windows up to 16 ms), which would count as latency. Polled for longer, the core looks busy, and where another
+# A wait is slept up to this long before its end, then the clock is polled: a sleeping thread wakes late
+# (on Windows by up to 16 ms), which would count as latency. Polled for longer, the core looks busy, and where another
 # process wants it too the scheduler takes it away just when a query comes.
 POLL_SECONDS = 0.02 if os.name == "nt" else 0.0002
 # A schedule is closed once this share of its queries is late: no percentile from the 75th up can be met any more.
