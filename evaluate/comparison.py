@@ -86,7 +86,7 @@ class Measurement:
 
 
 def compare(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     baseline: str | Path | None = None,
     *,
     provider: str = "cpu",
@@ -105,7 +105,7 @@ def compare(
 ) -> Comparison:
     """Latency, speed-up, memory and size of every model, and accuracy where samples are given.
 
-    paths    : ONNX files, or folders that hold a `model.onnx`; `PATH@cuda` is measured on that provider.
+    paths    : one or several ONNX files, or folders that hold a `model.onnx`; `PATH@cuda` is measured on that provider.
     baseline : one of them, or another one (it is then measured too and comes first); the first where not given.
     provider : "cpu", "cuda" or "tensorrt"; used or refused, never replaced.
     io       : "device" leaves inputs and outputs on the provider's device, "host" times their transfer as well.
@@ -121,7 +121,7 @@ def compare(
     others are measured. Raises FileProblem for a path where no file is, UsageProblem for a wrong argument, and what the
     first candidate failed with (or ModelProblem) where none is left.
     """
-    begun = time.perf_counter()
+    begun, paths = time.perf_counter(), [paths] if isinstance(paths, (str, Path)) else paths
     settings = checked(provider, io, graphs, threads, batch, seconds, seed, energy, patience, len(paths))
     load_runtime()
     candidates, base = find_candidates(paths, baseline, provider, names)
@@ -142,7 +142,7 @@ def _for_profiles(seconds: float, models: int) -> float:
 
 
 def serve(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     scenario: str,
     *,
     bound: str | float = "",
@@ -167,7 +167,7 @@ def serve(
     batch    : for offline, the batches to try (1 to 64 where only 1 is given); 1 for the others.
     The rest is that of `compare`; so are the errors.
     """
-    begun = time.perf_counter()
+    begun, paths = time.perf_counter(), [paths] if isinstance(paths, (str, Path)) else paths
     if scenario not in SCENARIOS:
         known = ", ".join(SCENARIOS)
         raise UsageProblem(f"unknown scenario {scenario!r}{did_you_mean(scenario, SCENARIOS) or '.'} Known: {known}.")

@@ -32,6 +32,7 @@ MIN_SITTINGS = 8  # below, intervals cannot leave out the worst sittings
 FEW_SITTINGS = 12
 MANY_SITTINGS = 50
 SITTING_SECONDS = 0.5
+LONGEST_SITTING = 20.0  # a run of hours has more of them, so that turns stay short and a worker gives signs of life
 MOST_OPENING = 0.3  # share of a sitting that opening and warming up may take before sittings become fewer
 ROUNDS = 16  # at most, in a sitting
 BLOCK_SECONDS = 0.005  # a leg's turn in a round
@@ -219,7 +220,7 @@ class _Run:
 
 def _plan(pilot: _Pilot, seconds: float, clock: Clock) -> _Plan:
     """Sittings, rounds and blocks that fill `seconds`: as many sittings as opening them allows."""
-    sittings = min(MANY_SITTINGS, max(FEW_SITTINGS, seconds / SITTING_SECONDS))
+    sittings = min(max(MANY_SITTINGS, seconds / LONGEST_SITTING), max(FEW_SITTINGS, seconds / SITTING_SECONDS))
     sittings = max(MIN_SITTINGS, min(sittings, MOST_OPENING * seconds / max(pilot.opening, 1e-9)))
     timer, count = _timer(clock), len(pilot.one_call)
     share = max(0.0, seconds / sittings - pilot.opening) / count  # of one leg in one sitting

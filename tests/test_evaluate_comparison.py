@@ -118,6 +118,7 @@ def test_a_path_given_twice_is_measured_twice(runs):
 
 
 def test_one_model_alone_is_measured_with_its_noise_floor(runs):
+    assert [entry["name"] for entry in compare(str(runs / "small"), **QUICK).results] == ["small"]
     found = measure(runs / "small", **QUICK)
     assert found.latency["median_ms"] > 0 and found.noise_floor > 0
     assert "small" in found.table() and evaluate.measure is measure and evaluate.compare is compare

@@ -189,6 +189,11 @@ def test_the_budget_is_kept_within_five_per_cent(each, seconds, opening):
     assert len(timing.sittings) >= latency.MIN_SITTINGS
 
 
+def test_turns_stay_short_however_long_the_run():
+    legs = measure(Machine(), {"a": 0.01, "b": 0.01}, seconds=40_000).legs
+    assert legs["a"].calls * 0.01 < 5  # far below the patience with a worker that gives no sign of life
+
+
 def test_slow_opening_makes_sittings_fewer_and_not_the_rest_of_them_nothing():
     timing = measure(Machine(opening=0.3), {"a": 1e-3, "b": 1e-3}, seconds=20)
     calls = sum(leg.calls * timing.samples["a"].shape[1] for leg in timing.legs.values())
