@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import json
 import sys
@@ -65,13 +64,6 @@ def test_a_bound_call_runs_again_and_again_after_all_else_is_forgotten(io):
     gc.collect()
     for _ in range(50):
         call()
-
-
-def test_a_bound_call_adds_no_frame_of_python_to_the_runtimes_own():
-    session = open_session(linear_onnx())
-    call = session.bind({"x": X})
-    assert type(call) is functools.partial and call.func == session._native.run_with_iobinding
-    assert len(call.args) == 1 and not call.keywords
 
 
 def test_bound_outputs_are_those_of_run_and_stay_where_they_are():
