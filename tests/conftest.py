@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ from compress.tasks import Task, get_task
 from compress.train import TrainConfig, train
 
 torch.set_num_threads(1)
+
+# Behind `&` or nohup these are ignored, and what is ignored stays so in the commands that tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
