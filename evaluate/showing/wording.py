@@ -175,7 +175,7 @@ def conditions(record: RecordLike) -> str:
     where = f"{latency.get('provider', '?')}, {threads} thread{'' if threads == 1 else 's'}"
     interleaved = f", {sittings} sittings of interleaved rounds" if finite(sittings) else ""
     floor = record.get("noise_floor")
-    least = f", which can claim {100 * floor:.2g} %" if finite(floor) else ""
+    least = f", which tell differences from {100 * floor:.2g} % on" if finite(floor) else ""
     return clean(f"{task}{samples}; latency on {where}, batch {latency.get('batch', '?')}{interleaved}{least}")
 
 
