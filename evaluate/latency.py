@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.serving.arrivals import collector_off
+from evaluate.serving.arrivals import Timekeeper, collector_off, warm_up
 
 __all__ = ["Call", "Leg", "Opener", "Sitting", "Timing", "measure_conditions", "measure_latency"]
 
@@ -39,10 +39,7 @@ BLOCK_SECONDS = 0.005  # a leg's turn in a round
 KEPT = 16  # at most, samples of a block
 READINGS = 256  # of the clock, to learn what one costs
 TIMER_SHARE = 200  # a sample lasts at least as many times what reading the clock costs
-WINDOW = 5
-WARM_UP_CALLS = 50
 WARM_UP_SECONDS = 2.0
-WARM_UP_CHANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,7 @@ class _Run:
             call = openers[name]()
             self.notice(name, "first call")
             call()
-            one_call[name] = self.warm_up(call, min(WARM_UP_SECONDS, longest / len(openers)))[0]
+            one_call[name] = warm_up(call, Timekeeper(self.clock), min(WARM_UP_SECONDS, longest / len(openers)))[0]
         return _Pilot({name: one_call[name] for name in openers}, self.clock() - begun)
 
     def sitting(self, openers: Mapping[str, Opener], plan: _Plan, rng: random.Random) -> Sitting:
@@ -190,7 +187,7 @@ class _Run:
             create[name] = self.clock() - begun
             self.notice(name, "first call")
             first[name] = _timed(calls[name], 1, self.clock)
-            warmed[name] = 1 + self.warm_up(calls[name], plan.warm_up)[1]
+            warmed[name] = 1 + warm_up(calls[name], Timekeeper(self.clock), plan.warm_up)[1]
         samples: dict[str, list[list[float]]] = {name: [] for name in openers}
         joules = dict.fromkeys(openers, 0.0)
         for _ in range(plan.rounds):
@@ -203,20 +200,6 @@ class _Run:
         tables = {name: np.array(table, dtype=np.float64) for name, table in samples.items()}
         return Sitting(tables, create, first, warmed, joules if self.meter else {})
 
-    def warm_up(self, call: Call, longest: float) -> tuple[float, int]:
-        """Call until the median of a window is within 5 % of the window before; seconds of one call, and calls made."""
-        start, taken, before = self.clock(), list[float](), math.inf
-        while len(taken) < WARM_UP_CALLS:
-            taken.append(_timed(call, 1, self.clock))
-            if len(taken) % WINDOW == 0:
-                now = float(np.median(taken[-WINDOW:]))
-                if abs(now - before) <= WARM_UP_CHANGE * now:
-                    break
-                before = now
-            if self.clock() - start >= longest:
-                break
-        return float(np.median(taken[-WINDOW:])), len(taken)
-
 
 def _plan(pilot: _Pilot, seconds: float, clock: Clock) -> _Plan:
     """Sittings, rounds and blocks that fill `seconds`: as many sittings as opening them allows."""
@@ -227,8 +210,8 @@ def _plan(pilot: _Pilot, seconds: float, clock: Clock) -> _Plan:
     most = max(pilot.one_call.values())
     rounds = min(ROUNDS, max(1, int(share / max(BLOCK_SECONDS, 2 * most))))
     # The same for all legs, so that what the clock adds to a sample weighs alike on them.
-    loops = max(1, math.ceil(TIMER_SHARE * timer / max(1e-9, min(pilot.one_call.values()))))
-    legs = {name: _leg(max(one, 1e-9), share / rounds, loops) for name, one in pilot.one_call.items()}
+    loops = max(1, math.ceil(TIMER_SHARE * timer / min(pilot.one_call.values())))
+    legs = {name: _leg(one, share / rounds, loops) for name, one in pilot.one_call.items()}
     return _Plan(legs, rounds, MOST_OPENING * seconds / sittings / count)
 
 

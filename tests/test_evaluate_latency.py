@@ -10,6 +10,7 @@ import pytest
 from evaluate import latency, stats
 from evaluate.comparing import summaries
 from evaluate.latency import measure_conditions, measure_latency
+from evaluate.serving import arrivals
 
 
 class Machine:
@@ -136,7 +137,7 @@ def test_warming_up_lasts_until_the_median_is_stable():
 
 def test_warming_up_ends_though_the_time_never_settles():
     timing = measure(Machine(), {"a": lambda count, opening, now: 1e-4 * (1 + count // 5)}, seconds=20)
-    assert timing.sittings[0].warm_up["a"] <= latency.WARM_UP_CALLS + 1
+    assert timing.sittings[0].warm_up["a"] <= arrivals.WARM_UP_CALLS + 1
 
 
 def test_the_first_call_of_a_turn_is_not_in_the_samples():
@@ -182,7 +183,7 @@ def test_single_calls_are_timed_wherever_the_clock_allows_it():
 def test_the_budget_is_kept_within_five_per_cent(each, seconds, opening):
     machine = Machine(opening)
     timing = measure(machine, {"a": each, "b": 3 * each}, seconds=seconds)
-    one_round = 2 * 4 * each * (2 + latency.WINDOW * 2)  # what a sitting cannot do without
+    one_round = 2 * 4 * each * (2 + arrivals.WARM_UP_WINDOW * 2)  # what a sitting cannot do without
     assert machine.now <= max(1.05 * seconds, latency.MIN_SITTINGS * (one_round + 2 * opening) + seconds)
     if 20 * each < seconds / 50:
         assert machine.now >= 0.95 * seconds
