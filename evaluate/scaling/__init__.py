@@ -1,0 +1,84 @@
+"""Scaling laws: how performance depends on size, data, compute and on what compression retained; and how sure that is.
+
+Names load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluate.scaling.averaging import Average
+    from evaluate.scaling.curves import BNSL1, BNSL2, M3, M4, LogLinear, PowerLaw, PowerLawFloor
+    from evaluate.scaling.distillation import Distillation
+    from evaluate.scaling.inverse import break_even, optimum, solve
+    from evaluate.scaling.joint import Chinchilla, ChinchillaTied, EffectiveParameters, Precision
+    from evaluate.scaling.law import Law
+    from evaluate.scaling.linear import Linear
+    from evaluate.scaling.points import Points, read_points
+    from evaluate.scaling.pruning import Frantar, Rosenfeld
+    from evaluate.scaling.selection import select_law
+
+_HOMES = {
+    "Average": "averaging",
+    "BNSL1": "curves",
+    "BNSL2": "curves",
+    "Chinchilla": "joint",
+    "ChinchillaTied": "joint",
+    "Distillation": "distillation",
+    "EffectiveParameters": "joint",
+    "Frantar": "pruning",
+    "Law": "law",
+    "Linear": "linear",
+    "LogLinear": "curves",
+    "M3": "curves",
+    "M4": "curves",
+    "Points": "points",
+    "PowerLaw": "curves",
+    "PowerLawFloor": "curves",
+    "Precision": "joint",
+    "Rosenfeld": "pruning",
+    "break_even": "inverse",
+    "optimum": "inverse",
+    "read_points": "points",
+    "select_law": "selection",
+    "solve": "inverse",
+}
+__all__ = [
+    "Average",
+    "BNSL1",
+    "BNSL2",
+    "Chinchilla",
+    "ChinchillaTied",
+    "Distillation",
+    "EffectiveParameters",
+    "Frantar",
+    "Law",
+    "Linear",
+    "LogLinear",
+    "M3",
+    "M4",
+    "Points",
+    "PowerLaw",
+    "PowerLawFloor",
+    "Precision",
+    "Rosenfeld",
+    "break_even",
+    "optimum",
+    "read_points",
+    "select_law",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'evaluate.scaling' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"evaluate.scaling.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,59 @@
+"""A law from the plain data that `Law.to_dict` gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evaluate.errors import FileProblem
+from evaluate.scaling.registry import LAWS, law_class
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+
+__all__ = ["restore"]
+
+SCHEMA = 1
+
+
+def restore(data: Mapping[str, Any]) -> Law:
+    """A fitted law, ready to predict. Raises FileProblem for data that is no law, or of another version."""
+    if not isinstance(data, Mapping) or data.get("kind") != "law":
+        raise FileProblem('this is no law of leanfit (it has no "kind": "law"); write one with `leanfit fit ... --out`')
+    if data.get("schema") != SCHEMA:
+        raise FileProblem(
+            f"this law has schema {data.get('schema')!r}, and this leanfit reads {SCHEMA}; update leanfit"
+        )
+    if data.get("law") not in LAWS:
+        raise FileProblem(
+            f"this file holds a law {data.get('law')!r}, which this leanfit does not know; update leanfit"
+        )
+    kind = law_class(str(data["law"]))
+    try:
+        return kind._restored(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileProblem(
+            f"this law is damaged ({type(error).__name__}: {error}); write it again with `leanfit fit ... --out`"
+        ) from error
+
+
+def fill(law: Law, data: Mapping[str, Any]) -> None:
+    """Give a law the attributes that a fit would have given it."""
+    from evaluate.scaling.spread import Spread
+
+    law.variables = tuple(map(str, data["variables"]))
+    law.params_ = {str(name): float(value) for name, value in data["params"].items()}
+    law.intervals_ = {str(name): (float(low), float(high)) for name, (low, high) in data["intervals"].items()}
+    law.objective_ = float(data["objective"])
+    law.agreed_ = (int(data["agreed"][0]), int(data["agreed"][1]))
+    law.warnings_ = [str(text) for text in data["warnings"]]
+    law.n_ = int(data["n"])
+    law.range_ = {str(name): (float(low), float(high)) for name, (low, high) in data["range"].items()}
+    law.criteria_ = {str(name): float(value) for name, value in data["criteria"].items()}
+    law.residuals_ = np.asarray(data["residuals"], dtype=float)
+    law.draws_ = np.asarray(data["draws"], dtype=float).reshape(-1, len(law.params_))
+    law.theta_ = np.array([law.params_[name] for name in law.form_.names])
+    law._spread = Spread.from_dict(data["spread"])
+    law._holdout = dict(data["holdout"])
