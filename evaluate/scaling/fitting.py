@@ -73,12 +73,10 @@ class _Space:
         if target.ndim == 2 and u.ndim == 3:
             target = target[:, None, :]
         with np.errstate(all="ignore"):
-            log_y = self.form.log_y(self.x, self.natural(u))
-            if self.loss.space == "log":
-                return np.asarray(log_y - target)
-            if self.loss.space == "raw":
-                return np.asarray(np.exp(log_y) - target)
-            return np.asarray(np.exp(log_y - target) - 1.0)
+            if self.loss.space == "raw":  # a straight line may predict below 0, where it has no logarithm
+                return np.asarray(self.form.predict(self.x, self.natural(u)) - target)
+            difference = self.form.log_y(self.x, self.natural(u)) - target
+            return np.asarray(difference if self.loss.space == "log" else np.exp(difference) - 1.0)
 
     def jacobian(self, u: Array, rows: Array | None = None) -> tuple[Array, Array]:
         """Residuals (b, n) and their derivatives (b, n, f) by the complex step."""

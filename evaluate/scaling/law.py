@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evaluate.errors import DataProblem, UsageProblem, did_you_mean
 from evaluate.scaling.columns import as_columns, as_target, as_weights, encoded
-from evaluate.scaling.fitting import Fitted, fit
+from evaluate.scaling.fitting import Fitted, NotConverged, fit
 from evaluate.scaling.form import Array, Form
 from evaluate.scaling.searching import Loss
 
@@ -60,7 +60,7 @@ class Law:
     `residuals_` (n,) log prediction - log y, `criteria_` (aic, bic), `n_`.
     """
 
-    form: ClassVar[Form]
+    form: Form
     default_loss: ClassVar[Loss] = Loss()
 
     def __init__(
@@ -107,11 +107,14 @@ class Law:
         they are resampled and held out together.
         Raises DataProblem, UsageProblem, NotConverged, and Unidentified where an exponent cannot be told (see force).
         """
-        from evaluate.scaling.diagnosis import diagnose
+        from evaluate.scaling.diagnosis import diagnose, explained
         from evaluate.scaling.uncertainty import bootstrap, intervals
 
         self._read(x, y, sample_weight, groups)
-        fitted = self._fit()
+        try:
+            fitted = self._fit()
+        except NotConverged as error:
+            raise explained(self, error) from error
         self._found(fitted)
         self.draws_ = bootstrap(self)
         self.intervals_ = intervals(self)
@@ -179,7 +182,8 @@ class Law:
         self.objective_ = fitted.objective
         self.agreed_ = (fitted.agreed, fitted.tried)
         self.n_ = len(data.y)
-        self.residuals_ = np.log(self.form_.predict(data.x, fitted.theta)) - np.log(data.y)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            self.residuals_ = np.log(self.form_.predict(data.x, fitted.theta)) - np.log(data.y)
         columns = zip(self.variables, data.x.min(axis=0), data.x.max(axis=0))
         self.range_ = {name: (float(low), float(high)) for name, low, high in columns}
         self.criteria_ = _criteria(self.residuals_, len(fitted.theta) - len(self.fixed))

@@ -77,10 +77,11 @@ class Problem:
 
 def search(problem: Problem, start: Array, weights: Array) -> tuple[Array, Array]:
     """The ends (b, f) of the search and their objectives (b,), from start (b, f) under weights (b, n)."""
-    u, value, slow = _gauss_newton(problem, start.copy(), weights)
-    if slow.any():
-        rows = np.flatnonzero(slow)
-        u[rows], value[rows] = _quasi_newton(problem, u[rows], weights[rows], rows)
+    with np.errstate(all="ignore"):  # a step too far overflows; its objective is infinite, and it is not taken
+        u, value, slow = _gauss_newton(problem, start.copy(), weights)
+        if slow.any():
+            rows = np.flatnonzero(slow)
+            u[rows], value[rows] = _quasi_newton(problem, u[rows], weights[rows], rows)
     return u, value
 
 
@@ -197,6 +198,7 @@ def _prepare(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[A
     size = np.sqrt(np.maximum(np.einsum("bff->bf", matrix), 1e-300))
     unit = matrix / size[:, :, None] / size[:, None, :] + 1e-9 * np.eye(matrix.shape[-1])
     inverse = np.linalg.pinv(np.where(np.isfinite(unit), unit, 0.0), hermitian=True)
+    gradient = np.where(np.isfinite(gradient), gradient, 0.0)
     return value, gradient, inverse / size[:, :, None] / size[:, None, :]
 
 
@@ -227,11 +229,13 @@ def _halving(
 def _updated(inverse: Array, s: Array, y: Array) -> Array:
     """BFGS' update of the inverse (b, f, f) from steps s and changes of gradient y (b, f); none where s'y <= 0."""
     sy = np.einsum("bf,bf->b", s, y)
-    usable = sy > 1e-14 * np.sqrt(np.einsum("bf,bf->b", s, s) * np.einsum("bf,bf->b", y, y)) + 1e-300
+    usable = np.isfinite(sy) & np.isfinite(inverse).all(axis=(1, 2))
+    usable &= sy > 1e-14 * np.sqrt(np.einsum("bf,bf->b", s, s) * np.einsum("bf,bf->b", y, y)) + 1e-300
     rho = np.where(usable, 1.0 / np.where(usable, sy, 1.0), 0.0)
     hy = np.einsum("bfg,bg->bf", inverse, y)
     yhy = np.einsum("bf,bf->b", y, hy)
     outer = np.einsum("bf,bg->bfg", s, s) * (rho * (1 + rho * yhy))[:, None, None]
     mixed = np.einsum("bf,bg->bfg", hy, s) * rho[:, None, None]
     change = outer - mixed - np.swapaxes(mixed, 1, 2)
+    usable &= np.isfinite(change).all(axis=(1, 2))
     return np.asarray(np.where(usable[:, None, None], inverse + change, inverse))
