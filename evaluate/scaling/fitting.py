@@ -19,8 +19,9 @@ from evaluate.scaling.searching import Loss, Problem, search
 
 __all__ = ["Fitted", "Loss", "NotConverged", "fit", "jacobian", "refit", "residuals"]
 
-AGREE = 1e-5
-AGAIN = 8
+AGREE = 1e-4  # of the objective: for a thousand points, a tenth of a unit of twice the log likelihood
+NEAR = 1e-3  # the same, of searches begun anew about an end, in a valley that is nearly flat
+AGAIN = ((0.3, 8), (0.03, 8))  # how far about it, and how many
 REACH = 3.0  # a step changes a parameter by at most e^3
 
 
@@ -138,7 +139,7 @@ def fit(
     if agreed < 2 and np.isfinite(objective[best]):
         about, again = _search(space, _about(space, u[best]), given[None])
         u, objective = np.concatenate([u, about]), np.concatenate([objective, again])
-        best, agreed, tried = int(np.argmin(objective)), _agreeing(objective), len(objective)
+        best, agreed, tried = int(np.argmin(objective)), _agreeing(objective, NEAR), len(objective)
     if agreed < 2:
         raise NotConverged(
             f"{form.title}: {tried} starting points came to {tried} different ends, so its parameters cannot be told "
@@ -194,14 +195,15 @@ def _inside(space: _Space, theta: Array) -> Array:
 
 def _about(space: _Space, u: Array) -> Array:
     """Points about an end, to see whether the search comes back to it. The same ones each time."""
-    draws = np.random.default_rng(0).standard_normal((AGAIN, len(u)))
-    width = np.where(space.logs, 0.3, 0.3 * np.abs(u) + 0.03 * float(np.median(np.abs(space.y))))
+    shares = np.repeat([share for share, _ in AGAIN], [count for _, count in AGAIN])[:, None]
+    draws = np.random.default_rng(0).standard_normal((len(shares), len(u))) * shares
+    width = np.where(space.logs, 1.0, np.abs(u) + 0.1 * float(np.median(np.abs(space.y))))
     return np.clip(u + draws * width, space.low, space.high)
 
 
-def _agreeing(objective: Array) -> int:
+def _agreeing(objective: Array, share: float = AGREE) -> int:
     best = float(np.min(objective))
-    return int(np.sum(objective <= best + AGREE * abs(best) + 1e-18))
+    return int(np.sum(objective <= best + share * abs(best) + 1e-18))
 
 
 def _search(space: _Space, first: Array, weights: Array) -> tuple[Array, Array]:
