@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ from evaluate.showing.wording import (
     worst_class,
 )
 
-__all__ = ["Row", "one_line", "rows", "summary", "text_table"]
+__all__ = ["Row", "lines_of", "one_line", "rows", "summary", "text_table"]
 
 SUMMARY_KEYS = ("artifact", "baseline", "compressed", "passes", "drop", "speedup", "goals", "warnings")
 
@@ -63,10 +63,21 @@ def summary(record: RecordLike) -> dict[str, Any]:
 
 def one_line(record: RecordLike) -> str:
     """A record of any kind in one line: its name, and its verdict."""
+    from evaluate.showing.law_report import lines_of_studies, of_studies
+
+    if of_studies(record):
+        return lines_of_studies([record])[0]
     if not is_bench(record):
         return f"{clean(record.get('name', 'run'))}: {headline(record)}"
     name, told = clean(record.get("name") or "benchmark", 80), bench_headline(record)
     return told if told.startswith(f"{name}: ") else f"{name}: {told}"
+
+
+def lines_of(records: Sequence[RecordLike]) -> list[str]:
+    """Records of any kind in lines: one a run, a benchmark and a law, and one a study for all of its trials."""
+    from evaluate.showing.law_report import lines_of_studies, of_studies
+
+    return [*lines_of_studies(records), *(one_line(record) for record in records if not of_studies(record))]
 
 
 def _jsonable(value: Any) -> Any:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from evaluate.errors import DataProblem, MachineProblem
-from evaluate.record_files import is_special
+from evaluate.errors import DataProblem
 from evaluate.showing.bench_page import bench_sections, bench_tiles
 from evaluate.showing.bench_sentences import bench_conditions, bench_headline
 from evaluate.showing.bench_words import is_bench
+from evaluate.showing.document import shell, written
+from evaluate.showing.law_report import of_studies, study_parts
 from evaluate.showing.markup import Html, chip, element, joined
 from evaluate.showing.overview import overview
 from evaluate.showing.sections import run_sections
@@ -40,69 +38,34 @@ def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
     """Write one self-contained page about these records to `out` (parents are made); it appears by one rename.
 
     One record gives its report; several give an overview and each one folded in below it. Records of kind "bench" may
-    stand among those of compressed models.
+    stand among those of compressed models, and so may the trials of studies, a section a study, and laws.
     Raises DataProblem without records, MachineProblem where the file cannot be written.
     """
     if not records:
         raise DataProblem("there is no record to report on: run `leanfit compress RECIPE` first, or name its folder")
-    page = _document(records[0]) if len(records) == 1 else _documents(records)
-    return _written(Path(out), page)
-
-
-def _written(out: Path, page: str) -> Path:
-    draft = out.parent / f".{out.name}.{os.getpid()}.part"  # not with_name, which a folder like "." has not
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if is_special(out):
-            out.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-            return out
-        draft.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-        draft.replace(out)
-    except OSError as error:
-        why = error.strerror or error
-        raise MachineProblem(
-            f"cannot write the page to {out}: {why}; free some space, or choose another place, and run the same "
-            "command again"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-    return out
-
-
-def _shell(title: str, body: Html) -> str:
-    style = Html(resources.files("evaluate.showing").joinpath("page.css").read_text(encoding="utf-8"))
-    head = joined(
-        (
-            Html('<meta charset="utf-8">'),
-            Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-            element("title", title),
-            element("style", style),
-        )
-    )
-    foot = element(
-        "footer",
-        element("p", "Made by leanfit from the records of these runs; no figure was typed in.", class_="quiet"),
-    )
-    return f"<!DOCTYPE html>\n{element('html', element('head', head), element('body', body, foot), lang='en')}\n"
+    alone = len(records) == 1 and not of_studies(records[0])
+    page = _document(records[0]) if alone else _documents(records)
+    return written(Path(out), page)
 
 
 def _document(record: RecordLike) -> str:
     name = _name(record)
     head = element("header", element("h1", name), element("p", _sentence(record), class_="lead"), *_head(record))
-    return _shell(f"{name}: leanfit report", element("main", head, _sections(record, key="run", level=2)))
+    return shell(f"{name}: leanfit report", element("main", head, _sections(record, key="run", level=2)))
 
 
 def _documents(records: Sequence[RecordLike]) -> str:
-    """Compressed models first, then benchmarks; each kind beside its own, and every record folded in below."""
-    runs, benches = ([r for r in records if is_bench(r) is wanted] for wanted in (False, True))
-    counts = [
+    """Studies and laws first, then compressed models and benchmarks beside their own kind, each folded in below."""
+    words, sections = study_parts(records)
+    others = [r for r in records if not of_studies(r)]
+    runs, benches = ([r for r in others if is_bench(r) is wanted] for wanted in (False, True))
+    counts = words + [
         f"{len(group)} {word}{'' if len(group) == 1 else 's'}"
         for group, word in ((runs, "run"), (benches, "benchmark"))
         if group
     ]
-    title = f"leanfit: {' and '.join(counts)}"
-    parts = [element("header", element("h1", title)), overview(runs) if runs else Html("")]
+    title = f"leanfit: {' and '.join(part for part in (', '.join(counts[:-1]), counts[-1]) if part)}"
+    parts = [element("header", element("h1", title)), *sections, overview(runs) if runs else Html("")]
     beside = devices_section(benches, key="devices", level=3)
     parts += [element("h2", "Benchmarks side by side"), beside] if beside else []
     names = [_name(record) for record in runs]
@@ -110,7 +73,7 @@ def _documents(records: Sequence[RecordLike]) -> str:
     folded = [_folded_run(n, names[n - 1], r, len(benches)) for n, r in enumerate([*runs, *benches], start=1)]
     for heading, group in (("Each run", folded[: len(runs)]), ("Each benchmark", folded[len(runs) :])):
         parts += [element("h2", heading), *group] if group else []
-    return _shell(title, element("main", *parts))
+    return shell(title, element("main", *parts))
 
 
 def _folded_run(number: int, name: str, record: RecordLike, benches: int) -> Html:
