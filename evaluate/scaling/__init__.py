@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evaluate.scaling.inverse import break_even, optimum, solve
     from evaluate.scaling.joint import Chinchilla, ChinchillaTied, EffectiveParameters, Precision
     from evaluate.scaling.law import Law
+    from evaluate.scaling.law_files import load_law, read_law, write_law
     from evaluate.scaling.linear import Linear
     from evaluate.scaling.points import Points, read_points
     from evaluate.scaling.pruning import Frantar, Rosenfeld
@@ -40,10 +41,13 @@ _HOMES = {
     "Precision": "joint",
     "Rosenfeld": "pruning",
     "break_even": "inverse",
+    "load_law": "law_files",
     "optimum": "inverse",
+    "read_law": "law_files",
     "read_points": "points",
     "select_law": "selection",
     "solve": "inverse",
+    "write_law": "law_files",
 }
 __all__ = [
     "Average",
@@ -65,10 +69,13 @@ __all__ = [
     "Precision",
     "Rosenfeld",
     "break_even",
+    "load_law",
     "optimum",
+    "read_law",
     "read_points",
     "select_law",
     "solve",
+    "write_law",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,6 +62,8 @@ class Law:
 
     form: Form
     default_loss: ClassVar[Loss] = Loss()
+    status: Callable[[str], None] | None = None
+    """Called with a sentence during long work, where one is set."""
 
     def __init__(
         self,
