@@ -102,15 +102,16 @@ def _gauss_newton(problem: Problem, u: Array, weights: Array) -> tuple[Array, Ar
         rows = np.flatnonzero(open_)
         if not len(rows):
             break
-        step, flat = _marquardt_step(problem, u[rows], weights[rows], rows, damping[rows])
+        step, promised = _marquardt_step(problem, u[rows], weights[rows], rows, damping[rows])
         new = np.clip(u[rows] + step, problem.low, problem.high)
         reached = problem.objective(new, weights[rows], rows)
         better = reached < value[rows]
         gain = np.where(better, value[rows] - reached, 0.0)
         u[rows[better]], value[rows[better]] = new[better], reached[better]
         damping[rows] = np.clip(np.where(better, damping[rows] / 5, damping[rows] * 6), 1e-14, 1e14)
-        still = gain <= DONE * (value[rows] + 1e-300)
-        stuck = (still & better) | flat | (~better & (damping[rows] > 1e9)) | (value[rows] < 1e-28)
+        enough = DONE * (value[rows] + 1e-300)
+        stuck = (better & (gain <= enough)) | (promised <= enough) | (~better & (damping[rows] > 1e9))
+        stuck |= value[rows] < 1e-28
         creeps[rows] = np.where(
             better & (gain < SLOW * value[rows]), creeps[rows] + 1, np.where(better, 0, creeps[rows])
         )
@@ -122,7 +123,7 @@ def _gauss_newton(problem: Problem, u: Array, weights: Array) -> tuple[Array, Ar
 
 
 def _marquardt_step(problem: Problem, u: Array, weights: Array, rows: Array, damping: Array) -> tuple[Array, Array]:
-    """The step (b, f), and where the surface is flat to machine precision (b,)."""
+    """The step (b, f), and by how much the objective would fall along it on a straight slope (b,)."""
     r, slopes = problem.jacobian(u, rows)
     slopes = np.where(np.isfinite(slopes), slopes, 0.0)
     gradient = np.einsum("bn,bnf->bf", problem.loss.slope(r) * weights, slopes)
@@ -131,8 +132,8 @@ def _marquardt_step(problem: Problem, u: Array, weights: Array, rows: Array, dam
     held = problem.at_bound(u, gradient)
     gradient = np.where(held, 0.0, gradient)
     step = _solve(matrix, gradient, held, damping)
-    flat = ~np.any(np.abs(gradient) > 0, axis=1)
-    return np.clip(step, -problem.reach, problem.reach), flat
+    promised = -np.einsum("bf,bf->b", gradient, step)
+    return np.clip(step, -problem.reach, problem.reach), promised
 
 
 def _solve(matrix: Array, gradient: Array, held: Array, damping: Array) -> Array:
