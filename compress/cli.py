@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from compress import cli_laws, cli_study
 from compress.console import Progress, check_lines, edge, emit, say, where_to_look
 
 if TYPE_CHECKING:
@@ -297,13 +298,13 @@ def report(
     """Write one self-contained page about the records found below these paths."""
     with edge(as_json):
         from compress.errors import ArtifactError
-        from evaluate.report import one_line
+        from evaluate.report import lines_of
         from evaluate.results import find_records
         from evaluate.showing.page import write_page
 
         problems: list[str] = []
         read = [record for path in paths for record in find_records(path, on_problem=problems.append)]
-        found = {str(record.get("id")): record for record in read if record.get("kind") != "stage"}
+        found = {record.get("id") or n: record for n, record in enumerate(read) if record.get("kind") != "stage"}
         records = sorted(found.values(), key=lambda record: str(record.get("created", "")))
         if not records:
             raise ArtifactError(
@@ -315,8 +316,13 @@ def report(
         if as_json:
             emit({"out": str(page), "records": len(records), "problems": problems})
         else:
-            print("\n".join(map(one_line, records)))
+            print("\n".join(lines_of(records)))
             print(f"\nto read    {page}")
+
+
+app.command()(cli_laws.fit)
+app.command()(cli_laws.predict)
+app.command()(cli_study.study)
 
 
 @app.command()

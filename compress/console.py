@@ -70,7 +70,7 @@ def edge(as_json: bool = False, *, resumes: bool = False) -> Iterator[None]:
         places = [{"where": p.where, "message": p.message} for p in error.problems]
         say(str(error))
         count = f"{len(places)} problem{'s' if len(places) > 1 else ''}"
-        _leave("RecipeError", f"the recipe has {count}", error.exit_code, as_json, problems=places)
+        _leave("RecipeError", f"the {error.what} has {count}", error.exit_code, as_json, problems=places)
     except Exception as error:  # noqa: BLE001  (this is the edge: library code raises, here it ends)
         message, code = _explain(error)
         _leave(type(error).__name__, message, code, as_json)

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ Work = Callable[[Path, Path], dict[str, Any]]
 
 
 class Stages:
-    """The finished stages of one run, in `folder`; each one that finishes is also a line in the journal."""
+    """The finished stages of one run, in `folder`; each one that finishes is also a line in the journal.
 
-    def __init__(self, folder: Path, journal: Journal) -> None:
+    shared : several processes use this folder: each stage has a lock of its own, so that one makes it and others wait.
+    """
+
+    def __init__(self, folder: Path, journal: Journal, *, shared: bool = False) -> None:
         self.folder = folder
         self.journal = journal
+        self.shared = shared
         self.used: set[str] = set()
         self.seconds = 0.0
 
@@ -44,12 +48,13 @@ class Stages:
         """The folder and the result of a stage, done now or found. One that was damaged since is done again."""
         final = self.folder / f"{name}-{key[:16]}"
         self.used.add(final.name)
-        stored = _found(final)
-        if stored is None:
-            shutil.rmtree(final, ignore_errors=True)
-            self._make(final, name, key, work)
-            stored = dict(json.loads((final / RESULT).read_text(encoding="utf-8")))
-        shutil.rmtree(final / WORK, ignore_errors=True)
+        with _alone(self.folder / f".{final.name}.lock") if self.shared else nullcontext():
+            stored = _found(final)
+            if stored is None:
+                shutil.rmtree(final, ignore_errors=True)
+                self._make(final, name, key, work)
+                stored = dict(json.loads((final / RESULT).read_text(encoding="utf-8")))
+            shutil.rmtree(final / WORK, ignore_errors=True)
         self.seconds += stored["seconds"]
         return final, stored
 
@@ -84,6 +89,15 @@ def _found(final: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return stored if whole else None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process makes this stage. The lock of one that was killed is free at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -1,7 +1,12 @@
-"""Write docs/recipe-reference.md from the recipe schema: `python docs/generate.py`; `--check` only compares."""
+"""Write docs/recipe-reference.md from the recipe schema and docs/law-reference.md from the laws.
+
+`python docs/generate.py`; `--check` only compares.
+"""
 
 from __future__ import annotations
 
+import inspect
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +14,10 @@ from typing import Any
 
 from compress.reading.schema import recipe_schema
 from compress.reading.words import describe, options
+from evaluate.scaling.form import Form, Parameter
+from evaluate.scaling.registry import LAWS, law_class
 
-PAGE = Path(__file__).parent / "recipe-reference.md"
+HERE = Path(__file__).parent
 HEAD = """# Recipe reference
 
 Generated from the schema by `make docs`; do not edit. `leanfit schema` prints the same as JSON, which editors use to
@@ -84,13 +91,49 @@ def _default(field: dict[str, Any]) -> str:
     return "see below" if isinstance(value, dict) else f"`{value}`"
 
 
+LAW_HEAD = """# Law reference
+
+Generated from the code by `make docs`; do not edit. A name is what `leanfit fit --law NAME` takes; the class in
+brackets is in `evaluate.scaling`. [Scaling laws](scaling-laws.md) says how one is chosen and read.
+"""
+
+
+def law_page() -> str:
+    """Every law: its docstring, and its parameters with their bounds."""
+    lines = [LAW_HEAD]
+    for name in LAWS:
+        kind = law_class(name)
+        text = inspect.cleandoc(kind.__doc__ or "").replace("_", "\\_").replace("*", "\\*")
+        lines += [f"## `{name}` ({kind.__name__})", "", text, ""]
+        form = getattr(kind, "form", None)
+        lines += _parameters(form) if isinstance(form, Form) else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _parameters(form: Form) -> list[str]:
+    rows = [f"| `{p.name}` | {_bounds(p)} | {_role(p, form)} |" for p in form.parameters]
+    return ["| parameter | bounds | |", "|---|---|---|", *rows, ""] if rows else []
+
+
+def _bounds(parameter: Parameter) -> str:
+    if math.isinf(parameter.low) and math.isinf(parameter.high):
+        return "any"
+    sign = ">" if parameter.scale == "log" and parameter.low == 0 else ">="
+    return f"{sign} {parameter.low:g}" + ("" if math.isinf(parameter.high) else f", <= {parameter.high:g}")
+
+
+def _role(parameter: Parameter, form: Form) -> str:
+    return "the floor" if parameter.name == form.floor else "exponent" if parameter.exponent else ""
+
+
 def main(arguments: list[str]) -> int:
-    text = page()
+    pages = {HERE / "recipe-reference.md": page(), HERE / "law-reference.md": law_page()}
     if arguments == ["--check"]:
-        same = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
-        sys.stderr.write("" if same else f"{PAGE} is not what the schema says: run `make docs`\n")
-        return 0 if same else 1
-    PAGE.write_text(text, encoding="utf-8")
+        stale = [p for p, text in pages.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
+        sys.stderr.writelines(f"{path} is not what the code says: run `make docs`\n" for path in stale)
+        return 1 if stale else 0
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -38,6 +38,8 @@ class Problem:
 class RecipeProblems(RecipeError):
     """Everything that is wrong with a recipe, in the order of its lines."""
 
+    what = "recipe"
+
     def __init__(self, problems: Iterable[Problem]) -> None:
         last = Spot(10**9, 0)
         self.problems = tuple(sorted(problems, key=lambda p: ((p.spot or last).line, (p.spot or last).column)))

@@ -1,0 +1,211 @@
+"""The averaged law: forms that blocked hold-out cannot tell apart, averaged in the logarithm. A law like any other.
+
+Each form is fitted three times, with weights that rise with size (Loss of a small x says little of a large one), by a
+robust loss, and moved to the level of the largest points, since residuals of neighbours hang together. Then all are
+tried on the half of the range that was held out; those within a factor of the best are averaged with equal weights,
+which errors of few held-out points cannot better (Bates and Granger 1969; Smith and Wallis 2009: the puzzle that equal
+weights win). benchmarks/learning_curves.py measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.errors import DataProblem
+from evaluate.scaling.competing import Tried, compete, shifts
+from evaluate.scaling.fitting import Fitted, refit
+from evaluate.scaling.form import Array, Form, Parameter
+from evaluate.scaling.law import Law
+from evaluate.scaling.rehearsal import Block, size_of
+from evaluate.scaling.searching import Loss
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Average", "Member", "averaged_form"]
+
+CANDIDATES = ("power-floor", "m3", "m4", "bnsl1", "power")
+SCALE = 12
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fit in the average: its form, the power of size in its weights, its share."""
+
+    form: Form
+    power: float
+    weight: float
+
+    @property
+    def label(self) -> str:
+        """As "m4, x^0.5"."""
+        return f"{self.form.name}, x^{self.power:g}"
+
+
+def averaged_form(members: Sequence[Member]) -> Form:
+    """The form whose parameters are those of all members, each followed by its shift of log y."""
+    parameters: list[Parameter] = []
+    places = []
+    for member in members:
+        at = len(parameters)
+        parameters += [replace(p, name=f"{member.label}: {p.name}", exponent=False) for p in member.form.parameters]
+        parameters.append(Parameter(f"{member.label}: shift", -np.inf, scale="linear"))
+        places.append(slice(at, at + len(member.form.parameters)))
+
+    def log_y(x: Array, theta: Array) -> Array:
+        parts = zip(members, places)
+        return sum(m.weight * (m.form.log_y(x, theta[..., at]) - theta[..., at.stop, None]) for m, at in parts)  # type: ignore[return-value]
+
+    told = "; ".join(f"{100 * m.weight:.3g} % {m.label}" for m in members)
+    return Form(
+        name="average", title="average of laws", formula=f"log y = mean of log y of: {told}", source="averaging.py",
+        variables=("x",), parameters=tuple(parameters), log_y=log_y, starts=lambda x, y: np.empty((0, len(parameters))),
+    )  # fmt: skip
+
+
+class Average(Law):
+    """log y is the mean of log y of several laws of one variable; y and x positive.
+
+    `params_` are the shares of the members, "m4, x^0.5" being M4 fitted with weights proportional to x^0.5; `theta_`
+    and `draws_` hold the parameters of all of them, in the order of `form_.names`. The shares are given by a rule and
+    not estimated, so their intervals are points; what is not sure is in `predict(x, interval=0.9)`.
+
+    candidates : names of the laws that compete (registry.LAWS), of one variable. None takes all that have a floor,
+    and the power law where points are too few.  The other settings as for every law; bootstrap counts resamples of
+    all members together.
+    """
+
+    form = averaged_form(())
+    default_loss: ClassVar[Loss] = Loss("huber", 1e-2)
+
+    def __init__(self, *, candidates: Sequence[str] | None = None, bootstrap: int = 40, **settings: Any) -> None:
+        super().__init__(bootstrap=bootstrap, **settings)
+        self.candidates = tuple(CANDIDATES if candidates is None else candidates)
+
+    def fit(self, x: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+        """As Law.fit. Raises DataProblem where none of the candidates can be fitted."""
+        self._read(x, y, sample_weight, groups)
+        self.tried_ = compete(self, self.candidates)
+        chosen = [tried for tried in self.tried_ if tried.shares]
+        if not chosen:
+            told = "; ".join(f"{tried.name}: {tried.why_not}" for tried in self.tried_)
+            raise DataProblem(f"no law can be fitted to these {len(self.data_.y)} points: {told}")
+        self.members_ = [
+            Member(tried.form, power, share) for tried in chosen for power, share in tried.shares.items() if share > 0
+        ]
+        self.form_ = averaged_form(self.members_)
+        self._found(self._joined(chosen))
+        self.params_ = {member.label: member.weight for member in self.members_}
+        self.draws_ = self._drawn()
+        self.intervals_ = {name: (share, share) for name, share in self.params_.items()}
+        self.warnings_ = self._doubts(chosen)
+        return self
+
+    def _joined(self, chosen: Sequence[Tried]) -> Fitted:
+        """All members as one fit."""
+        by_name = {tried.name: tried for tried in chosen}
+        thetas = [by_name[m.form.name].thetas[m.power] for m in self.members_]
+        theta = self._with_shifts([one[None] for one in thetas], np.ones(len(self.data_.y), dtype=bool))[0]
+        with np.errstate(all="ignore"):
+            residuals = self.form_.log_y(self.data_.x, theta) - np.log(self.data_.y)
+        objective = float(self.loss.total(residuals, self.data_.weights))
+        agreed, tried = (sum(getattr(one, name) for one in chosen) for name in ("agreed", "starts"))
+        return Fitted(theta, objective, agreed, tried, residuals)
+
+    def _with_shifts(self, thetas: Sequence[Array], kept: Array) -> NDArray[np.float64]:
+        """(b, all parameters) from each member's (b, p): every one is moved to the level of the largest kept points."""
+        data = self.data_
+        parts = []
+        for member, theta in zip(self.members_, thetas):
+            with np.errstate(all="ignore"):
+                missed = member.form.log_y(data.x, theta) - np.log(data.y)
+            shift = shifts(missed, data.x[:, 0], kept, data.weights)
+            parts += [theta, shift[:, None]]
+        return np.concatenate(parts, axis=1)
+
+    def _refitted(self, weights: Array, kept: Array) -> NDArray[np.float64]:
+        """(b, all parameters) under weights (b, n), from where the members are."""
+        data, at, thetas = self.data_, 0, []
+        size = size_of(self, data.x) / data.x.max()
+        for member in self.members_:
+            p = len(member.form.parameters)
+            thetas.append(
+                refit(
+                    member.form, data.x, data.y, weights * size**member.power, self.theta_[at : at + p], loss=self.loss
+                )[0]
+            )
+            at += p + 1
+        return self._with_shifts(thetas, kept)
+
+    def _drawn(self) -> NDArray[np.float64]:
+        """The Bayesian bootstrap (Rubin 1981): exponential weights, one a group; no resample loses a point."""
+        data = self.data_
+        codes = np.arange(len(data.y)) if data.groups is None else data.groups
+        rng = np.random.default_rng(self.seed)
+        weights = rng.exponential(size=(self.bootstrap, int(codes.max()) + 1))[:, codes] * data.weights
+        if not self.bootstrap:
+            return np.empty((0, len(self.theta_)))
+        found = self._refitted(weights, np.ones(len(data.y), dtype=bool))
+        return np.asarray(found[np.isfinite(found).all(axis=1)])
+
+    def rehearsed(self, parts: Sequence[Block]) -> list[NDArray[np.float64]]:
+        """Prediction less point in log y, (n,) for each block, of the average fitted to its kept points."""
+        data, found = self.data_, []
+        for part in parts:
+            theta = self._refitted((part.kept * data.weights)[None], part.kept)[0]
+            with np.errstate(all="ignore"):
+                found.append(np.asarray(self.form_.log_y(data.x, theta) - np.log(data.y)))
+        return found
+
+    @property
+    def holdout_(self) -> dict[str, Any]:
+        """What the forms missed on the held-out half, and what each takes part with."""
+        self._require_fit()
+        if self._holdout is None:
+            from evaluate.scaling.selection import told
+
+            self._holdout = told(self)
+        return self._holdout
+
+    def _doubts(self, chosen: Sequence[Tried]) -> list[str]:
+        if any(np.isfinite(tried.error) for tried in chosen):
+            return []
+        return [f"{len(self.data_.y)} points are too few to hold any out, so the forms share equally"]
+
+    # Writing and reading.
+
+    def _more_settings(self) -> dict[str, Any]:
+        members = [{"law": m.form.name, "power": m.power, "weight": m.weight} for m in self.members_]
+        theta = [float(f"{value:.{SCALE}g}") for value in self.theta_.tolist()]
+        return {"candidates": list(self.candidates), "members": members, "theta": theta}
+
+    def _restore_settings(self, settings: Mapping[str, Any]) -> None:
+        from evaluate.scaling.registry import law_class
+
+        self.candidates = tuple(map(str, settings["candidates"]))
+        self.members_ = [
+            Member(law_class(str(m["law"])).form, float(m["power"]), float(m["weight"])) for m in settings["members"]
+        ]
+        self.form_ = averaged_form(self.members_)
+
+    @classmethod
+    def _restored(cls, data: Mapping[str, Any]) -> Law:
+        settings = data["settings"]
+        names = averaged_form(
+            [Member(_form(str(m["law"])), float(m["power"]), float(m["weight"])) for m in settings["members"]]
+        ).names
+        whole = {**data, "params": dict(zip(names, settings["theta"]))}
+        law = super()._restored(whole)
+        law.params_ = {str(name): float(value) for name, value in data["params"].items()}
+        return law
+
+
+def _form(name: str) -> Form:
+    from evaluate.scaling.registry import law_class
+
+    return law_class(name).form

@@ -1,0 +1,153 @@
+"""Laws of one variable compete: each is fitted with weights that rise with size, and tried on the larger half."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.scaling.fitting import NotConverged, fit, refit
+from evaluate.scaling.form import Array, Form
+from evaluate.scaling.rehearsal import half_block, size_of
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+
+__all__ = ["POWERS", "Tried", "compete", "shifts"]
+
+POWERS = (0.5, 1.0, 2.0)
+POINTS_A_PARAMETER = 3
+TOP = 0.75
+FEWEST_AT_TOP = 3
+WITHIN = 1.5
+ALIKE = 1e-3
+NESTED = {"power": "power-floor"}
+
+
+@dataclass
+class Tried:
+    """What came of one form: theta and hold-out error by power of size, its share, or why it has none."""
+
+    name: str
+    form: Form
+    thetas: dict[float, NDArray[np.float64]] = field(default_factory=dict)
+    errors: dict[float, float] = field(default_factory=dict)
+    shares: dict[float, float] = field(default_factory=dict)
+    aic: float = math.nan
+    bic: float = math.nan
+    agreed: int = 0
+    starts: int = 0
+    why_not: str = ""
+
+    @property
+    def error(self) -> float:
+        """The least of its errors; not a number where it could not be held out."""
+        known = [error for error in self.errors.values() if math.isfinite(error)]
+        return min(known) if known else math.nan
+
+
+def compete(law: Law, names: Sequence[str]) -> list[Tried]:
+    """Every candidate, fitted where the points allow it, with its share of the average."""
+    from evaluate.scaling.registry import law_class
+
+    found = [Tried(name, law_class(name).form) for name in names]
+    _too_large(found, len(law.data_.y))
+    for tried in found:
+        if not tried.why_not:
+            _try(law, tried)
+    if not any(tried.thetas for tried in found):
+        for tried in sorted(found, key=lambda one: len(one.form.parameters))[:1]:
+            if len(law.data_.y) > len(tried.form.parameters):
+                tried.why_not = ""
+                _try(law, tried)
+    _share(found)
+    return found
+
+
+def _too_large(found: Sequence[Tried], count: int) -> None:
+    fits = {tried.name for tried in found if count >= POINTS_A_PARAMETER * len(tried.form.parameters)}
+    for tried in found:
+        p = len(tried.form.parameters)
+        if tried.name not in fits:
+            tried.why_not = f"{p} parameters need {POINTS_A_PARAMETER * p} points, and there are {count}"
+        elif NESTED.get(tried.name) in fits:
+            tried.why_not = f"a special case of {NESTED[tried.name]}"
+
+
+def _try(law: Law, tried: Tried) -> None:
+    data, form = law.data_, tried.form
+    relative = size_of(law, data.x) / size_of(law, data.x).max()
+    weights = np.array([data.weights * relative**power for power in POWERS])
+    try:
+        first = fit(form, data.x, data.y, weights=weights[POWERS.index(1.0)], loss=law.loss)
+    except NotConverged as error:
+        tried.why_not = str(error)
+        return
+    tried.agreed, tried.starts = first.agreed, first.tried
+    thetas = refit(form, data.x, data.y, weights, first.theta, loss=law.loss)[0]
+    tried.thetas = dict(zip(POWERS, thetas))
+    with np.errstate(all="ignore"):
+        missed = form.log_y(data.x, first.theta) - np.log(data.y)
+    tried.aic, tried.bic = _criteria(missed, len(first.theta))
+    _hold_out(law, tried, weights, thetas)
+
+
+def _hold_out(law: Law, tried: Tried, weights: Array, thetas: Array) -> None:
+    data, form = law.data_, tried.form
+    part = half_block(law, len(form.parameters))
+    if part is None:
+        return
+    starts = np.broadcast_to(thetas, (len(weights), *thetas.shape))
+    again = refit(form, data.x, data.y, weights * part.kept, starts, loss=law.loss)[0]
+    with np.errstate(all="ignore"):
+        missed = form.log_y(data.x, again) - np.log(data.y)
+    missed = missed - shifts(missed, data.x[:, 0], part.kept, data.weights)[:, None]
+    held = data.weights * part.held
+    with np.errstate(all="ignore"):
+        errors = np.sqrt(missed**2 @ held / held.sum())
+    tried.errors = {power: float(error) for power, error in zip(POWERS, errors)}
+
+
+def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.float64]:
+    """(b,): the mean of prediction less point (b, n), in log y, over the largest kept points, at least three."""
+    at = np.flatnonzero(kept)
+    largest = np.sort(x[at])[-min(FEWEST_AT_TOP, len(at))]
+    top = kept & (x >= min(TOP * x[at].max(), largest))
+    return np.asarray(missed[:, top] @ weights[top] / weights[top].sum())
+
+
+def _share(found: Sequence[Tried]) -> None:
+    """Equal shares for all fits within a factor of the best; where none was held out, for all."""
+    best = min((one.error for one in found if math.isfinite(one.error)), default=math.nan)
+    chosen: list[tuple[Tried, float]] = []
+    for tried in found:
+        for power in tried.thetas:
+            error = tried.errors.get(power, math.nan)
+            close = math.isfinite(error) and error + ALIKE <= WITHIN * (best + ALIKE)
+            if close or math.isnan(best):
+                chosen.append((tried, power))
+        if tried.thetas and not any(one is tried for one, _ in chosen):
+            tried.why_not = _behind(tried.error, best)
+    for tried, power in chosen:
+        tried.shares[power] = 1 / len(chosen)
+
+
+def _behind(error: float, best: float) -> str:
+    if not math.isfinite(error):
+        return "too few points to hold any out"
+    return f"missed the held-out points by {100 * error:.3g} %, the best by {100 * best:.3g} %"
+
+
+def _criteria(missed: Array, free: int) -> tuple[float, float]:
+    n = len(missed)
+    term = n * math.log(max(float(np.mean(np.square(missed))), 1e-300))
+    return term + 2 * (free + 1), term + math.log(n) * (free + 1)
+
+
+def shares_by_name(found: Sequence[Tried]) -> Mapping[str, float]:
+    """name -> share of the average."""
+    return {tried.name: sum(tried.shares.values()) for tried in found}
