@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +33,10 @@ def short(page: Path) -> str:
 @pytest.mark.parametrize("page", has("bash"), ids=short)
 def test_every_command_runs(page: Path, tmp_path: Path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (tmp_path / "studies").symlink_to(ROOT / "studies")
     for block in snippets(page, "bash"):
         for line in block.splitlines():
-            words = line.split("#")[0].split()
+            words = shlex.split(line, comments=True)
             if words[:2] == ["leanfit", "compress"]:
                 words += QUICK
             done = subprocess.run(
@@ -56,9 +58,11 @@ def test_every_recipe_in_a_page_is_valid(page: Path):
     import yaml
 
     from compress import load_recipe
+    from compress.studying.load import load_study
 
     for body in snippets(page, "yaml"):
-        load_recipe(yaml.safe_load(body))
+        data = yaml.safe_load(body)
+        (load_study if "sizes" in data else load_recipe)(data)
 
 
 def test_make_knows_what_the_readme_promises():
