@@ -41,7 +41,7 @@ def averaged() -> Law:
 
 def gadre() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The five small runs of the paper and its two targets."""
-    with open(POINTS / "gadre2024_openlm_rpj.csv", newline="") as file:
+    with (POINTS / "gadre2024_openlm_rpj.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     small = [
         "rpj-d=96_l=8_h=4-1.0", "rpj-d=512_l=8_h=4-1.0", "rpj-d=576_l=24_h=8-1.0", "rpj-d=1024_l=24_h=8-1.0",

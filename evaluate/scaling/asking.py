@@ -89,11 +89,15 @@ def ask_solve(
 def ask_optimum(
     law: Law, formula: Formula, budget: float, given: Mapping[str, Value], interval: float
 ) -> dict[str, Any]:
-    """The best split of a budget of compute, as `inverse.optimum` gives it, with the question."""
+    """The best split of a budget of compute, as `inverse.optimum` gives it, with the question.
+
+    given : may hold variables that the formula names, as another question had them given; a budget splits those.
+    """
     from evaluate.scaling.inverse import optimum
 
-    found = optimum(law, formula, budget, interval=interval, given=dict(given))
-    return {**asdict(found), "compute": formula.text, "given": dict(given), "interval": interval}
+    held = {name: value for name, value in given.items() if name not in formula.names}
+    found = optimum(law, formula, budget, interval=interval, given=held)
+    return {**asdict(found), "compute": formula.text, "given": held, "interval": interval}
 
 
 def ask_break_even(

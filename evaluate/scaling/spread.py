@@ -3,8 +3,9 @@
 A bootstrap knows the noise of the points and the doubt about the parameters, and nothing of a wrong form: on 45
 learning curves its 90 % intervals cover 46 to 59 % of what comes next. So a third part is added, an error of the form
 that grows with the distance beyond the range of the points. Its size is what blocked hold-outs of the largest points
-were missed by. Errors of a curve hang together and hold-outs are few, hence Student's t with few degrees of freedom, and never less than 3 % an e-fold
-(LEAST): a curve that rehearsed well by luck is not a law of nature. benchmarks/learning_curves.py measures coverage.
+were missed by. Errors of a curve hang together and hold-outs are few, hence Student's t with few degrees of freedom,
+and never less than 3 % an e-fold (LEAST): one curve may rehearse well by luck. benchmarks/learning_curves.py measures
+the coverage.
 """
 
 from __future__ import annotations
