@@ -340,6 +340,28 @@ def test_progress_elsewhere_is_an_occasional_line():
     assert len(lines) == 4
 
 
+def test_progress_of_several_kinds_of_work_at_once_is_an_occasional_line_too():
+    now = 0.0
+    stream = io.StringIO()
+    with Progress(stream=stream, clock=lambda: now, timed=True) as progress:
+        for step in range(240):
+            progress(f"{step} of 240 trials, about 2 min left; {('prune', 'evaluate')[step % 2]}", step, 240)
+            now += 0.5
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 120 / EVERY_SECONDS
+    assert lines[1] == "30 of 240 trials, about 2 min left; prune"
+
+
+def test_a_bar_of_timed_work_has_no_second_estimate(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Progress(stream=stream, timed=True) as progress:
+        progress("1 of 2 trials, about 3 s left", 1, 2)
+        progress("1 of 4 trials, about 9 s left", 1, 4)
+        assert progress.bar.rich.tasks[0].total == 4
+    assert "about" in stream.getvalue() and "-:--" not in stream.getvalue()
+
+
 def test_quiet_is_quiet():
     stream = Terminal()
     with Progress(quiet=True, stream=stream) as progress:

@@ -42,7 +42,8 @@ def trial(number: int, role: str = "dense", **changes) -> dict:
     return {
         "schema": 1, "kind": "trial", "id": f"t{number}", "study": "s", "created": f"2026-11-22T10:00:{number:02d}Z",
         "status": "finished", "reason": None, "role": role, "size": {"width": 16, "depth": 8}, "level": level,
-        "data": {"samples": 1000}, "seed": number % 2, "task": {"name": "digits", "fingerprint": "f"}, "sizes": sizes,
+        "data": {"samples": 1000}, "train_samples": 1000,
+        "seed": number % 2, "task": {"name": "digits", "fingerprint": "f"}, "sizes": sizes,
         "retained": {"params": 0.51, "macs": 0.4, "bytes": 0.2}, "accuracy": accuracy, "error": None, "loss": 0.4,
         "train_macs": 1e9, "seconds": 2.0, **changes,
     }  # fmt: skip
@@ -408,7 +409,7 @@ def test_folders_without_trials(tmp_path):
 def test_trials_with_parts_missing_are_rows_with_gaps(part):
     points = read_points([trial(0, **{part: None}), trial(1), trial(2), trial(3)])
     assert len(points) == 4
-    lost = {"sizes": "params", "accuracy": "error", "retained": "density", "data": "samples", "size": "width"}
+    lost = {"sizes": "params", "accuracy": "error", "retained": "density", "train_samples": "samples", "size": "width"}
     if part in lost:
         assert np.isnan(points.columns[lost[part]][0])
 

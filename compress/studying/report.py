@@ -77,6 +77,7 @@ def _known(folder: Path, key: str) -> dict[str, Any] | None:
 def _fit(folder: Path, wish: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """One law with its headline, or the reason why there is none."""
     from compress.law_fit import Asked, FitRequest, run_fit
+    from evaluate.record_files import plain
     from evaluate.report import one_line
 
     x = [wish["x"]] if isinstance(wish["x"], str) else list(wish["x"])
@@ -90,4 +91,5 @@ def _fit(folder: Path, wish: Mapping[str, Any]) -> tuple[dict[str, Any] | None, 
         stored = run_fit(request, warnings.append, silent).stored
     except EvaluateError as error:
         return None, f"{about}: no law: {error}"
-    return {"schema": 1, "kind": "law", **stored}, f"{about}: {one_line({'kind': 'law', **stored})}"
+    law = plain({"schema": 1, "kind": "law", **stored})
+    return law, f"{about}: {one_line(law)}"

@@ -67,12 +67,17 @@ def _trial(record: Mapping[str, Any]) -> Row:
         "density": retained.get("params"), "retained_macs": retained.get("macs"),
         "retained_bytes": retained.get("bytes"),
         **_performance(_block(record, "accuracy"), record.get("error"), record.get("loss")),
-        "samples": _block(record, "data").get("samples"), "train_samples": record.get("train_samples"),
+        "data": _data_name(_block(record, "data")), "samples": record.get("train_samples"),
         "compute": record.get("train_macs"), "seconds": record.get("seconds"), "seed": record.get("seed"),
     }  # fmt: skip
     for name, value in [*size.items(), *((n, v) for n, v in level.items() if n != "name")]:
         row.setdefault(name if name not in row else f"level_{name}", value)
     return row
+
+
+def _data_name(data: Mapping[str, Any]) -> str:
+    """What a trial had less of, as "samples 100, epochs 108"; "full" for one that had all."""
+    return ", ".join(f"{name} {value}" for name, value in data.items()) or "full"
 
 
 def _run(record: Mapping[str, Any]) -> list[Row]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["BreakEven", "Curve", "native_picture", "sizes_of", "study_curves"]
 
 MOST_CURVES = 7
-ROLES = ("dense", "native")
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Curve:
     """One way to models of many sizes: points x, y (n,), seeds included, and a law of one variable where there is one.
 
     native : trained small from the start; else a large model, compressed further and further.
+    design : (n,) what points share that differ in their seed alone; without it, points of one x are alike.
     """
 
     name: str
@@ -38,13 +38,17 @@ class Curve:
     y: Floats
     law: Any = field(default=None, compare=False)
     native: bool = False
+    design: Any = field(default=None, compare=False)
 
     def means(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """(x, mean, lowest, highest) for each size, rising."""
-        at, place = np.unique(self.x, return_inverse=True)
-        groups = [self.y[place.ravel() == i] for i in range(len(at))]
-        mean, low, high = (np.array([float(of(g)) for g in groups]) for of in (np.mean, np.min, np.max))
-        return at, mean, low, high
+        """(x, mean, lowest, highest) for each design, by rising x; pruning ends a little differently in each seed."""
+        alike = self.x if self.design is None else self.design
+        _, place = np.unique(alike, return_inverse=True)
+        groups = [place.ravel() == i for i in range(place.max() + 1)]
+        at = np.array([float(np.mean(self.x[g])) for g in groups])
+        mean, low, high = (np.array([float(of(self.y[g])) for g in groups]) for of in (np.mean, np.min, np.max))
+        rising = np.argsort(at, kind="stable")
+        return at[rising], mean[rising], low[rising], high[rising]
 
 
 @dataclass(frozen=True)
@@ -60,23 +64,38 @@ class BreakEven:
 
 
 def study_curves(points: Any, *, x: str = "params", y: str = "error") -> list[Curve]:
-    """The curves of a study: dense and native models as one, and one for each size and level that was compressed.
+    """The curves of a study: the native models, and one for each size and level that was compressed.
 
-    points : `Points` of trials, with the columns role, x and y, and where it has them width, depth and level. A curve
-    of compressed models begins at their dense model; where all of it has one x, it is no curve.
+    points : `Points` of trials, with the columns role, x and y, and where it has them width, depth, level, data and
+    design. Without native models the dense ones stand for them. Trials with less data or training are left out. A
+    curve of compressed models begins at their dense model; where all of it has one x, it is no curve. Along sizes that
+    bits do not change, only the levels with the most bits are shown.
     """
     columns: Mapping[str, Any] = getattr(points, "columns", points)
     role = np.asarray(columns["role"]).astype(str)
     across, up = (np.asarray(columns[name], dtype=np.float64) for name in (x, y))
     good = np.isfinite(across) & np.isfinite(up) & (across > 0) & (up > 0)
+    if "data" in columns:
+        good &= np.asarray(columns["data"]).astype(str) == "full"
     sizes = sizes_of(columns, len(role))
     level = np.array([clean(v, 24) for v in columns.get("level", ["compressed"] * len(role))], dtype=object)
-    small, made = good & np.isin(role, ROLES), good & (role == "compressed")
-    found = [Curve("native, trained small", across[small], up[small], native=True)] if small.any() else []
+    alike = columns.get("design")
+    alike = np.asarray([f"{s} {d}" for s, d in zip(sizes, alike)]) if alike is not None else None
+    small, made = good & (role == "native"), good & (role == "compressed")
+    small = small if small.any() else good & (role == "dense")
+    if x != "bytes" and "bits" in columns:  # fewer bits change no other size: those curves would lie on one another
+        bits = np.asarray(columns["bits"], dtype=np.float64)
+        widest = made & (bits == np.max(bits, where=made & np.isfinite(bits), initial=0.0))
+        made = widest if len(np.unique(across[widest])) > 1 else made
+
+    def curve(name: str, rows: Any, native: bool = False) -> Curve:
+        return Curve(name, across[rows], up[rows], native=native, design=None if alike is None else alike[rows])
+
+    found = [curve("native, trained small", small, native=True)] if small.any() else []
     for size, name in dict.fromkeys(zip(sizes[made], level[made])):
         mine = good & (sizes == size) & ((role == "dense") | (made & (level == name)))
         if len(np.unique(across[mine])) > 1:
-            found.append(Curve(f"{size}, {name}".lstrip(", "), across[mine], up[mine]))
+            found.append(curve(f"{size}, {name}".lstrip(", "), mine))
     return sorted(found, key=lambda c: (not c.native, -float(c.x.max())))
 
 

@@ -202,12 +202,14 @@ def _columns(trials: Sequence[RecordLike]) -> dict[str, Any]:
     """What `study_curves` takes, of trials that have an error."""
     sizes = list(dict.fromkeys(name for t in trials for name in _block(t, "size")))
     columns: dict[str, Any] = {name: [_block(t, "size").get(name, "") for t in trials] for name in sizes}
-    for name in ("params", "bytes"):
+    for name in ("params", "bytes", "bits"):
         values = [_block(t, "sizes").get(name) for t in trials]
         columns[name] = np.array([float(v) if finite(v) else np.nan for v in values])
     columns["error"] = np.array([float(t["error"]) for t in trials])
     columns["level"] = [clean(_block(t, "level").get("name") or "compressed", 40) for t in trials]
     columns["role"] = np.array([str(t.get("role")) for t in trials])
+    columns["data"] = np.array(["less" if _block(t, "data") else "full" for t in trials])
+    columns["design"] = [" ".join(_design(t)) for t in trials]
     return columns
 
 
