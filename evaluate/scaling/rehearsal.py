@@ -96,12 +96,17 @@ def size_of(law: Law, x: Array) -> NDArray[np.float64]:
 
 
 def block(law: Law, share: float, fewest: int) -> Block | None:
-    """The points larger than `share` of the largest, held out with their groups; None if fewer than `fewest` stay."""
+    """The points larger than `share` of the largest, held out with their groups; None if fewer than `fewest` stay.
+
+    Where all groups reach that far (runs that were pruned on and on, seeds of a whole ladder of sizes), holding them
+    out whole would leave nothing to fit, and only their large points are held out.
+    """
     data = law.data_
     size = size_of(law, data.x)
     held = size > share * size.max() * ROUNDING
     if data.groups is not None and len(np.unique(data.groups)) > 2:
-        held = np.isin(data.groups, np.unique(data.groups[held]))
+        whole = np.isin(data.groups, np.unique(data.groups[held]))
+        held = whole if np.sum(~whole) >= fewest else held
     kept = ~held
     if kept.sum() < fewest or not held.any():
         return None
