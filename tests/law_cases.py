@@ -1,84 +1,124 @@
-"""Laws fitted to real points, and trials of a study, for tests of what is shown of them."""
+"""The one table of tiny cases: a row for every law, with parameters that made its points. It drives shared tests."""
 
 from __future__ import annotations
 
-import copy
-import csv
 import functools
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
-POINTS = Path(__file__).parent.parent / "studies" / "points"
+from evaluate.scaling.fitting import fit
+from evaluate.scaling.registry import law_class
+
+LEVELS = np.array(["dense", "int8", "int4"], dtype=object)
 
 
-def rows(name):
-    with (POINTS / name).open() as file:
-        return list(csv.DictReader(file))
+@dataclass(frozen=True, eq=False)
+class Case:
+    """law: its name. true: the parameters that make y. design: columns of x by name. tolerance: relative.
+
+    noisy: how far off the prediction may be, inside the design, from points with 1 % of noise.
+    """
+
+    law: str
+    true: dict[str, float]
+    design: dict[str, np.ndarray]
+    tolerance: float = 1e-6
+    noisy: float = 0.02
+    options: dict[str, object] = field(default_factory=dict)
+    id: str = ""
+
+    def new(self, **options):
+        """The law, unfitted."""
+        return law_class(self.law)(**{"bootstrap": 20, "force": True, **self.options, **options})
+
+    @functools.cache  # noqa: B019 - the table lives as long as the tests
+    def read(self):
+        """(the law after it read its points, x (n, k) as numbers, y (n,) without noise)."""
+        law = self.new()
+        law._read(self.design, np.linspace(1, 2, len(next(iter(self.design.values())))), None, None)
+        x = law.data_.x
+        return law, x, law.form_.predict(x, law.form_.vector(self.true))
+
+    @functools.cache  # noqa: B019
+    def noisy_fit(self):
+        """The fit to points with 1 % of noise."""
+        law, x, _ = self.read()
+        return fit(law.form_, x, self.points(noise=0.01)[1], loss=law.loss)
+
+    def points(self, noise=0.0, seed=0):
+        """(columns of x by name, y (n,)) with lognormal noise."""
+        y = self.read()[2]
+        return self.design, y * np.exp(noise * np.random.default_rng(seed).standard_normal(len(y)))
 
 
-def column(table, name):
-    return np.array([float(row[name]) for row in table])
+def crossed(**axes):
+    """All combinations of the values of each axis, as columns."""
+    parts = np.meshgrid(*axes.values(), indexing="ij")
+    return dict(zip(axes, (part.reshape(-1) for part in parts), strict=True))
 
 
-@functools.cache
-def trials():
-    """Iterative pruning of MLPs, as the trials of a study; one of them failed."""
-    table = [r for r in rows("imp_mnist1d_mlp.csv") if r["n_train"] == "2000" and int(r["round"]) % 4 == 0]
-    found = [_trial(row) for row in table]
-    found[5] |= {"status": "failed", "reason": {"kind": "MachineProblem", "message": "no space"}, "error": None}
-    return found
-
-
-def _trial(row):
-    n, full, error = int(row["params_nonzero"]), int(row["params_total_prunable"]), float(row["test_err"])
-    dense = row["round"] == "0"
-    level = {"name": "dense", "bits": 32} if dense else {"name": "prune", "density": round(n / full, 3), "bits": 32}
-    sizes = {"params": n, "nonzero": n, "macs": n, "bytes": 4 * n + 900, "packed_bytes": 3 * n, "bits": 32}
-    return {
-        "schema": 1, "kind": "trial", "id": f"{row['width']}-{row['seed']}-{row['round']}", "study": "imp",
-        "status": "finished", "role": "dense" if dense else "compressed", "level": level, "seed": int(row["seed"]),
-        "size": {"width": int(row["width"]), "depth": 2}, "data": {}, "task": {"name": "mnist1d"}, "sizes": sizes,
-        "retained": {"params": n / full, "bytes": (4 * n + 900) / (4 * full + 900)},
-        "accuracy": {"metric": "accuracy", "value": 100 * (1 - error)},
-        "error": error, "seconds": 31.5,
-    }  # fmt: skip
-
-
-@functools.cache
-def fitted(name):
-    """(JSON of a law fitted to real points, its points by name)."""
-    law, columns, target = LAWS[name]()
-    points = {**columns, target: columns.pop(target)}
-    return law.fit(columns, points[target]).to_dict() | {"target": target}, points
-
-
-def _floor():
-    from evaluate.scaling import PowerLawFloor
-
-    table = [r for r in rows("imp_mnist1d_mlp.csv") if r["n_train"] == "2000" and int(r["round"]) == 0]
-    columns = {"params": column(table, "params_nonzero"), "error": column(table, "test_err")}
-    return PowerLawFloor(bootstrap=20, force=True), columns, "error"
-
-
-def _joint():
-    from evaluate.scaling import Chinchilla
-
-    table = rows("gadre2024_openlm_rpj.csv")
-    columns = {"N": column(table, "N"), "D": column(table, "D"), "loss": column(table, "loss_c4_val")}
-    return Chinchilla(bootstrap=20, force=True), columns, "loss"
-
-
-def _sparse():
-    from evaluate.scaling import Frantar
-
-    table = rows("frantar2023_t5_c4_sparsity.csv")
-    columns = {"S": column(table, "sparsity"), "N": column(table, "N_nonzero"), "D": column(table, "D")}
-    return Frantar(bootstrap=20, force=True), {**columns, "loss": column(table, "val_loss")}, "loss"
-
-
-LAWS = {"floor": _floor, "joint": _joint, "sparse": _sparse}
-
-
-def stored(name, **changes):
-    return copy.deepcopy(fitted(name)[0]) | changes
+SIZES = np.geomspace(1e3, 1e7, 30)
+N, D = np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6)
+JOINT = {"E": 1.7, "A": 400.0, "B": 1000.0, "alpha": 0.33, "beta": 0.36}
+PRUNED = {"e_up": 0.7, "p": 2.0, "gamma": 0.5, "phi": 0.9, "psi": 1.1}
+DENSITY = np.geomspace(0.01, 1, 16)
+FAMILY = crossed(density=DENSITY, width=np.array([16.0, 64.0]), depth=np.array([2.0, 6.0]))
+CASES = [
+    Case("power", {"b": 5.0, "c": -0.25}, {"x": SIZES}),
+    Case("power", {"b": 0.3, "c": 0.1}, {"x": SIZES}, id="power-rising"),
+    Case("power-floor", {"e": 0.05, "b": 8.0, "c": -0.4}, {"x": SIZES}),
+    Case("power-floor", {"e": 0.08, "b": 0.4, "c": 2.0}, {"x": np.linspace(0.05, 0.95, 25)}, id="power-floor-rising"),
+    Case("m3", {"b": 9.0, "g": 3e-6, "c": 0.4}, {"x": SIZES}),
+    Case("m4", {"e": 0.05, "e0": 0.9, "a": 0.7, "b": 300.0, "c": -0.7}, {"x": np.geomspace(1e2, 1e6, 40)}),
+    Case(
+        "bnsl1",
+        {"a": 0.02, "b": 0.9, "c0": 0.05, "c1": 0.4, "d1": 1e4, "f1": 0.4},
+        {"x": np.geomspace(1e2, 1e7, 40)},
+    ),
+    Case(
+        "bnsl2",
+        {"a": 0.01, "b": 0.9, "c0": 0.05, "c1": 0.5, "d1": 1e4, "f1": 0.3, "c2": -0.3, "d2": 1e6, "f2": 0.3},
+        {"x": np.geomspace(1e2, 1e8, 50)},
+    ),
+    Case("log-linear", {"b0": 0.9, "b1": -0.04}, {"x": SIZES}),
+    Case("linear", {"b0": 3.0, "b1": 0.5, "b2": -0.2}, crossed(u=np.arange(6.0), v=np.linspace(-2, 5, 5))),
+    Case("chinchilla", JOINT, crossed(N=N, D=D)),
+    Case("chinchilla-tied", {"E": 1.7, "A": 400.0, "B": 1000.0, "alpha": 0.33}, crossed(N=N, D=D)),
+    Case("effective", {**JOINT, "eff(int4)": 0.4, "eff(int8)": 0.9}, crossed(N=N, D=D, level=LEVELS)),
+    Case(
+        "effective",
+        {"E": 1.7, "A": 400.0, "alpha": 0.33, "eff(int4)": 0.4, "eff(int8)": 0.9},
+        crossed(N=np.geomspace(1e5, 1e9, 12), level=LEVELS),
+        id="effective-sizes",
+    ),
+    Case("precision", {**JOINT, "gamma_w": 2.7}, crossed(N=N[::2], D=D[::2], P=np.array([2.0, 3, 4, 6, 8, 16]))),
+    Case(
+        "precision",
+        {**JOINT, "C_T": 0.06, "gamma_D": 0.5, "gamma_N": 0.35, "gamma_post": 0.6},
+        crossed(N=N[::2], D=D[::2], P_post=np.array([3.0, 4, 5, 6, 8])),
+        options={"post_training": True},
+        id="precision-after",
+    ),
+    Case("rosenfeld", {"e_np": 0.3, "e_up": 0.75, "p": 0.05, "gamma": 0.6}, {"density": np.geomspace(0.003, 1, 30)}),
+    Case("rosenfeld", PRUNED, {**FAMILY, "e_np": 0.5 - 0.002 * FAMILY["width"]}, id="rosenfeld-family"),
+    Case(
+        "rosenfeld",
+        {**PRUNED, "c": 0.05, "a": 12.0, "alpha": 0.5, "b": 3.0, "beta": 0.4},
+        crossed(
+            density=DENSITY[::3], width=np.array([8.0, 32, 128]), depth=np.array([2.0, 8]), n=np.array([1e3, 8e3, 6e4])
+        ),
+        id="rosenfeld-data",
+    ),
+    Case(
+        "frantar",
+        {"a_S": 16.8, "b_S": 0.8, "c_S": 45.0, "b_N": 0.25, "a_D": 2000.0, "b_D": 0.35, "c": 0.65},
+        crossed(S=np.array([0.0, 0.5, 0.75, 0.875]), N=np.geomspace(1e6, 1e9, 5), D=np.geomspace(1e9, 1e12, 4)),
+    ),
+    Case(
+        "distillation",
+        {"c0": 1.0, "c1": 3.0, "d1": 1.2, "f1": 0.2, "A": 400.0, "alpha": 0.35, "B": 2e3, "beta": 0.4, "gamma": 0.8},
+        crossed(N=N[::2], D=D[::2], L_T=np.array([1.6, 2.0, 2.6]), L_S=np.array([1.8, 2.3, 3.2])),
+    ),
+]
+NAMES = [case.id or case.law for case in CASES]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from evaluate.scaling.fitting import NotConverged, fit, refit
 from evaluate.scaling.form import Array, Form
+from evaluate.scaling.law import criteria
 from evaluate.scaling.rehearsal import half_block, size_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ TOP = 0.75
 FEWEST_AT_TOP = 3
 WITHIN = 1.5
 ALIKE = 1e-3
+ALIKE_POWERS = 0.1
+IN_EFFECT = 2
+REPEATS = 1.02
 NESTED = {"power": "power-floor"}
 
 
@@ -81,18 +85,20 @@ def _too_large(found: Sequence[Tried], count: int) -> None:
 def _try(law: Law, tried: Tried) -> None:
     data, form = law.data_, tried.form
     relative = size_of(law, data.x) / size_of(law, data.x).max()
-    weights = np.array([data.weights * relative**power for power in POWERS])
+    powers = powers_for(relative, data.weights, IN_EFFECT * len(form.parameters))
+    weights = np.array([data.weights * relative**power for power in powers])
     try:
-        first = fit(form, data.x, data.y, weights=weights[POWERS.index(1.0)], loss=law.loss)
+        first = fit(form, data.x, data.y, weights=weights[len(powers) // 2], loss=law.loss)
     except NotConverged as error:
         tried.why_not = str(error)
         return
     tried.agreed, tried.starts = first.agreed, first.tried
     thetas = refit(form, data.x, data.y, weights, first.theta, loss=law.loss)[0]
-    tried.thetas = dict(zip(POWERS, thetas))
+    tried.thetas = dict(zip(powers, thetas))
     with np.errstate(all="ignore"):
         missed = form.log_y(data.x, first.theta) - np.log(data.y)
-    tried.aic, tried.bic = _criteria(missed, len(first.theta))
+    found = criteria(missed, len(first.theta))
+    tried.aic, tried.bic = found["aic"], found["bic"]
     _hold_out(law, tried, weights, thetas)
 
 
@@ -109,15 +115,54 @@ def _hold_out(law: Law, tried: Tried, weights: Array, thetas: Array) -> None:
     held = data.weights * part.held
     with np.errstate(all="ignore"):
         errors = np.sqrt(missed**2 @ held / held.sum())
-    tried.errors = {power: float(error) for power, error in zip(POWERS, errors)}
+    tried.errors = {power: float(error) for power, error in zip(tried.thetas, errors)}
+
+
+def powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, ...]:
+    """The powers of size that leave at least `fewest` points in effect (Kish 1965: (sum w)^2 / sum w^2).
+
+    Sizes over several decades, as in a study, would otherwise leave the largest alone. One that would leave fewer is
+    lowered, to 0 at last; those that become alike are one.
+    """
+    found: list[float] = []
+    for power in POWERS:
+        steps = np.linspace(power, 0.0, 41)
+        left = np.array([_in_effect(weights * relative**step) for step in steps])
+        enough = steps[left >= fewest]
+        lowered = round(float(enough[0]), 3) if len(enough) else 0.0
+        if all(abs(lowered - other) > ALIKE_POWERS for other in found):
+            found.append(lowered)
+    return tuple(found)
+
+
+def _in_effect(weights: Array) -> float:
+    return float(np.sum(weights) ** 2 / np.sum(weights**2))
 
 
 def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.float64]:
-    """(b,): the mean of prediction less point (b, n), in log y, over the largest kept points, at least three."""
+    """(b,): the mean of prediction less point (b, n), in log y, over the largest kept points, at least three.
+
+    Where points are repeated, as by seeds, their noise is known, and the mean is shrunk by what noise alone would make
+    of it (James and Stein 1961).
+    """
     at = np.flatnonzero(kept)
     largest = np.sort(x[at])[-min(FEWEST_AT_TOP, len(at))]
     top = kept & (x >= min(TOP * x[at].max(), largest))
-    return np.asarray(missed[:, top] @ weights[top] / weights[top].sum())
+    mean = missed[:, top] @ weights[top] / weights[top].sum()
+    noise = _pure_error(missed[:, at], x[at]) / _in_effect(weights[top])
+    return np.asarray(mean * np.clip(1 - noise / np.maximum(mean**2, 1e-300), 0.0, 1.0))
+
+
+def _pure_error(missed: Array, x: Array) -> NDArray[np.float64]:
+    """Variance (b,) among points (b, n) of one x, or of nearly one; 0 where none is repeated."""
+    order = np.argsort(x, kind="stable")
+    group = np.cumsum(np.append(False, np.diff(np.log(x[order])) > math.log(REPEATS)))
+    sums, spare = np.zeros(len(missed)), 0
+    for one in range(group[-1] + 1):
+        part = missed[:, order[group == one]]
+        sums += np.sum((part - part.mean(axis=1, keepdims=True)) ** 2, axis=1)
+        spare += part.shape[1] - 1
+    return sums / spare if spare else sums
 
 
 def _share(found: Sequence[Tried]) -> None:
@@ -140,12 +185,6 @@ def _behind(error: float, best: float) -> str:
     if not math.isfinite(error):
         return "too few points to hold any out"
     return f"missed the held-out points by {100 * error:.3g} %, the best by {100 * best:.3g} %"
-
-
-def _criteria(missed: Array, free: int) -> tuple[float, float]:
-    n = len(missed)
-    term = n * math.log(max(float(np.mean(np.square(missed))), 1e-300))
-    return term + 2 * (free + 1), term + math.log(n) * (free + 1)
 
 
 def shares_by_name(found: Sequence[Tried]) -> Mapping[str, float]:

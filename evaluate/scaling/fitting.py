@@ -198,7 +198,7 @@ def _about(space: _Space, u: Array) -> Array:
     shares = np.repeat([share for share, _ in AGAIN], [count for _, count in AGAIN])[:, None]
     draws = np.random.default_rng(0).standard_normal((len(shares), len(u))) * shares
     width = np.where(space.logs, 1.0, np.abs(u) + 0.1 * float(np.median(np.abs(space.y))))
-    return np.clip(u + draws * width, space.low, space.high)
+    return np.asarray(np.clip(u + draws * width, space.low, space.high))
 
 
 def _agreeing(objective: Array, share: float = AGREE) -> int:
