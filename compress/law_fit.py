@@ -19,7 +19,7 @@ from evaluate.scaling.asking import (
     level_of,
     unknown_to_solve,
 )
-from evaluate.scaling.cells import is_numeric
+from evaluate.scaling.cells import is_numeric, number
 from evaluate.scaling.expression import Formula
 from evaluate.scaling.hints import target_hint
 from evaluate.scaling.law_files import is_law_file, read_law
@@ -140,7 +140,7 @@ def _check(request: FitRequest) -> None:
 
 def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
     """The request with its x and y named, where the points leave no doubt. Raises UsageProblem."""
-    numeric = [name for name, column in points.columns.items() if is_numeric(column)]
+    numeric = [name for name, column in points.columns.items() if _holds_numbers(column)]
     y = request.y or ("error" if "error" in numeric else None)
     if y is None:
         raise UsageProblem(f"say what to fit by --y NAME; {points.source} has the columns {', '.join(numeric)}")
@@ -153,6 +153,11 @@ def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
     return replace(request, x=x, y=y)
 
 
+def _holds_numbers(column: Any) -> bool:
+    """Whether a column is numbers but for a few cells, which the fit then names."""
+    return is_numeric(column) or 2 * sum(number(cell) is not None for cell in column if cell) > len(column)
+
+
 def _check_questions(request: FitRequest, points: Points) -> None:
     """What is wrong with the questions, before the law is fitted. Raises UsageProblem, DataProblem."""
     asked, names = request.asked, [axis.name for axis in _axes(request.x, points)]
@@ -163,7 +168,9 @@ def _check_questions(request: FitRequest, points: Points) -> None:
         if not (math.isfinite(target) and target > 0):
             raise UsageProblem(f"--solve takes a positive value of {request.y}, got {target:g}")
     if asked.compute is not None:
-        Formula(asked.compute, names)
+        split = [name for name in Formula(asked.compute, names).names if name in given]
+        if split and not (asked.solve or asked.against):
+            raise UsageProblem(f"--given holds {split[0]}, which the budget is to be split in: leave it out")
         if asked.budget is not None and not (math.isfinite(asked.budget) and asked.budget > 0):
             raise UsageProblem(f"--budget takes a positive number, got {asked.budget:g}")
     if asked.against is not None and not Path(asked.against).exists():
@@ -258,7 +265,7 @@ def _law(request: FitRequest, chosen: Chosen, status: Status) -> Law:
         return select_law(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups, **settings)
     from evaluate.scaling.registry import law_class
 
-    fixed = {name: _single(name, values) for name, values in assignments(request.set_param, "--set-param").items()}
+    fixed = {name: _number(name, values) for name, values in assignments(request.set_param, "--set-param").items()}
     law = law_class(request.law)(fixed=fixed, **settings)
     law.status = _counted(status)
     return law.fit(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups)
@@ -281,6 +288,13 @@ def _single(name: str, values: Sequence[Any]) -> Any:
     return values[0]
 
 
+def _number(name: str, values: Sequence[Any]) -> float:
+    value = _single(name, values)
+    if not isinstance(value, float):
+        raise UsageProblem(f"--set-param {name} takes a number, got {value!r}")
+    return value
+
+
 def _answers(request: FitRequest, law: Law, points: Points, told: list[str], status: Status) -> dict[str, Any]:
     """solve, optimum and break_even, as far as they were asked."""
     asked = request.asked
@@ -293,9 +307,23 @@ def _answers(request: FitRequest, law: Law, points: Points, told: list[str], sta
         other = _other(request, points, told, status)
         found["break_even"] = {
             **ask_break_even(law, other, asked.solve_for, given, asked.interval), "against": asked.against,
-            "other": {"law": other.name, "params": other.params_},
+            "other": {"law": other.name, "params": other.params_, "curve": _sampled(law, other)},
         }  # fmt: skip
     return found
+
+
+def _sampled(law: Law, other: Law) -> list[list[float]] | None:
+    """[x, y] of the other curve over three times the range of both, for pictures; None with several variables."""
+    import numpy as np
+
+    if len(other.variables) != 1:
+        return None
+    ends = [end for one in (law, other) for pair in one.range_.values() for end in pair]
+    x = np.geomspace(min(ends) / 3, max(ends) * 3, 160) if min(ends) > 0 else np.linspace(min(ends), max(ends), 160)
+    inside = [
+        value for value in x.tolist() if other.form_.domains.get(other.form_.variables[0], (0.0, value))[1] >= value
+    ]
+    return [inside, other.predict(inside).tolist()]
 
 
 def _other(request: FitRequest, points: Points, told: list[str], status: Status) -> Law:

@@ -40,8 +40,12 @@ def crossing_of(view: View, variable: str) -> BreakEven | None:
 
 
 def other_curve(view: View, x: NDArray[Any]) -> Floats | None:
-    """What the other law predicts at x (n, k); None where its parameters were not kept, or do not say it alone."""
+    """What the other law predicts at x (n, k); None where neither its curve nor all its parameters are kept."""
     told = view.stored["break_even"].get("other")
+    sampled = told.get("curve") if isinstance(told, Mapping) else None
+    if sampled and x.shape[1] == 1 and all(finite(v) and v > 0 for part in sampled for v in part):
+        across, up = (np.log(np.asarray(part, dtype=np.float64)) for part in sampled)
+        return np.asarray(np.exp(np.interp(np.log(x[:, 0]), across, up)), dtype=np.float64)
     form = registered(str(told.get("law"))) if isinstance(told, Mapping) else None
     params = told.get("params") if isinstance(told, Mapping) else None
     if form is None or not isinstance(params, Mapping) or set(form.names) != set(params) or x.dtype.kind not in "fiu":
