@@ -151,7 +151,7 @@ def with_kills(study: Path, folder: Path, wanted: dict[str, str], work: float, k
     hits, good, number = 0, True, 0
     while hits < kills:
         out, number, at = folder / f"killed-{number}", number + 1, []
-        while hits + len(at) < kills and killed_after(study, out, rng.uniform(0, work / 2)):
+        while hits + len(at) < kills and killed_after(study, out, rng.uniform(0, work / 4)):
             at.append(f"{len(trials(out))}")
         hits += len(at)
         run(study, out)

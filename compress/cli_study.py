@@ -35,7 +35,7 @@ def study(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study.  [default: runs/<study name>]")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that share the cores.  [default: 1; with --ray: all cores]", min=1)
+        int | None, typer.Option(help="Processes, at most one a core.  [default: 1; with --ray: all cores]", min=1)
     ] = None,
     time_budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="End in good order after this time, as 8h or 30min.")
@@ -59,12 +59,12 @@ def study(
             return
         from compress.study import run_study
 
-        with Progress(quiet) as progress:
+        with Progress(quiet, timed=True) as progress:
             outcome = run_study(
                 file, overrides=overrides or (), out=out, workers=workers, time_budget=budget, ray=ray, device=device,
                 retry_failed=retry_failed, status=progress,
             )  # fmt: skip
-        _finish(outcome, as_json, workers or 1)
+        _finish(outcome, as_json)
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:
@@ -79,33 +79,33 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
     typer.echo("\n".join(lines))
 
 
-def _finish(outcome: Outcome, as_json: bool, workers: int) -> None:
+def _finish(outcome: Outcome, as_json: bool) -> None:
     """The table, what is left, and the exit code."""
     from compress.errors import PassError
     from compress.studying.report import report
 
     for problem in outcome.problems:
         say(f"warning: {problem}")
-    if not as_json:
+    if not as_json and outcome.found:
         typer.echo(outcome.table())
     told = report(outcome)
     if as_json:
         emit({**outcome.summary(), **told.summary()})
-    else:
+    elif outcome.found:
         typer.echo(told.text())
     if outcome.left:
-        say(_left(outcome, workers))
+        say(_left(outcome))
     if outcome.failed:
         count = len(outcome.failed)
         say(f"leanfit: {count} trial{'s' if count > 1 else ''} failed; --retry-failed tries again")
         raise typer.Exit(PassError.exit_code)
 
 
-def _left(outcome: Outcome, workers: int) -> str:
+def _left(outcome: Outcome) -> str:
     from compress.studying.estimate import duration_text
 
     seconds = outcome.seconds_left()
-    about = "" if seconds is None else f", about {duration_text(seconds / workers)} of work"
+    about = "" if seconds is None else f", about {duration_text(seconds)} of work for one worker"
     folder = shlex.quote(str(outcome.folder))
     return (
         f"leanfit: the time is up: {outcome.left} of {len(outcome.trials)} trials are left{about}. "

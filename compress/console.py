@@ -123,16 +123,23 @@ def _explain(error: Exception) -> tuple[str, int]:
 def _not_installed(error: ImportError) -> str:
     """What to do about a package that is missing, or that is another one of the same name."""
     name = (error.name or "").split(".")[0]
-    if name == "evaluate":
+    if name == "evaluate" and not _is_ours():
         return (
             "the package `evaluate` that Python finds is not leanfit's own (Hugging Face has one of that name): "
             "uninstall it, or use a virtual environment of leanfit's own; `leanfit doctor` shows where it is"
         )
-    if isinstance(error, ModuleNotFoundError) and name not in ("", "compress"):
+    if isinstance(error, ModuleNotFoundError) and name in ("compress", "evaluate"):
+        return f"leanfit is not whole: its module {error.name} is missing; install leanfit again"
+    if isinstance(error, ModuleNotFoundError) and name:
         return (
             f'the package {name!r} is not installed: pip install "leanfit[cpu]" brings everything; see `leanfit doctor`'
         )
     return ""
+
+
+def _is_ours() -> bool:
+    """Whether the package `evaluate` that is imported is leanfit's own; where none is, it is not."""
+    return bool(getattr(sys.modules.get("evaluate"), "__leanfit__", False))
 
 
 def _bug(error: Exception) -> str:
@@ -158,19 +165,28 @@ def _close_stdout() -> None:
 
 
 class Progress:
-    """The status callback of long work: a bar on a terminal, an occasional plain line elsewhere. A context manager."""
+    """The status callback of long work: a bar on a terminal, an occasional plain line elsewhere. A context manager.
+
+    timed : the messages say themselves how far the work is and how long it takes, and several kinds of work go on at
+    once: a line now and then, whatever it says, and a bar without an estimate of its own.
+    """
 
     def __init__(
-        self, quiet: bool = False, stream: IO[str] | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        quiet: bool = False,
+        stream: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        timed: bool = False,
     ) -> None:
         self.stream = stream if stream is not None else sys.stderr
-        self.quiet, self.clock = quiet, clock
+        self.quiet, self.clock, self.timed = quiet, clock, timed
         self.bar: _Bar | None = None
         self.spoken, self.at = "", -float("inf")
 
     def __enter__(self) -> Self:
         if not self.quiet and self.stream.isatty() and os.environ.get("TERM") != "dumb":
-            self.bar = _Bar(self.stream)
+            self.bar = _Bar(self.stream, self.timed)
         return self
 
     def __exit__(
@@ -189,44 +205,46 @@ class Progress:
 
     def _speak(self, message: str, done: float, total: float) -> None:
         """A line for each new kind of work, and one every so often while it lasts."""
-        now, kind = self.clock(), re.sub(r"[\d.,]+", "", message)
+        now, kind = self.clock(), "" if self.timed else re.sub(r"[\d.,]+", "", message)
         if kind == self.spoken and now - self.at < EVERY_SECONDS:
             return
         self.spoken, self.at = kind, now
-        share = f" ({100 * min(done / total, 1):.0f} %)" if total > 0 and done > 0 else ""
+        share = f" ({100 * min(done / total, 1):.0f} %)" if total > 0 and done > 0 and not self.timed else ""
         with suppress(OSError, ValueError):
-            typer.echo(f"{_one_line(message)}{share}", file=self.stream)
+            typer.echo(f"{_one_line(message, 200 if self.timed else 100)}{share}", file=self.stream)
 
 
 class _Bar:
-    """One rich progress bar that starts over where the work does."""
+    """One rich progress bar that starts over where the work does.
 
-    def __init__(self, stream: IO[str]) -> None:
+    timed : it is of one long work, whose messages tell the time left; what is still to do may grow on the way.
+    """
+
+    def __init__(self, stream: IO[str], timed: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Rich
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn())
-        self.rich = Rich(
-            *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=Console(file=stream), transient=True,
-        )  # fmt: skip
+        left = () if timed else (TextColumn("left"), TimeRemainingColumn())
+        self.rich = Rich(*columns, TimeElapsedColumn(), *left, console=Console(file=stream), transient=True)
+        self.timed = timed
         self.task = self.rich.add_task("", total=None)
         self.done, self.total = 0.0, 0.0
         self.rich.start()
 
     def show(self, message: str, done: float, total: float) -> None:
-        if total != self.total or done < self.done:
+        if not self.timed and (total != self.total or done < self.done):
             self.rich.reset(self.task, total=total if total > 0 else None)
         self.done, self.total = done, total
-        self.rich.update(self.task, description=_one_line(message), completed=done)
+        self.rich.update(self.task, description=_one_line(message), completed=done, total=total if total > 0 else None)
 
     def stop(self) -> None:
         self.rich.stop()
 
 
-def _one_line(message: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in message)[:100]
+def _one_line(message: str, most: int = 100) -> str:
+    return "".join(c if c.isprintable() else " " for c in message)[:most]
 
 
 def check_lines(rows: Sequence[tuple[str, str, str]]) -> str:

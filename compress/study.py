@@ -18,7 +18,7 @@ from compress.stages import locked
 from compress.status import Status, silent
 from compress.studying.drive import Drive
 from compress.studying.estimate import Estimate
-from compress.studying.plan import PLAN, Plan, find_plan, plan_key
+from compress.studying.plan import PLAN, Plan, find_plan, plan_key, planned_name
 from compress.studying.pools import LocalPool, Pool
 from compress.studying.records import FAILED, FINISHED, by_id
 from compress.studying.source import read_study
@@ -100,7 +100,7 @@ def run_study(
 
     source      : a study file, the name of a shipped one, or a mapping; `overrides` as `--set` gives them.
     out         : the study's folder; default runs/<study name>. One that was cut off goes on where it stopped.
-    workers     : processes at a time; default 1 (with Ray, one for each core of the cluster).
+    workers     : processes at a time, at most one for each core; default 1 (with Ray, all cores of the cluster).
     time_budget : seconds after which it ends in good order; None for no limit.
     ray         : "auto" or the address of a cluster; None for processes of this machine.
     device      : where training runs: cpu, cuda or auto.
@@ -113,7 +113,7 @@ def run_study(
     name = str(read.data.get("name", "study"))
     folder = Path(out) if out is not None else Path("runs") / name
     with writing(folder):
-        _check_folder(folder)
+        _check_folder(folder, name)
         journal = Journal(folder / JOURNAL)
         known = find_plan(folder, read)
         if known is not None and not known.waiting and _all_done(known, by_id(journal.read()), retry_failed):
@@ -185,16 +185,22 @@ def _pool(folder: Path, workers: int | None, ray: str | None, device: str) -> Po
         from compress.studying.ray_pool import RayPool
 
         return RayPool(ray, workers, folder, device)
-    count = workers or 1
-    return LocalPool(count, folder, device_for(device), max(1, usable_cores() // count))
+    count = min(workers or 1, usable_cores())  # more would take memory, and be no faster
+    return LocalPool(count, folder, device_for(device), usable_cores() // count)
 
 
-def _check_folder(folder: Path) -> None:
-    """Raise EnvironmentProblem where a folder holds other things than a study: nothing there shall be lost."""
+def _check_folder(folder: Path, name: str) -> None:
+    """Raise EnvironmentProblem where a folder holds other things than this study: nothing there shall be lost."""
     if folder.exists() and not folder.is_dir():
         raise EnvironmentProblem(f"{folder} is a file; --out must name a folder")
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if there - {".lock"} and PLAN not in there:
         raise EnvironmentProblem(
             f"{folder} holds other files and no study; give an empty or new folder with --out, so that nothing is lost"
+        )
+    held = planned_name(folder)
+    if held is not None and held != name:
+        raise EnvironmentProblem(
+            f"{folder} holds the study {held!r}, and this one is {name!r}; give another folder with --out, or go on "
+            f"with that study under its name (--set name={held})"
         )

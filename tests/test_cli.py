@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -218,7 +219,7 @@ def test_a_recipe_for_python_says_so(leanfit):
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 8, "permission denied: runs/x"),
         (MemoryError(), 8, "out of memory"),
         (ModuleNotFoundError("no", name="onnxscript.ir"), 8, "the package 'onnxscript' is not installed"),
-        (ImportError("cannot import name", name="evaluate"), 8, "not leanfit's own"),
+        (ModuleNotFoundError("no", name="evaluate.scaling.form"), 8, "evaluate.scaling.form is missing"),
         (KeyboardInterrupt(), 130, "run the same command again to go on where it stopped"),
     ],
 )
@@ -233,6 +234,17 @@ def test_every_error_has_its_exit_code(leanfit, monkeypatch, error, code, said):
     assert "Traceback" not in err
     found, out, _ = leanfit("compress", *QUICK, "--json")
     assert json.loads(out)["error"]["exit_code"] == found == code
+
+
+def test_another_package_named_evaluate_is_said_to_be_one(leanfit, monkeypatch):
+    def broken(**_):
+        monkeypatch.setitem(sys.modules, "evaluate", types.ModuleType("evaluate"))
+        raise ModuleNotFoundError("no", name="evaluate.record_files")
+
+    monkeypatch.setattr("compress.pipeline.compress", broken)
+    code, _, err = leanfit("compress", *QUICK)
+    assert code == 8
+    assert "not leanfit's own" in err
 
 
 def test_a_bug_is_1_and_its_traceback_is_kept(leanfit, monkeypatch, tmp_path):

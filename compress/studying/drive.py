@@ -11,7 +11,8 @@ from typing import Any
 
 from compress.errors import DataError, EnvironmentProblem, LeanfitError, RecipeError
 from compress.status import Status
-from compress.studying.estimate import Estimate, duration_text
+from compress.studying.estimate import duration_text
+from compress.studying.forecast import Forecast
 from compress.studying.plan import Plan
 from compress.studying.pools import Event, Pool
 from compress.studying.records import FINISHED, failed_record
@@ -23,8 +24,6 @@ __all__ = ["Drive"]
 POLL = 0.5
 ATTEMPTS = 2
 Settle = Callable[[Trial, int], Plan]
-
-
 STOPS = {kind.exit_code: kind for kind in (RecipeError, DataError, EnvironmentProblem)}
 
 
@@ -46,11 +45,11 @@ class Drive:
     retry_failed: bool = False
     running: dict[str, Trial] = field(default_factory=dict)
     deaths: dict[str, int] = field(default_factory=dict)
-    began: dict[str, float] = field(default_factory=dict)
+    forecast: Forecast = field(default_factory=Forecast)
     fresh: set[str] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
     attempts: int = ATTEMPTS
-    saying: str = ""
+    saying: str = "starting"
 
     def left(self) -> list[Trial]:
         """Trials that have no Record yet (or a failed one, where those are tried again), the most useful first."""
@@ -66,6 +65,7 @@ class Drive:
         """Until nothing is left, or the time is up. Raises what every trial would meet alike."""
         self.attempts = ATTEMPTS if pool.retries else 1
         self._release()
+        self._learn()
         while self.left() and not self._late():
             self._hand_out(pool)
             for event in pool.wait(POLL):
@@ -81,7 +81,7 @@ class Drive:
             if trial is None:
                 return
             self.running[trial.id] = trial
-            self.began[trial.id] = time.monotonic()
+            self.forecast.start(trial)
             pool.start(trial)
 
     def _next(self) -> Trial | None:
@@ -100,6 +100,7 @@ class Drive:
             self.saying = f"{trial.label}: {event.status}"
             return
         self.running.pop(trial.id, None)
+        self.forecast.end(trial, event.result is not None and "record" in event.result)
         if event.died:
             self._mourn(trial, event.died)
         elif event.result is not None and "record" in event.result:
@@ -127,6 +128,10 @@ class Drive:
         if trial.waits:
             self.settle_known()
         self._release()
+        self._learn()
+
+    def _learn(self) -> None:
+        self.forecast.learn(self.plan.trials, self.records, self.left())
 
     def settle_known(self) -> None:
         """Native models of compressed trials whose size is known by now."""
@@ -144,16 +149,11 @@ class Drive:
                     self.released.add(name)
 
     def _show(self, slots: int) -> None:
-        left = self.left()
         total = len(self.plan.trials)
-        estimate = Estimate(self.plan.trials, self.records)
-        seconds = estimate.remaining(left)
-        now = time.monotonic()
-        eta = ""
-        if seconds is not None:
-            spent = sum(now - self.began[key] for key in self.running)
-            eta = f", about {duration_text(max(seconds - spent, 0) / slots)} left"
-        self.status(f"{total - len(left)} of {total} trials{eta}; {self.saying}", total - len(left), total)
+        done = total - len(self.left())
+        seconds = self.forecast.seconds(slots)
+        about = "" if seconds is None else f", about {duration_text(seconds)} left"
+        self.status(f"{done} of {total} trials{about}; {self.saying}", done, total)
 
 
 def _pass_stages(trial: Trial, record: Mapping[str, Any], needed: set[str]) -> set[str]:

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from compress.studying.records import FINISHED
 from compress.studying.trials import Trial
 
-__all__ = ["Estimate", "duration_text"]
+__all__ = ["Estimate", "Floats", "duration_text"]
 
 Floats = NDArray[np.float64]
 LEAST = 1e-6  # seconds
+REACH = 2.0  # a largest model so many times larger than any that is done leaves its cost open by orders
+ENOUGH = 0.2  # of the trials: by then there is something to say all the same
 
 
 class Estimate:
@@ -24,9 +26,9 @@ class Estimate:
     """
 
     def __init__(self, trials: Sequence[Trial], records: Mapping[str, Mapping[str, Any]]) -> None:
-        self.trials = {trial.id: trial for trial in trials}
         done = [(t, records[t.id]) for t in trials if records.get(t.id, {}).get("status") == FINISHED]
-        self.known = len(done)
+        reached = bool(done) and REACH * max(t.params for t, _ in done) >= max(t.params for t in trials)
+        self.sound = reached or len(done) > ENOUGH * len(trials)
         sizes = sorted((_base(record)["params"], _base(record)["macs"]) for _, record in done)
         self.params = np.array([params for params, _ in sizes], dtype=np.float64)
         self.macs = np.array([macs for _, macs in sizes], dtype=np.float64)
@@ -35,18 +37,18 @@ class Estimate:
         self.rates = self._fit(done)
 
     def remaining(self, trials: Iterable[Trial]) -> float | None:
-        """Seconds of work that these trials still cost, each shared stage once; None while nothing is known."""
-        if not self.known:
+        """Seconds of work that these trials still cost, each shared stage once; None while that would be a guess."""
+        if not self.sound:
             return None
         counted = set(self.made)
         total = 0.0
         for trial in trials:
-            total += float(self._features(trial, counted) @ self.rates)
+            total += float(self.features(trial, counted) @ self.rates)
             counted |= set(trial.prefixes)
         return total
 
-    def _features(self, trial: Trial, made: set[str]) -> Floats:
-        """(3,) work, passes over samples, and stages that are still to be made."""
+    def features(self, trial: Trial, made: set[str]) -> Floats:
+        """(3,) work, passes over samples, and stages: of those that are not `made`."""
         samples = min(trial.samples or self.samples, self.samples)
         epochs = [e for e, prefix in zip(trial.epochs, trial.prefixes, strict=True) if prefix not in made]
         seen = float(samples * sum(epochs))
@@ -57,10 +59,10 @@ class Estimate:
         return float(params * self.macs[near] / self.params[near]) if len(self.params) else float(params)
 
     def _fit(self, done: Sequence[tuple[Trial, Mapping[str, Any]]]) -> Floats:
-        """Non-negative rates with the smallest relative error; one rate for all while there are few trials."""
+        """Non-negative rates with the smallest relative error."""
         if not done:
             return np.zeros(3)
-        rows = np.array([self._features(trial, set()) for trial, _ in done])
+        rows = np.array([self.features(trial, set()) for trial, _ in done])
         seconds = np.array([max(float(record["seconds"]), LEAST) for _, record in done])
         scale = np.where(rows.max(axis=0) > 0, rows.max(axis=0), 1.0)
         from scipy.optimize import nnls

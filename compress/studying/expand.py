@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from compress.studying.grid import Point, expand
+from compress.studying.grid import Point, expand, fits
 from compress.studying.levels import passes_of, variants
 from compress.studying.load import apply_point
 from compress.studying.native import expected_params, nearest_width, params_of
 from compress.studying.order import tiers
-from compress.studying.schema import DENSE, DataAxis, Study, TrialRecipe
+from compress.studying.schema import DENSE, Study, TrialRecipe
 from compress.studying.trials import Trial, identify, own_files, stage_epochs
 
 __all__ = ["NATIVE", "Expansion"]
@@ -66,7 +66,7 @@ class Expansion:
             for tier, values in self._variants(level):
                 yield tier, plain, level, values
         for axis in self.study.data:
-            if _is_meant(axis, size):
+            if fits(size.values, axis.sizes):
                 points = list(expand(axis.model_dump(mode="json")["set"]))
                 for tier, point in zip(tiers(len(points)), points, strict=True):
                     for level in axis.levels:
@@ -150,12 +150,3 @@ class Expansion:
 def _place(trial: Trial) -> tuple[Any, ...]:
     """What trials have in common that differ in nothing but the seed."""
     return trial.size, trial.level, trial.data
-
-
-def _is_meant(axis: DataAxis, size: Point) -> bool:
-    """Whether an axis is for this size."""
-    for key, wanted in axis.sizes.items():
-        choices = wanted if isinstance(wanted, list) else [wanted]
-        if size.values.get(key) not in choices:
-            return False
-    return True

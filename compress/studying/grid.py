@@ -9,7 +9,7 @@ from typing import Any
 
 from compress.reading.source import Key
 
-__all__ = ["Point", "blocks", "expand", "fill", "placeholders"]
+__all__ = ["Point", "blocks", "expand", "fill", "fits", "placeholders"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ def _choices(value: Any, place: Key) -> Sequence[tuple[Any, Key]]:
     if isinstance(value, list | tuple):
         return [(item, (*place, n)) for n, item in enumerate(value)]
     return [(value, place)]
+
+
+def fits(values: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether each wanted key has the value that is wanted, or one of them."""
+    return all(
+        key in values and values[key] in (choice if isinstance(choice, list | tuple) else [choice])
+        for key, choice in wanted.items()
+    )
 
 
 def fill(data: Any, values: Mapping[str, Any]) -> Any:

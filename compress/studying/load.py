@@ -14,10 +14,11 @@ from compress.reading.check import Finding, check, findings
 from compress.reading.named import read_model, read_task
 from compress.reading.source import Key, Source
 from compress.reading.steps import read_passes
-from compress.studying.grid import Point, blocks, expand, placeholders
+from compress.studying.grid import Point, blocks, expand, fits, placeholders
 from compress.studying.levels import chain_of, passes_of, variants
 from compress.studying.schema import DENSE, Study
 from compress.studying.source import StudyProblems, read_study
+from compress.studying.wishes import of_laws
 from compress.training.config import TrainConfig
 
 __all__ = ["apply_point", "check_study", "load_study"]
@@ -55,6 +56,7 @@ def _findings(data: Mapping[str, Any]) -> Iterator[Finding]:
         if isinstance(axis, Mapping):
             yield from _of_axis(data, axis, ("data", n))
     yield from _of_native(data)
+    yield from of_laws(data)
 
 
 def _of_sizes(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -100,7 +102,8 @@ def _of_names(levels: Mapping[str, Any], name: str) -> Iterator[Finding]:
         yield Finding((*place, "after"), f"unknown level {after!r}{did_you_mean(after, levels) or '.'}")
     elif isinstance(after, str) and levels[chain_of(levels, name)[0]].get("after") in chain_of(levels, name):
         yield Finding((*place, "after"), f"level {name!r} comes after itself")
-    given = {key for point in variants(levels, name) for key in point.values}
+    chain = [levels[part].get("values") for part in chain_of(levels, name)]
+    given = {key for values in chain for block, _ in blocks(values, ()) for key in block}
     asked = [(key, (*place, "passes", *at)) for key, at in placeholders(level.get("passes"))]
     for key, at in asked:
         if key not in given:
@@ -158,12 +161,28 @@ def _of_axis(data: Mapping[str, Any], axis: Mapping[str, Any], place: Key) -> It
         if level not in known:
             near = did_you_mean(str(level), known) or f"; known levels: {', '.join(known)}"
             yield Finding((*place, "levels", n), f"unknown level {level!r}{near}")
+    yield from _of_axis_sizes(data, axis, place)
     bad = [(w, key) for b, w in blocks(axis.get("set"), (*place, "set")) for key in b if not _varies(key)]
     for where, key in bad:
         yield Finding((*where, key), "expected a key of the task or of train, such as task.train_limit", "key")
     if not bad and isinstance(data.get("task"), Mapping) and isinstance(data.get("train") or {}, Mapping):
         for point in expand(axis.get("set"), (*place, "set")):
             yield from _of_point(data, point)
+
+
+def _of_axis_sizes(data: Mapping[str, Any], axis: Mapping[str, Any], place: Key) -> Iterator[Finding]:
+    """Sizes of which the study has none: the axis would be passed over without a word."""
+    wanted = axis.get("sizes")
+    points = [point.values for point in expand(data.get("sizes"), ("sizes",))]
+    if not isinstance(wanted, Mapping) or not points:
+        return
+    known = {key for values in points for key in values}
+    for key in wanted.keys() - known:
+        near = did_you_mean(str(key), sorted(known)) or f"; sizes vary in {', '.join(sorted(known))}"
+        yield Finding((*place, "sizes", key), f"no size of this study has a {key!r}{near}", "key")
+    if not wanted.keys() - known and not any(fits(values, wanted) for values in points):
+        there = "; ".join(" ".join(f"{k} {v}" for k, v in values.items()) for values in points[:9])
+        yield Finding((*place, "sizes"), f"the study has none of these sizes; it has {there}", "key")
 
 
 def _varies(key: str) -> bool:

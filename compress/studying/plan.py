@@ -13,7 +13,7 @@ from compress.files import file_hash, hash_of, write_text
 from compress.reading.source import Source
 from compress.studying.trials import FORMAT, Trial
 
-__all__ = ["PLAN", "Plan", "find_plan", "plan_key"]
+__all__ = ["PLAN", "Plan", "find_plan", "plan_key", "planned_name"]
 
 PLAN = "plan.json"
 
@@ -56,5 +56,13 @@ def find_plan(folder: Path, source: Source) -> Plan | None:
         if any(file_hash(Path(path)) != claimed for path, claimed in data["files"].items()):
             return None
         return Plan(**{**data, "trials": [Trial(**trial) for trial in data["trials"]]})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def planned_name(folder: Path) -> str | None:
+    """The name of the study that a folder holds; None where it holds none, or a plan that cannot be read."""
+    try:
+        return str(json.loads((folder / PLAN).read_text(encoding="utf-8"))["name"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

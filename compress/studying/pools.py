@@ -114,7 +114,9 @@ class LocalPool:
     def stop(self) -> None:
         """Kill all workers: their stages are kept, and trainings go on from their last epoch."""
         for worker in [*self.busy, *self.idle]:
-            worker.kill()
+            worker.process.kill()
+        for worker in [*self.busy, *self.idle]:
+            worker.end()
         self.busy, self.idle = [], []
 
 
@@ -131,7 +133,8 @@ class _Worker:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True
             )
-        threading.Thread(target=self._read, args=(self.process.stdout, said), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(self.process.stdout, said), daemon=True)
+        self.reader.start()
 
     def _read(self, lines: IO[str], said: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]]) -> None:
         for line in lines:
@@ -155,10 +158,10 @@ class _Worker:
         hint = ", as the system does when memory runs out: take fewer --workers" if name == "SIGKILL" else ""
         return f"its worker was ended by {name}{hint}"
 
-    def kill(self) -> None:
-        """End it and wait for that."""
-        self.process.kill()
+    def end(self) -> None:
+        """Wait until it is gone, and what it said is read: the pipe of a reader may not be closed."""
         self.process.wait()
+        self.reader.join(1)
         self.close()
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ from compress.studying.trials import Trial
 __all__ = ["FAILED", "FINISHED", "by_id", "failed_record", "head"]
 
 FINISHED, FAILED = "finished", "failed"
+HEAD = {"id", "role", "size", "level", "data", "seed", "created"}
+DONE = {"sizes", "baseline", "retained", "accuracy", "error", "loss", "train_samples", "seconds"}
 
 
 def head(trial: Trial) -> dict[str, Any]:
@@ -41,9 +43,17 @@ def failed_record(trial: Trial, kind: str, message: str) -> dict[str, Any]:
 
 
 def by_id(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The Record of each trial: the finished one where there is one, else the last."""
+    """The Record of each trial: the finished one where there is one, else the last. Torn ones are no Records."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:
-        if record.get("kind") == "trial" and found.get(str(record.get("id")), {}).get("status") != FINISHED:
-            found[str(record["id"])] = dict(record)
+        if _whole(record) and found.get(record["id"], {}).get("status") != FINISHED:
+            found[record["id"]] = dict(record)
     return found
+
+
+def _whole(record: Mapping[str, Any]) -> bool:
+    """Whether a Record has what a study reads of it: a file that was edited by hand may not."""
+    status = record.get("status")
+    needed = HEAD | (DONE if status == FINISHED else {"reason"})
+    known = record.get("kind") == "trial" and isinstance(record.get("id"), str) and status in (FINISHED, FAILED)
+    return known and needed <= record.keys()

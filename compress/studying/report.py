@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compress import __version__
 from compress.files import hash_of, write_json
 from compress.status import Status, silent
 from compress.studying.records import FINISHED
 from evaluate.errors import EvaluateError
+from evaluate.results import JOURNAL
 
 if TYPE_CHECKING:
     from compress.study import Outcome
@@ -20,6 +23,7 @@ __all__ = ["Told", "report"]
 
 LAWS = "laws.json"
 PAGE = "report.html"
+Fitted = tuple[dict[str, Any] | None, str]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ def report(outcome: Outcome, status: Status = silent) -> Told:
     found = [record for record in outcome.found if record["status"] == FINISHED]
     if not found:
         return Told()
-    key = hash_of("laws", [r["id"] for r in outcome.found], [r["created"] for r in outcome.found], outcome.plan.laws)
+    key = hash_of(
+        "laws", __version__, [r["id"] for r in outcome.found], [r["created"] for r in outcome.found], outcome.plan.laws
+    )
     page = outcome.folder / PAGE
     known = _known(outcome.folder, key)
     if known is not None and page.exists():
@@ -58,7 +64,7 @@ def report(outcome: Outcome, status: Status = silent) -> Told:
     laws, sentences = [], []
     for number, wish in enumerate(outcome.plan.laws):
         status(f"laws: {' '.join(wish['x'])}", number, len(outcome.plan.laws))
-        law, sentence = _fit(outcome.folder, wish)
+        law, sentence = _fit(outcome.folder, found, wish)
         laws += [law] if law else []
         sentences.append(sentence)
     write_page([*outcome.found, *laws], page)
@@ -74,22 +80,35 @@ def _known(folder: Path, key: str) -> dict[str, Any] | None:
     return stored if stored.get("key") == key else None
 
 
-def _fit(folder: Path, wish: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """One law with its headline, or the reason why there is none."""
-    from compress.law_fit import Asked, FitRequest, run_fit
-    from evaluate.record_files import plain
-    from evaluate.report import one_line
+def _fit(folder: Path, records: Sequence[Mapping[str, Any]], wish: Mapping[str, Any]) -> Fitted:
+    """One law with its headline, or the reason why there is none.
 
+    It is of these Records alone: the folder may hold others, of levels or trainings that the study had before.
+    """
     x = [wish["x"]] if isinstance(wish["x"], str) else list(wish["x"])
+    about = f"{wish['y']} along {', '.join(x)}{' where ' + ', '.join(wish['where']) if wish['where'] else ''}"
+    with tempfile.TemporaryDirectory() as place:
+        points = Path(place) / JOURNAL
+        points.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        try:
+            stored = _fitted(points, x, wish)
+        except EvaluateError as error:
+            return None, f"{about}: no law: {str(error).replace(str(points), str(folder))}"
+    law = {"schema": 1, "kind": "law", **stored, "points": {**stored["points"], "source": str(folder)}}
+    return law, f"{about}: {_headline(law)}"
+
+
+def _fitted(points: Path, x: list[str], wish: Mapping[str, Any]) -> dict[str, Any]:
+    from compress.law_fit import Asked, FitRequest, run_fit
+
     asked = Asked(solve=wish["solve"], against=wish["against"])
     request = FitRequest(
-        path=folder, x=x, y=wish["y"], law=wish["law"], where=wish["where"], group=wish["group"], asked=asked
+        path=points, x=x, y=wish["y"], law=wish["law"], where=wish["where"], group=wish["group"], asked=asked
     )
-    warnings: list[str] = []
-    about = f"{wish['y']} along {', '.join(x)}{' where ' + ', '.join(wish['where']) if wish['where'] else ''}"
-    try:
-        stored = run_fit(request, warnings.append, silent).stored
-    except EvaluateError as error:
-        return None, f"{about}: no law: {error}"
-    law = plain({"schema": 1, "kind": "law", **stored})
-    return law, f"{about}: {one_line(law)}"
+    return run_fit(request, lambda _: None, silent).stored
+
+
+def _headline(law: Mapping[str, Any]) -> str:
+    from evaluate.report import one_line
+
+    return one_line(law)

@@ -16,9 +16,12 @@ __all__ = ["DENSE", "DataAxis", "LawWish", "Level", "Study", "TrialRecipe"]
 
 DENSE = "dense"
 Scalar = bool | int | float | str
-Choice = Scalar | list[Scalar]
+Choice = Scalar | Annotated[list[Scalar], Field(min_length=1)]
 Block = dict[str, Choice | None]
 Grid = Block | Annotated[list[Block], Field(min_length=1)]
+Varied = (
+    Annotated[Block, Field(min_length=1)] | Annotated[list[Annotated[Block, Field(min_length=1)]], Field(min_length=1)]
+)
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -53,7 +56,7 @@ class Level(Config):
 class DataAxis(Config):
     """Trials with less data or less training: the second and the third axis of a scaling law."""
 
-    set: Grid = Field(description="Keys of the task or of train, as in {task.train_limit: [100, 300]}; lists vary.")
+    set: Varied = Field(description="Keys of the task or of train, as in {task.train_limit: [100, 300]}; lists vary.")
     sizes: Block = Field(default={}, description="Only sizes with these values, as in {width: [8, 16]}.")
     levels: list[str] = Field(default=[DENSE], min_length=1, description="The levels that are tried; dense is none.")
 
@@ -61,7 +64,9 @@ class DataAxis(Config):
 class LawWish(Config):
     """A law that is fitted to the finished trials for the report."""
 
-    x: list[str] | str = Field(description="Columns of the Records: params, macs, samples, compute, density; N=params.")
+    x: Annotated[list[str], Field(min_length=1)] | str = Field(
+        description="Columns of the Records: params, macs, samples, compute, density; N=params."
+    )
     y: str = Field(default="error", description="What is predicted: error, loss or accuracy.")
     law: str = Field(default="auto", description="A law's name; auto chooses by extrapolation.")
     where: list[str] = Field(default=[], description='Only trials that fit, as in [role=dense, "density<=0.5"].')
@@ -81,7 +86,7 @@ class Study(Config):
     )
     task: TaskBlock = Field(description="A registered task and its arguments.")
     model: dict[str, Any] = Field(description="A registered model and the arguments that all sizes share.")
-    sizes: Grid = Field(description="Arguments of the model that vary: lists in a block are a grid.")
+    sizes: Varied = Field(description="Arguments of the model that vary: lists in a block are a grid.")
     train: TrainConfig | None = Field(default=None, description="Training of every baseline and native model.")
     levels: dict[str, Level] = Field(default={}, description="Named ways to compress; dense is always in.")
     data: list[DataAxis] = Field(default=[], description="Further trials with less data or less training.")
