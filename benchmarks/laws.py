@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from nist import PROBLEMS
 
-from evaluate.scaling import ChinchillaTied, EffectiveParameters, Rosenfeld
+from evaluate.scaling import EffectiveParameters, Rosenfeld, select_law
 from evaluate.scaling.fitting import Loss, fit
 from evaluate.scaling.joint import CHINCHILLA
 from evaluate.scaling.pruning import FRANTAR_FORM
@@ -116,8 +116,9 @@ def gadre() -> None:
     """Bar 4."""
     rows = {row["name"]: row for row in read(POINTS / "gadre2024_openlm_rpj.csv")}
     small, large = [rows[f"rpj-d={name}"] for name in SMALL], [rows[name] for name in LARGE]
-    law = ChinchillaTied(bootstrap=20, force=True)
-    law.fit({"N": column(small, "N"), "D": column(small, "D")}, column(small, "loss_c4_val"))
+    x = {"N": column(small, "N"), "D": column(small, "D")}
+    law = select_law(x, column(small, "loss_c4_val"), bootstrap=20)
+    check(law.name == "chinchilla-tied", f"Gadre: {law.name} is chosen from 5 points (chinchilla-tied)")
     told = law.predict({"N": column(large, "N"), "D": column(large, "D")})
     for name, off in zip(LARGE, told / column(large, "loss_c4_val") - 1, strict=True):
         check(abs(off) <= 0.011, f"Gadre: {name} is missed by {off:+.2%} (at most 1.1 %)")

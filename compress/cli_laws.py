@@ -106,6 +106,8 @@ def _check_places(out: Path | None, page: Path | None, picture: Path | None) -> 
         raise typer.BadParameter("--out, --page and --picture name the same file")
     if out is not None:
         require_writable(out, "--out")
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):  # never over a file of points
+        raise typer.BadParameter(f"--page takes a name that ends in .html, got {page.name!r}")
     if picture is not None and picture.suffix.lower() not in (".png", ".svg"):
         raise typer.BadParameter(f"--picture takes a name that ends in .png or .svg, got {picture.name!r}")
 

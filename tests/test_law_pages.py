@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from law_cases import LAWS, fitted, stored, trials
+from law_page_cases import LAWS, fitted, stored, trials
 from markup_reader import check_alone, check_headings, check_pictures, words_of
 from records import sample_record
 

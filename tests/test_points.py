@@ -370,7 +370,7 @@ def test_a_folder_of_trials(tmp_path):
     assert (row["density"], row["level_density"], row["rank"], row["width"], row["seed"]) == (0.51, 0.5, 4, 16, 1)
     assert (row["samples"], row["compute"], row["loss"], row["bits"]) == (1000, 1e9, 0.4, 8)
     assert row["run"] == "width 16, depth 8, samples 1000, seed 1"
-    assert points.problems == ["1 trials failed and are no points: t9 (no layer left)"]
+    assert points.problems == ["1 trial failed and is no point: t9 (no layer left)"]
     same_file = read_points(tmp_path / "runs" / "a" / "records.jsonl")
     assert same_file.columns["error"].tolist() == points.columns["error"].tolist()
 
@@ -398,7 +398,7 @@ def test_folders_without_trials(tmp_path):
     with pytest.raises(DataProblem, match="is a law, not points"):
         read_points([{"schema": 1, "kind": "law", "law": "power"}])
     failed = write_records(tmp_path / "b", [trial(0, status="failed", reason=None)])
-    with pytest.raises(DataProblem, match="1 trials failed"):
+    with pytest.raises(DataProblem, match="1 trial failed"):
         read_points(failed)
     (tmp_path / "c").mkdir()
     with pytest.raises(FileProblem, match="no records were found"):

@@ -129,8 +129,8 @@ def test_a_law_that_saturates_is_below_a_high_target_everywhere():
     ("question", "said"),
     [
         ({"y": 0.1, "variable": "parms"}, "no variable 'parms'; did you mean 'params'"),
-        ({"y": 0.1, "given": {"params": 1e4}}, "say which"),
-        ({"y": 0.1, "variable": "params", "given": {"params": 1e4}}, "is given and asked for"),
+        ({"y": 0.1, "given": {"params": 1e4}}, "leave out the one to solve for"),
+        ({"y": 0.1, "variable": "params", "given": {"params": 1e4}}, "is given and to be solved for"),
         ({"y": -1.0}, "positive number"),
         ({"y": math.nan}, "positive number"),
         ({"y": 0.1, "interval": 90}, "share between 0 and 1"),
@@ -144,7 +144,7 @@ def test_questions_that_cannot_be_asked(floor_law, question, said):
 def test_a_joint_law_needs_the_other_variables(joint_law):
     with pytest.raises(UsageProblem, match="say which of N, D"):
         joint_law.solve(2.0)
-    with pytest.raises(UsageProblem, match="to ask for N, give D"):
+    with pytest.raises(UsageProblem, match="to solve for N, give D"):
         joint_law.solve(2.0, "N")
     with pytest.raises(DataProblem, match="D must be positive"):
         joint_law.solve(2.0, "N", {"D": -1.0})

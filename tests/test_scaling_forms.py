@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from law_table import CASES, LEVELS, NAMES, crossed
+from law_cases import CASES, LEVELS, NAMES, crossed
 
 from evaluate.errors import DataProblem, UsageProblem
 from evaluate.scaling import (

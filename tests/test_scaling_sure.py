@@ -197,7 +197,7 @@ def test_sizes_that_nearly_move_together_are_named():
 
 def test_two_values_of_a_size_do_not_tell_its_exponent():
     n, d = np.repeat([1e7, 1e8], 8), np.tile(np.geomspace(1e8, 1e11, 8), 2)
-    with pytest.raises(Unidentified, match=r"do not tell alpha .*without limit.*at least three values of each"):
+    with pytest.raises(Unidentified, match=r"do not tell alpha .*one value of many.*at least three values of each"):
         Chinchilla(bootstrap=50).fit(*table(n, d))
 
 

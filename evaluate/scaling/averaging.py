@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Average", "Member", "averaged_form"]
 
+MOST = 600  # points
+FEWEST_GROUPS = 3
 CANDIDATES = ("power-floor", "m3", "m4", "bnsl1", "power")
-SCALE = 12
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,18 @@ def averaged_form(members: Sequence[Member]) -> Form:
         parts = zip(members, places)
         return sum(m.weight * (m.form.log_y(x, theta[..., at]) - theta[..., at.stop, None]) for m, at in parts)  # type: ignore[return-value]
 
-    told = "; ".join(f"{100 * m.weight:.3g} % {m.label}" for m in members)
     return Form(
-        name="average", title="average of laws", formula=f"log y = mean of log y of: {told}", source="averaging.py",
-        variables=("x",), parameters=tuple(parameters), log_y=log_y, starts=lambda x, y: np.empty((0, len(parameters))),
+        name="average", title="average of laws", formula=f"log y = mean of log y of {_shares(members)}",
+        source="averaging.py", variables=("x",), parameters=tuple(parameters), log_y=log_y,
+        starts=lambda x, y: np.empty((0, len(parameters))),
     )  # fmt: skip
+
+
+def _shares(members: Sequence[Member]) -> str:
+    """As "40 % power-floor, 60 % m3"."""
+    names = list(dict.fromkeys(member.form.name for member in members))
+    shares = {name: sum(member.weight for member in members if member.form.name == name) for name in names}
+    return ", ".join(f"{100 * share:.3g} % {name}" for name, share in shares.items()) or "several laws"
 
 
 class Average(Law):
@@ -77,7 +85,7 @@ class Average(Law):
 
     candidates : names of the laws that compete (registry.LAWS), of one variable. None takes all that have a floor,
     and the power law where points are too few.  The other settings as for every law; bootstrap counts resamples of
-    all members together.
+    all members together.  Of more than MOST points, as many are taken, evenly spread by size.
     """
 
     form = averaged_form(())
@@ -90,6 +98,10 @@ class Average(Law):
     def fit(self, x: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """As Law.fit. Raises DataProblem where none of the candidates can be fitted."""
         self._read(x, y, sample_weight, groups)
+        self.left_out_ = max(len(self.data_.y) - MOST, 0)
+        if self.left_out_:
+            order = np.argsort(self.data_.x[:, 0], kind="stable")
+            self.data_ = self.data_.part(np.sort(order[np.linspace(0, len(order) - 1, MOST).round().astype(int)]))
         self.tried_ = compete(self, self.candidates)
         chosen = [tried for tried in self.tried_ if tried.shares]
         if not chosen:
@@ -145,13 +157,16 @@ class Average(Law):
     def _drawn(self) -> NDArray[np.float64]:
         """The Bayesian bootstrap (Rubin 1981): exponential weights, one a group; no resample loses a point."""
         data = self.data_
-        codes = np.arange(len(data.y)) if data.groups is None else data.groups
+        codes = np.arange(len(data.y)) if self._groups() < FEWEST_GROUPS or data.groups is None else data.groups
         rng = np.random.default_rng(self.seed)
         weights = rng.exponential(size=(self.bootstrap, int(codes.max()) + 1))[:, codes] * data.weights
         if not self.bootstrap:
             return np.empty((0, len(self.theta_)))
         found = self._refitted(weights, np.ones(len(data.y), dtype=bool))
         return np.asarray(found[np.isfinite(found).all(axis=1)])
+
+    def _groups(self) -> int:
+        return 0 if self.data_.groups is None else len(np.unique(self.data_.groups))
 
     def rehearsed(self, parts: Sequence[Block]) -> list[NDArray[np.float64]]:
         """Prediction less point in log y, (n,) for each block, of the average fitted to its kept points."""
@@ -173,16 +188,26 @@ class Average(Law):
         return self._holdout
 
     def _doubts(self, chosen: Sequence[Tried]) -> list[str]:
-        if any(np.isfinite(tried.error) for tried in chosen):
-            return []
-        return [f"{len(self.data_.y)} points are too few to hold any out, so the forms share equally"]
+        from evaluate.scaling.design import design_doubts
+        from evaluate.scaling.doubts import flat, residual_trend
+
+        told = []
+        if self.left_out_:
+            told.append(
+                f"{self.n_} of {self.n_ + self.left_out_} points were used, evenly spread by size: more would take "
+                "long and tell little; name one law (--law) to fit it to all"
+            )
+        if 0 < self._groups() < FEWEST_GROUPS:
+            told.append("the groups are too few to draw again, so all points were taken as independent")
+        if not any(np.isfinite(tried.error) for tried in chosen):
+            told.append(f"{self.n_} points are too few to hold any out, so the forms share equally")
+        return [*told, *flat(self), *design_doubts(self), *residual_trend(self)]
 
     # Writing and reading.
 
     def _more_settings(self) -> dict[str, Any]:
         members = [{"law": m.form.name, "power": m.power, "weight": m.weight} for m in self.members_]
-        theta = [float(f"{value:.{SCALE}g}") for value in self.theta_.tolist()]
-        return {"candidates": list(self.candidates), "members": members, "theta": theta}
+        return {"candidates": list(self.candidates), "members": members, "theta": self.theta_.tolist()}
 
     def _restore_settings(self, settings: Mapping[str, Any]) -> None:
         from evaluate.scaling.registry import law_class

@@ -67,6 +67,7 @@ def optimum(
     if not (isinstance(budget, (int, float)) and math.isfinite(budget) and budget > 0):
         raise UsageProblem(f"the budget must be a positive number, got {budget!r}")
     split = _Split(law, cost, float(budget), dict(given or {}), _free(law, given or {}))
+    split.check()
     grid = split.grid()
     best = split.refined(grid)
     draws = split.chosen_by_draws(grid)
@@ -99,6 +100,15 @@ class _Split:
     budget: float
     given: dict[str, Any]
     names: tuple[str, str]
+
+    def check(self) -> None:
+        """Raise UsageProblem or DataProblem for a cost that is none, as one of a single variable."""
+        idle = [name for name in self.names if isinstance(self.cost, Formula) and name not in self.cost.names]
+        if idle:
+            both = " and ".join(self.names)
+            raise UsageProblem(f"the cost {self.cost} does not depend on {idle[0]}; a budget is split between {both}")
+        middle = {name: np.array([math.sqrt(math.prod(self.law.range_[name]))]) for name in self.names}
+        self.cost({**middle, **{name: np.array([value]) for name, value in self.given.items()}})
 
     def grid(self) -> NDArray[np.float64]:
         """log of the first variable (m,), evenly, as far as the second can make up the budget."""

@@ -18,7 +18,7 @@ from evaluate.scaling.rehearsal import half_block, size_of
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["POWERS", "Tried", "compete", "shifts"]
+__all__ = ["POWERS", "Tried", "compete", "in_effect", "shifts"]
 
 POWERS = (0.5, 1.0, 2.0)
 POINTS_A_PARAMETER = 3
@@ -127,7 +127,7 @@ def powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, .
     found: list[float] = []
     for power in POWERS:
         steps = np.linspace(power, 0.0, 41)
-        left = np.array([_in_effect(weights * relative**step) for step in steps])
+        left = np.array([in_effect(weights * relative**step) for step in steps])
         enough = steps[left >= fewest]
         lowered = round(float(enough[0]), 3) if len(enough) else 0.0
         if all(abs(lowered - other) > ALIKE_POWERS for other in found):
@@ -135,7 +135,8 @@ def powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, .
     return tuple(found)
 
 
-def _in_effect(weights: Array) -> float:
+def in_effect(weights: Array) -> float:
+    """How many points of equal weight say as much as these weights (n,)."""
     return float(np.sum(weights) ** 2 / np.sum(weights**2))
 
 
@@ -149,7 +150,7 @@ def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.f
     largest = np.sort(x[at])[-min(FEWEST_AT_TOP, len(at))]
     top = kept & (x >= min(TOP * x[at].max(), largest))
     mean = missed[:, top] @ weights[top] / weights[top].sum()
-    noise = _pure_error(missed[:, at], x[at]) / _in_effect(weights[top])
+    noise = _pure_error(missed[:, at], x[at]) / in_effect(weights[top])
     return np.asarray(mean * np.clip(1 - noise / np.maximum(mean**2, 1e-300), 0.0, 1.0))
 
 

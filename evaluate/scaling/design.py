@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.scaling.form import Array
+from evaluate.scaling.rehearsal import free_of
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
@@ -79,7 +80,7 @@ def _together(law: Law) -> list[str]:
 
 
 def _short(law: Law) -> list[str]:
-    if not any(parameter.exponent for parameter in law.form_.parameters):
+    if not any(parameter.exponent for parameter in law.form_.parameters) and not hasattr(law, "members_"):
         return []
     told = []
     for name, values in sizes(law).items():
@@ -94,7 +95,7 @@ def _short(law: Law) -> list[str]:
 
 
 def _few(law: Law) -> list[str]:
-    free = len(law.form_.names) - len(law.fixed)
+    free = free_of(law)
     if law.n_ >= 2 * free:
         return []
     return [

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from evaluate.errors import DataProblem
 from evaluate.scaling.design import design_doubts, locked, number
-from evaluate.scaling.doubts import bounds, exponents, floor, residual_trend, starts
+from evaluate.scaling.doubts import bounds, exponents, flat, floor, residual_trend, starts
 from evaluate.scaling.influence import influential
 from evaluate.scaling.linearised import Covariance, covariance
-from evaluate.scaling.uncertainty import way
+from evaluate.scaling.uncertainty import STRUCTURAL, way
 
 if TYPE_CHECKING:
     from evaluate.scaling.fitting import NotConverged
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Unidentified", "diagnose", "explained"]
 
-STRUCTURAL = 1e5
 TANGLED = 30.0
 TWICE = 2.0
 ABSOLUTE = 0.5
@@ -45,6 +44,7 @@ def diagnose(law: Law) -> list[str]:
         told.append(why)
     reason = way(law).reason
     told += [
+        *flat(law),
         *bounds(law),
         *floor(law),
         *exponents(law, set(refused)),
@@ -96,8 +96,12 @@ def _refusal(law: Law, found: Covariance, names: list[str]) -> str:
         at = found.names.index(name) if name in found.names else None
         error = math.inf if at is None else abs(found.errors[at] * found.scale[at])
         low, high = law.intervals_[name]
-        sd = "without limit" if error > 1e6 else number(error)
-        shown.append(f"{name} ({number(law.params_[name])}, interval {number(low)} to {number(high)}, error {sd})")
+        told = number(law.params_[name])
+        if math.isfinite(high):
+            sd = "without limit" if error > 1e6 else number(error)
+            shown.append(f"{name} ({told}, interval {number(low)} to {number(high)}, error {sd})")
+        else:
+            shown.append(f"{name} ({told} is one value of many as good)")
     pair = locked(law)
     why = _remedy(pair) if pair else f"{_partners(law, found, names)}; {_more_points(law)}"
     return f"{law.form_.title}: these {law.n_} points do not tell {' and '.join(shown)}; {why}"

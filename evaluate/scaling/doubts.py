@@ -10,15 +10,17 @@ from scipy.special import fdtrc
 
 from evaluate.scaling.design import number, sizes
 from evaluate.scaling.form import Array, Parameter
+from evaluate.scaling.rehearsal import free_of
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["bounds", "exponents", "floor", "residual_trend", "starts"]
+__all__ = ["bounds", "exponents", "flat", "floor", "residual_trend", "starts"]
 
 POOR = 0.5
 TREND = 0.5
 CHANCE = 1e-3
+BY_LUCK = 0.05
 SEEN = 1e-4
 
 
@@ -105,11 +107,29 @@ def starts(law: Law) -> list[str]:
     ]
 
 
+def flat(law: Law) -> list[str]:
+    """Points that a constant explains as well, by the F test of the law against the mean of log y at 0.05."""
+    data, free = law.data_, free_of(law)
+    spare, terms = law.n_ - free, free - 1
+    if spare < 1 or terms < 1 or not np.all(np.isfinite(law.residuals_)):
+        return []
+    logs, share = np.log(data.y), data.weights / data.weights.sum()
+    whole, left = float(share @ (logs - share @ logs) ** 2), float(share @ law.residuals_**2)
+    ratio = (whole - left) / terms / max(left / spare, 1e-300)
+    if ratio > 0 and fdtrc(terms, spare, ratio) < BY_LUCK:
+        return []
+    names = " and ".join(law.variables)
+    return [
+        f"the mean of y explains these {law.n_} points about as well: the noise hides whether y depends on {names}; "
+        "add points over a wider range, or several at each size"
+    ]
+
+
 def residual_trend(law: Law) -> list[str]:
     """Variables along which the residuals bend: the law has the wrong form there."""
     told = []
     for name, values in sizes(law).items():
-        bend = _bend(np.log(values), law.residuals_, len(law.theta_) - len(law.fixed))
+        bend = _bend(np.log(values), law.residuals_, free_of(law))
         if bend:
             told.append(
                 f"the residuals follow {name}: the points bend away from the law by up to {100 * bend:.2g} % along it, "

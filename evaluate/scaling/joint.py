@@ -207,6 +207,10 @@ class EffectiveParameters(Law):
         self.form = effective_form(self.levels_, self.reference_, data=x.shape[1] == 3)
         return self.form
 
+    def names_of(self, variable: str) -> tuple[str, ...]:
+        """The levels, for the last variable."""
+        return self.levels_ if variable == self.variables[-1] else ()
+
     def _more_settings(self) -> dict[str, Any]:
         return {"levels": list(self.levels_), "reference": self.reference_, "data": len(self.form.variables) == 3}
 

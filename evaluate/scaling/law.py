@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evaluate.scaling.inverse import Solved
     from evaluate.scaling.spread import Spread
 
-__all__ = ["Data", "Law", "NotFitted"]
+__all__ = ["Data", "Law", "NotFitted", "criteria"]
 
 SCHEMA = 1
 
@@ -188,7 +188,7 @@ class Law:
             self.residuals_ = np.log(self.form_.predict(data.x, fitted.theta)) - np.log(data.y)
         columns = zip(self.variables, data.x.min(axis=0), data.x.max(axis=0))
         self.range_ = {name: (float(low), float(high)) for name, low, high in columns}
-        self.criteria_ = _criteria(self.residuals_, len(fitted.theta) - len(self.fixed))
+        self.criteria_ = criteria(self.residuals_, len(fitted.theta) - len(self.fixed))
         self._spread: Spread | None = None
         self._holdout: dict[str, Any] | None = None
 
@@ -215,6 +215,10 @@ class Law:
         return self._holdout
 
     # Asking.
+
+    def names_of(self, variable: str) -> tuple[str, ...]:
+        """The values of a variable that are names, as levels of compression; empty where they are numbers."""
+        return ()
 
     def predict(self, x: Any, interval: float | None = None) -> Any:
         """The prediction (n,) at x, as `fit` takes it; with `interval`, as 0.9, (y, low, high), each (n,).
@@ -282,7 +286,7 @@ class Law:
             "solve": [],
             "agreed": list(self.agreed_),
             "n": self.n_,
-            "range": {name: list(pair) for name, pair in self.range_.items()},
+            "range": {name: list(self.names_of(name) or pair) for name, pair in self.range_.items()},
             "criteria": self.criteria_,
             "residuals": np.round(self.residuals_, 9).tolist(),
             "spread": self.spread_.to_dict(),
@@ -344,7 +348,7 @@ def _loss(default: Loss, kind: str | None, delta: float | None, space: str | Non
     return replace(default, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
 
-def _criteria(residuals: Sequence[float] | Array, free: int) -> dict[str, float]:
+def criteria(residuals: Sequence[float] | Array, free: int) -> dict[str, float]:
     """Akaike's and Bayes' criteria of log residuals with normal errors; they are shown, and choose nothing."""
     n = len(residuals)
     spread = max(float(np.mean(np.square(residuals))), 1e-300)

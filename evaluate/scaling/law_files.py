@@ -56,7 +56,9 @@ def is_law_file(path: Path) -> bool:
 
 
 def _data(place: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises FileProblem."""
+    """The JSON object in a file, or in the law.json of a folder. Raises FileProblem."""
+    if (place / "law.json").is_file():
+        place = place / "law.json"
     try:
         text = place.read_bytes()
     except FileNotFoundError:

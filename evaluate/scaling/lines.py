@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.errors import DataProblem, UsageProblem
+from evaluate.scaling.asking import unknown_to_solve
 from evaluate.scaling.design import beyond, extrapolation
 from evaluate.scaling.form import Array
 
@@ -168,21 +169,12 @@ def line(law: Law, variable: str | None, given: Mapping[str, Any]) -> Line:
 
 
 def _wanted(law: Law, variable: str | None, given: Mapping[str, Any]) -> str:
-    for name in [*([variable] if variable else []), *given]:
-        if name not in law.variables:
-            raise UsageProblem(
-                f"the law has no variable {name!r}{did_you_mean(name, law.variables)}; it has "
-                f"{', '.join(law.variables)}"
-            )
-    if variable in given:
-        raise UsageProblem(f"{variable} is given and asked for; leave it out of `given`")
-    free = [name for name in law.variables if name not in given]
-    if variable is None and len(free) != 1:
-        raise UsageProblem(f"say which of {', '.join(law.variables)} is asked for, and give the others")
-    wanted = variable or free[0]
-    missing = [name for name in free if name != wanted]
-    if missing:
-        raise UsageProblem(f"to ask for {wanted}, give {', '.join(missing)}, as given={{{missing[0]!r}: ...}}")
+    wanted = unknown_to_solve(law.variables, variable, given)
+    if names := law.names_of(wanted):
+        raise UsageProblem(
+            f"the values of {wanted} are names ({', '.join(names)}), and nothing lies between them: ask for another "
+            f"variable at one of them, as given={{{wanted!r}: {names[0]!r}}}"
+        )
     low, high = law.range_[wanted]
     if not np.isfinite([low, high]).all():
         raise DataProblem(f"the range of the points in {wanted} is not known; fit the law again")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.errors import FileProblem
+from evaluate.errors import FileProblem, UsageProblem
 from evaluate.scaling.registry import LAWS, law_class
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def restore(data: Mapping[str, Any]) -> Law:
     kind = law_class(str(data["law"]))
     try:
         return kind._restored(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, UsageProblem) as error:
         raise FileProblem(
             f"this law is damaged ({type(error).__name__}: {error}); write it again with `leanfit fit ... --out`"
         ) from error
@@ -45,15 +46,32 @@ def fill(law: Law, data: Mapping[str, Any]) -> None:
 
     law.variables = tuple(map(str, data["variables"]))
     law.params_ = {str(name): float(value) for name, value in data["params"].items()}
-    law.intervals_ = {str(name): (float(low), float(high)) for name, (low, high) in data["intervals"].items()}
+    law.intervals_ = {
+        str(name): (_end(low, -math.inf), _end(high, math.inf)) for name, (low, high) in data["intervals"].items()
+    }
     law.objective_ = float(data["objective"])
     law.agreed_ = (int(data["agreed"][0]), int(data["agreed"][1]))
     law.warnings_ = [str(text) for text in data["warnings"]]
     law.n_ = int(data["n"])
-    law.range_ = {str(name): (float(low), float(high)) for name, (low, high) in data["range"].items()}
+    law.range_ = {str(name): _ends(law, str(name), pair) for name, pair in data["range"].items()}
     law.criteria_ = {str(name): float(value) for name, value in data["criteria"].items()}
     law.residuals_ = np.asarray(data["residuals"], dtype=float)
     law.draws_ = np.asarray(data["draws"], dtype=float).reshape(-1, len(law.params_))
     law.theta_ = np.array([law.params_[name] for name in law.form_.names])
     law._spread = Spread.from_dict(data["spread"])
     law._holdout = dict(data["holdout"])
+    if not np.isfinite(law.theta_).all():
+        raise ValueError("a parameter is no number")
+
+
+def _end(value: Any, open_: float) -> float:
+    """The end of an interval; JSON has null for one that is infinite."""
+    return open_ if value is None else float(value)
+
+
+def _ends(law: Law, name: str, pair: Any) -> tuple[float, float]:
+    """The range of a variable; of one whose values are names, that of their codes."""
+    if law.names_of(name):
+        return 0.0, float(len(law.names_of(name)) - 1)
+    low, high = pair
+    return float(low), float(high)

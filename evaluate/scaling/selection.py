@@ -94,7 +94,7 @@ def _of_one(x: Any, y: Any, names: Sequence[str] | None, weights: Any, groups: A
 
     average = Average(candidates=names, **settings).fit(x, y, sample_weight=weights, groups=groups)
     forms = list(dict.fromkeys(member.form.name for member in average.members_))
-    if len(forms) > 1:
+    if len(forms) > 1 or average.left_out_:
         return average
     try:
         law = law_class(forms[0])(**settings).fit(x, y, sample_weight=weights, groups=groups)
@@ -121,6 +121,7 @@ def told(law: Average) -> dict[str, Any]:
     share = _share(law)
     return {
         "rule": f"{RULE.format(share=share)}; {FITTED_ALIKE}", "error": _number(error), "candidates": entries,
+        "n": 0 if part is None else int(part.held.sum()),
         "chosen": "average", **({} if part is not None else {"reason": "too few points to hold any out"}),
     }  # fmt: skip
 

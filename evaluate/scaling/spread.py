@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluate.scaling.competing import in_effect
 from evaluate.scaling.form import Array
 from evaluate.scaling.rehearsal import Block, Edges, blocks, closed_columns, free_of, rehearse, size_of
 
@@ -30,6 +31,7 @@ DEGREES = 3.0
 UNTRIED = 0.05
 LEAST = 0.03
 NEAREST = 0.1
+SEEN = 6.0
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,16 @@ def _missed(law: Law, thetas: Array, space: str) -> NDArray[np.float64]:
 
 
 def _noise(law: Law, missed: Array) -> float:
-    """The noise of the larger points, which is that of what comes next: small ones err more, in most data."""
+    """The noise of the larger points, which is that of what comes next: small ones err more, in most data.
+
+    Of sizes over several decades one or two would be left, and their luck: so many count that SEEN are in effect.
+    """
     data = law.data_
     size = size_of(law, data.x)
-    weights = data.weights * size / size.max() if len(data.y) >= 3 * free_of(law) else data.weights
+    weights = data.weights
+    if len(data.y) >= 3 * free_of(law):
+        tried = [data.weights * (size / size.max()) ** power for power in np.linspace(1.0, 0.0, 21)]
+        weights = next((one for one in tried if in_effect(one) >= SEEN), weights)
     spare = len(data.y) / max(len(data.y) - free_of(law), 1)
     good = np.isfinite(missed)
     mean = float(np.sum(weights[good] * missed[good] ** 2) / max(np.sum(weights[good]), 1e-300))
@@ -130,8 +138,9 @@ def interval_of(law: Law, x: Array, interval: float) -> tuple[NDArray[np.float64
         if spread.space != "raw":
             reach = reach * np.abs(middle)
         return middle - reach, middle + reach
-    with np.errstate(over="ignore"):
-        return middle * np.exp(-reach), middle * np.exp(np.minimum(reach, 700.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = middle * np.exp(-reach), middle * np.exp(np.minimum(reach, 700.0))
+    return np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), np.inf, high)  # no end where a law overflows
 
 
 def _parameters(law: Law, x: Array, space: str) -> NDArray[np.float64]:

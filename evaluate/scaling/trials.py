@@ -24,7 +24,7 @@ def is_record(row: Mapping[str, Any]) -> bool:
 
 def rows_of_records(records: Sequence[Mapping[str, Any]]) -> tuple[list[Row], list[str], list[str]]:
     """(rows, what each is called, problems). A Record with the id of an earlier one takes its place."""
-    unique = {record.get("id") or number: record for number, record in enumerate(records)}
+    unique = {_identity(record, number): record for number, record in enumerate(records)}
     rows: list[Row] = []
     labels: list[str] = []
     failed: list[str] = []
@@ -38,8 +38,15 @@ def rows_of_records(records: Sequence[Mapping[str, Any]]) -> tuple[list[Row], li
     problems = []
     if failed:
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
-        problems.append(f"{len(failed)} trials failed and are no points: {', '.join(failed[:3])}{more}")
+        count = f"{len(failed)} trials failed and are no points" if failed[1:] else "1 trial failed and is no point"
+        problems.append(f"{count}: {', '.join(failed[:3])}{more}")
     return rows, labels, problems
+
+
+def _identity(record: Mapping[str, Any], number: int) -> str | int:
+    """What tells a Record from others: its id, which in a stranger's file may be anything; else its place."""
+    found = record.get("id")
+    return found if isinstance(found, str) and found else number
 
 
 def _reason(record: Mapping[str, Any]) -> str:

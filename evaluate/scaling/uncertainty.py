@@ -35,6 +35,7 @@ FEWEST_GROUPS = 3
 FEWEST_POINTS = 10
 BLOCK = 500
 FARTHEST = 300.0
+STRUCTURAL = 1e5  # inflation of a variance: beyond it the points do not determine a parameter
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def _planned(law: Law) -> tuple[Way, NDArray[np.float64] | None]:
             return Way("groups"), weights
         reason = f"most draws of the {groups} groups leave a parameter open, so points of a group"
     else:
-        reason = f"{groups} groups are too few to draw again, so points of a group" if groups else ""
+        count_told = f"{groups} group{'s are' if groups > 1 else ' is'}"
+        reason = f"{count_told} too few to draw again, so points of a group" if groups else ""
     reason += " were taken as independent, and the intervals are too narrow if they are not" if groups else ""
     weights = _resampled(law, np.arange(count)) if count >= max(3 * free, FEWEST_POINTS) else None
     return Way("parametric" if weights is None else "cases", reason), weights
@@ -178,11 +180,27 @@ def intervals(law: Law) -> dict[str, tuple[float, float]]:
     """name -> (low, high) in natural units that hold the parameter with law.confidence, 0.95 by default.
 
     Quantiles of the draws, of which b cut the line into b + 1 equal shares; without draws, Student's t about the fit.
-    A fixed parameter has its value at both ends. No interval leaves the fitted value out, and one on a bound reaches as
-    far from it as the standard error says, where the draws rest on the bound as well.
+    A parameter that the points do not determine at all may be anything between its bounds: resampling the same points
+    cannot tell. A fixed parameter has its value at both ends. No interval leaves the fitted value out, and one on a
+    bound reaches as far from it as the standard error says, where the draws rest on the bound as well.
     """
     if not 0 < law.confidence < 1:
         raise UsageProblem(f"confidence is a share between 0 and 1, as 0.95; got {law.confidence!r}")
+    return {**_from_draws(law), **_undetermined(law)}
+
+
+def _undetermined(law: Law) -> dict[str, tuple[float, float]]:
+    """The bounds of parameters that others can stand in for without a trace in the points."""
+    found = covariance(law)
+    parameters = law.form_.parameters
+    return {
+        name: (parameters[at].low, parameters[at].high)
+        for at, name, inflation in zip(found.columns, found.names, found.inflation)
+        if inflation > STRUCTURAL
+    }
+
+
+def _from_draws(law: Law) -> dict[str, tuple[float, float]]:
     if len(law.draws_) < 2:
         return _by_errors(law)
     tail = (1 - law.confidence) / 2

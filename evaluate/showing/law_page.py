@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluate.scaling.levels import label
 from evaluate.showing.document import shell, written
 from evaluate.showing.law_bars import Level, candidates_picture, effective_picture
 from evaluate.showing.law_curve import curve_picture
@@ -22,6 +23,7 @@ from evaluate.showing.law_told import (
     fit_sentence,
     headline_of,
     optimum_of,
+    parameter_head,
     parameter_rows,
     questions,
     range_sentence,
@@ -93,7 +95,8 @@ def _axes(view: View, points: Any) -> tuple[str, ...]:
     found = []
     for column, name in enumerate(view.variables):
         span = view.span(name)
-        words = sample is not None and any(isinstance(value, str) for value in sample.x[:, column])
+        words = bool(view.levels(name))
+        words |= sample is not None and any(isinstance(value, str) for value in sample.x[:, column])
         if not words and (span is None or span[1] > span[0]):
             found.append(name)
     return tuple(found) or view.variables[:1]
@@ -104,7 +107,9 @@ def _groups(view: View, points: Any) -> Sequence[Any] | None:
     sample = sample_of(view, points)
     if sample is None:
         return None
-    for column in range(len(view.variables)):
+    for column, name in enumerate(view.variables):
+        if view.levels(name):
+            return [label(value) for value in sample.x[:, column]]
         if any(isinstance(value, str) for value in sample.x[:, column]):
             return [str(value) for value in sample.x[:, column]]
     columns: Mapping[str, Any] = getattr(points, "columns", points if isinstance(points, Mapping) else {})
@@ -137,7 +142,7 @@ def levels_of(view: View) -> list[Level]:
 
 
 def _level_name(view: View) -> str:
-    return view.variables[-1] if len(view.variables) > 2 else "level"
+    return next((name for name in view.variables if view.levels(name)), "level")
 
 
 def _answers(view: View) -> Html:
@@ -145,9 +150,8 @@ def _answers(view: View) -> Html:
 
 
 def _law(view: View) -> Html:
-    head = ("parameter", "value", f"{100 * view.confidence:g} % interval", "")
     parts = [element("pre", element("code", Html(html.escape(view.formula))))] if view.formula else []
-    parts.append(table(head, parameter_rows(view), label="parameters of the law", stack=True))
+    parts.append(table(parameter_head(view), parameter_rows(view), label="parameters of the law", stack=True))
     told = [text for text in (range_sentence(view), fit_sentence(view)) if text]
     parts += [element("p", f"{'. '.join(t[:1].upper() + t[1:] for t in told)}.", class_="quiet")] if told else []
     parts += [element("p", f"Form: {view.source}.", class_="quiet")] if view.source else []

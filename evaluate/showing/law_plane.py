@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evaluate.errors import UsageProblem
 from evaluate.showing.law_axes import legend_above, legend_height, log_axis, padded, sized
 from evaluate.showing.law_saving import LawPicture, drawn
+from evaluate.showing.law_slice import middle_of
 from evaluate.showing.law_view import Floats, Sample, View, sample_of, view_of
 from evaluate.showing.law_words import interval_figure, named, plain_figure, quantity, span_text
 from evaluate.showing.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED
@@ -131,8 +132,7 @@ def _common(view: View, column: int, sample: Sample | None) -> Any:
     if sample is not None:
         rows = sample.x[:, column].tolist()
         return max(sorted(set(rows)), key=rows.count)
-    low, high = view.span(view.variables[column]) or (1.0, 1.0)
-    return float(np.sqrt(max(low, 1e-300) * max(high, 1e-300)))
+    return middle_of(view, view.variables[column])
 
 
 def _paint_range(axes: Axes, plane: _Plane) -> None:

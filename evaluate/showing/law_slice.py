@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evaluate.showing.law_view import Floats, Sample, View
 from evaluate.showing.law_words import named, quantity
 
-__all__ = ["Slice", "asked", "fits", "slice_of", "span_of"]
+__all__ = ["Slice", "asked", "fits", "middle_of", "slice_of", "span_of"]
 
 NEAR = 0.02  # of a value: a point that stands on a slice
 
@@ -62,7 +62,7 @@ def slice_of(view: View, sample: Sample | None, variable: str, given: dict[str, 
     fixed[column] = 1.0
     for i, name in enumerate(view.variables):
         if fixed[i] is None:
-            fixed[i] = _shared(sample, fixed, i, column) if sample is not None else _centre(view.span(name))
+            fixed[i] = _shared(sample, fixed, i, column) if sample is not None else middle_of(view, name)
     cut = Slice(view, column, fixed, sample, moved=False)
     if sample is None or len(fixed) == 1:
         return cut
@@ -95,8 +95,12 @@ def _shared(sample: Sample, fixed: list[Any], column: int, but: int) -> Any:
     return most[len(most) // 2]
 
 
-def _centre(span: tuple[float, float] | None) -> float:
-    return float(np.sqrt(span[0] * span[1])) if span and span[0] > 0 else 1.0
+def middle_of(view: View, variable: str) -> Any:
+    """The middle of the range of a variable as its axis has it; of levels, the one that is not compressed."""
+    if view.levels(variable):
+        return view.reference
+    low, high = view.span(variable) or (1.0, 1.0)
+    return float(np.sqrt(low * high)) if low > 0 else (low + high) / 2
 
 
 def fits(answer: Mapping[str, Any], cut: Slice) -> bool:

@@ -12,6 +12,7 @@ from evaluate.showing.law_told import (
     chosen_sentence,
     fit_sentence,
     headline_of,
+    parameter_head,
     parameter_rows,
     questions,
     range_sentence,
@@ -33,8 +34,7 @@ def law_table(law: Mapping[str, Any], points: Any = None, width: int | None = No
     wide = columns_of(width)
     lines = [painted(line, BOLD, color) for line in wrapped(headline_of(view), wide, "", "  ")]
     lines += [line for text in (view.formula, range_sentence(view)) if text for line in wrapped(text, wide, "  ", "  ")]
-    level = f"{100 * view.confidence:g} % interval"
-    lines += ["", *aligned(["parameter", "value", level, ""], parameter_rows(view), wide, color)]
+    lines += ["", *aligned(parameter_head(view), parameter_rows(view), wide, color)]
     lines += wrapped(fit_sentence(view), wide, "  ", "  ")
     lines += _candidates(view, wide, color)
     for asked, answer in questions(view):
@@ -50,7 +50,9 @@ def _candidates(view: View, wide: int, color: bool) -> list[str]:
     said = wrapped(sentence, wide, "  ", "  ") if sentence else []
     if len(found) < 2:
         return said
-    return ["", *aligned(["candidate", "held-out", "AIC", "BIC", ""], candidate_rows(found), wide, color), *said]
+    rows = [[*row[:4], _standing(one)] for row, one in zip(candidate_rows(found), found)]
+    why = [line for one in found if one.reason for line in wrapped(f"{one.name}: {one.reason}", wide, "  ", "    ")]
+    return ["", *aligned(["candidate", "held-out", "AIC", "BIC", ""], rows, wide, color), *why, *said]
 
 
 def candidate_rows(candidates: Sequence[Candidate]) -> list[list[str]]:
@@ -66,6 +68,12 @@ def _criterion(value: float) -> str:
     return f"{value:.1f}" if finite(value) else "-"
 
 
+def _standing(candidate: Candidate) -> str:
+    """Whether it was chosen, or its share of the average."""
+    if candidate.chosen:
+        return "chosen"
+    return f"{100 * candidate.weight:.3g} % of it" if finite(candidate.weight) and candidate.weight > 0 else ""
+
+
 def _note(candidate: Candidate) -> str:
-    weight = f"weight {candidate.weight:.2f}" if finite(candidate.weight) else ""
-    return ", ".join(part for part in ("chosen" if candidate.chosen else "", weight, candidate.reason) if part)
+    return ", ".join(part for part in (_standing(candidate), candidate.reason) if part)

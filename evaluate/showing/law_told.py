@@ -28,9 +28,11 @@ __all__ = [
     "fit_sentence",
     "headline_of",
     "optimum_of",
+    "parameter_head",
     "parameter_rows",
     "questions",
     "range_sentence",
+    "shares_of",
     "warnings_of",
 ]
 
@@ -46,7 +48,10 @@ def headline_of(view: View) -> str:
 
 
 def parameter_rows(view: View) -> list[list[str]]:
-    """[name, value, interval, note] for each parameter; the floor is named as one."""
+    """[name, value, interval, note] for each parameter; the floor is named as one. Of an average, its shares, which a
+    rule gave and which have no interval."""
+    if shares := shares_of(view):
+        return [[name, f"{100 * share:.3g} %", powers, ""] for name, share, powers in shares]
     floor = view.floor
     rows = []
     for name, value in (view.stored.get("params") or {}).items():
@@ -78,9 +83,37 @@ def fit_sentence(view: View) -> str:
 
 def range_sentence(view: View) -> str:
     """`42 points, params 1.06 k to 82.1 k`."""
-    spans = [span_text(name, span) for name in view.variables if (span := view.span(name))]
+    spans = [told for name in view.variables if (told := _values_of(view, name))]
     n = view.stored.get("n")
     return ", ".join([*([f"{n} points"] if finite(n) else []), *spans])
+
+
+def _values_of(view: View, name: str) -> str:
+    """The range of a variable, or its levels: `w_bits 1, 2, 4, 16 (of which 16 is uncompressed)`."""
+    if levels := view.levels(name):
+        return f"{named(name)} {', '.join(levels)} ({view.reference} is uncompressed)"
+    span = view.span(name)
+    return span_text(name, span) if span else ""
+
+
+def shares_of(view: View) -> list[tuple[str, float, str]]:
+    """(law, its share, the weights it was fitted with) of each law in an average; [] for other laws."""
+    members = (view.stored.get("settings") or {}).get("members") or []
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for member in members if isinstance(members, list) else []:
+        if isinstance(member, Mapping) and finite(member.get("weight")) and finite(member.get("power")):
+            found.setdefault(clean(member.get("law"), 24), []).append(member)
+    return [
+        (name, sum(m["weight"] for m in group), ", ".join(f"x^{m['power']:g}" for m in group))
+        for name, group in found.items()
+    ]
+
+
+def parameter_head(view: View) -> list[str]:
+    """The head of the table of `parameter_rows`."""
+    if shares_of(view):
+        return ["law", "share", "fitted with weights", ""]
+    return ["parameter", "value", f"{100 * view.confidence:g} % interval", ""]
 
 
 def candidates_of(stored: Mapping[str, Any]) -> list[Candidate]:
@@ -110,9 +143,13 @@ def chosen_sentence(view: View) -> str:
     if not finite(holdout.get("error")):
         return clean(holdout.get("reason") or "", 300)
     rule = f" ({clean(holdout['rule'], 200)})" if holdout.get("rule") else ""
-    text = f"held-out points were missed by {100 * holdout['error']:.3g} %{rule}"
-    several = len(candidates_of(view.stored)) > 1
-    return text + ("; the least of the candidates chooses, AIC and BIC are shown, not obeyed" if several else "")
+    n = holdout.get("n")
+    which = "held-out points were" if not finite(n) else f"{n} held-out point{'s were' if n != 1 else ' was'}"
+    text = f"{which} missed by {100 * holdout['error']:.3g} %{rule}"
+    if len(candidates_of(view.stored)) < 2:
+        return text
+    rule = "" if holdout.get("chosen") == "average" else "the least of the candidates chooses, "
+    return f"{text}; {rule}AIC and BIC are shown, not obeyed"
 
 
 def warnings_of(view: View) -> list[str]:

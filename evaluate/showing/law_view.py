@@ -132,6 +132,16 @@ class View:
         ends: Sequence[Any] = (self.stored.get("range") or {}).get(variable) or ()
         return (float(ends[0]), float(ends[1])) if len(ends) == 2 and all(map(finite, ends)) else None
 
+    def levels(self, variable: str) -> tuple[str, ...]:
+        """The values of a variable that are names of levels; empty where they are numbers."""
+        names: Sequence[Any] = (self.stored.get("range") or {}).get(variable) or ()
+        return tuple(clean(name, 24) for name in names) if any(isinstance(name, str) for name in names) else ()
+
+    @property
+    def reference(self) -> str:
+        """The level that is not compressed; empty for a law without levels."""
+        return clean((self.stored.get("settings") or {}).get("reference") or "", 24)
+
     def rows(self, fixed: Sequence[Any], moving: Mapping[int, Floats]) -> NDArray[Any]:
         """x (n, k): the columns `moving` (place -> (n,)) as given, the others held at `fixed` (k,)."""
         count = len(next(iter(moving.values())))

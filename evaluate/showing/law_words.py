@@ -140,7 +140,8 @@ def beyond_text(beyond: Any) -> str:
     """How far an answer lies outside of the points; empty inside of them."""
     if not finite(beyond) or beyond <= 1:
         return ""
-    return f"{ratio(beyond).rstrip('x')} times beyond the points"
+    told = ratio(beyond).rstrip("x") if beyond < 999.5 else plain_figure(beyond)
+    return f"{told} times beyond the points"
 
 
 def answer_sentence(answer: Mapping[str, Any], target: str, doubts: bool = True) -> str:
@@ -151,7 +152,10 @@ def answer_sentence(answer: Mapping[str, Any], target: str, doubts: bool = True)
     variable = str(answer.get("variable") or "x")
     wanted = answer.get("target", answer.get("y"))
     asked = f"{named(variable)} for {named(target)} {quantity(target, wanted)}" if finite(wanted) else named(variable)
-    given = ", ".join(f"{named(k)} {quantity(k, v)}" for k, v in (answer.get("given") or {}).items())
+    given = ", ".join(
+        f"{named(k)} {clean(v, 24) if isinstance(v, str) else quantity(k, v)}"
+        for k, v in (answer.get("given") or {}).items()
+    )
     asked += f" at {given}" if given else ""
     if not answer.get("reachable", True) or not finite(answer.get("value")):
         return f"{asked}: out of reach" + (f", {clean(answer['reason'])}" if answer.get("reason") else "")
