@@ -111,7 +111,7 @@ def test_levels_are_told_by_name(tmp_path):
     asked = ("--solve", "3", "--solve-for", "N", "--given", "D=1e10", "--given", "w_bits=4")
     code, out, _ = called(*call, "--law", "effective", "--force", *asked, "--page", page, "--out", law, *QUICK)
     assert code == 0
-    assert "w_bits 1, 2, 3, 4, 8, 16 (16 is uncompressed)" in out
+    assert "w_bits 1, 2, 3, 4, 8, 16 (16 is uncompressed)" in " ".join(out.split())
     assert "w_bits 4:" in out
     assert "Loss against w_bits" not in page.read_text()
     assert json.loads(law.read_text())["range"]["w_bits"] == ["1", "2", "3", "4", "8", "16"]
