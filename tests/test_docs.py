@@ -48,6 +48,7 @@ def test_every_command_runs(page: Path, tmp_path: Path):
 @pytest.mark.parametrize("page", has("python"), ids=short)
 def test_every_snippet_runs(page: Path, tmp_path: Path):
     code = "\n".join(snippets(page, "python"))
+    (tmp_path / "studies").symlink_to(ROOT / "studies")
     (tmp_path / "snippet.py").write_text(code, encoding="utf-8")
     done = subprocess.run([sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -32,6 +32,7 @@ __all__ = ["Average", "Member", "averaged_form"]
 MOST = 600  # points
 FEWEST_GROUPS = 3
 CANDIDATES = ("power-floor", "m3", "m4", "bnsl1", "power")
+SOURCE = "equal shares: Bates and Granger 1969; Smith and Wallis 2009 (the forecast combination puzzle)"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def averaged_form(members: Sequence[Member]) -> Form:
 
     return Form(
         name="average", title="average of laws", formula=f"log y = mean of log y of {_shares(members)}",
-        source="averaging.py", variables=("x",), parameters=tuple(parameters), log_y=log_y,
+        source=SOURCE, variables=("x",), parameters=tuple(parameters), log_y=log_y,
         starts=lambda x, y: np.empty((0, len(parameters))),
     )  # fmt: skip
 
