@@ -1,10 +1,10 @@
 """The averaged law: forms that blocked hold-out cannot tell apart, averaged in the logarithm. A law like any other.
 
-Each form is fitted three times, with weights that rise with size (Loss of a small x says little of a large one), by a
-robust loss, and moved to the level of the largest points, since residuals of neighbours hang together. Then all are
-tried on the half of the range that was held out; those within a factor of the best are averaged with equal weights,
-which errors of few held-out points cannot better (Bates and Granger 1969; Smith and Wallis 2009: the puzzle that equal
-weights win). benchmarks/learning_curves.py measures it.
+Each form is fitted three times, with weights that rise with size (what is small says little of what is large) as far as
+that leaves enough points in effect, by a robust loss, and moved to the level of the largest points, as far as that is
+more than noise. Then all are tried on the half of the range that was held out; those within a factor of the best are
+averaged with equal weights, which errors of few held-out points cannot better (Bates and Granger 1969; Smith and Wallis
+2009: the puzzle that equal weights win). benchmarks/learning_curves.py measures it.
 """
 
 from __future__ import annotations
