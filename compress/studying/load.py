@@ -38,7 +38,9 @@ def check_study(source: Source) -> Study:
         study = check(Study, source.data, _once(_findings(source.data)))
     except ValidationError as error:
         found = [source.problem(f.path, f.message, at_key=f.at != "value") for f in findings(error)]
-        raise StudyProblems([*problems, *found]) from None
+        # A misspelt key of a size is found in the grid and again in every model that it makes: once a line is enough.
+        once = {(p.where.rpartition(":")[0], p.message): p for p in reversed(found)}
+        raise StudyProblems([*problems, *once.values()]) from None
     if problems:
         raise StudyProblems(problems)
     return study
