@@ -400,3 +400,15 @@ def test_two_workers_and_a_kill_of_the_whole_group(done, tmp_path: Path):
     assert subprocess.run([*command, "-q"], stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert results(tmp_path / "run").keys() == results(done[0]).keys()
     assert len(records(tmp_path / "run")) == len(results(done[0]))
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_records(done, tmp_path: Path):
+    pytest.importorskip("ray")
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps({**STUDY, "levels": {}}))
+    command = [sys.executable, "-m", "compress", "study", str(path), "--out", str(tmp_path / "run"), "--workers", "2"]
+    ended = subprocess.run([*command, "--ray", "auto", "-q"], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    wanted = {key: value for key, value in results(done[0]).items() if value["role"] == "dense"}
+    assert results(tmp_path / "run") == wanted
