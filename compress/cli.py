@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from compress import cli_laws, cli_study
-from compress.console import Progress, check_lines, edge, emit, say, where_to_look
+from compress.console import Json, Progress, Quiet, check_lines, edge, emit, say, where_to_look
 
 if TYPE_CHECKING:
     from compress.recipe import Recipe
@@ -49,9 +49,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Make a trained PyTorch model smaller and faster by a recipe, and prove it on the device it will run on.",
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def _version(wanted: bool) -> None:

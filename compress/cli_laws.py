@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compress.console import Progress, edge, emit, say
+from compress.console import Json, Progress, Quiet, edge, emit, say
 
 if TYPE_CHECKING:
     from compress.law_fit import Outcome
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["fit", "predict"]
 
 Interval = Annotated[float, typer.Option(help="Share that intervals of answers hold.", min=0.01, max=0.999)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Solve = Annotated[
     list[float] | None, typer.Option(metavar="Y", help="Where does the law reach this y, in the unit of the points?")
 ]

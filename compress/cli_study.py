@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from compress.console import Progress, edge, emit, say
+from compress.console import Json, Progress, Quiet, edge, emit, say
 
 if TYPE_CHECKING:
     from compress.study import Outcome
@@ -46,8 +46,8 @@ def study(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials in their order; train nothing.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train and compress models of many sizes: a Record of each, and the laws that they follow."""
     with edge(as_json, resumes=not dry_run):

@@ -16,14 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any, NoReturn, Self
+from typing import IO, Annotated, Any, NoReturn, Self
 
 import typer
 
 from compress.errors import EnvironmentProblem, disk_problem
 from compress.reading.source import RecipeProblems
 
-__all__ = ["Progress", "check_lines", "edge", "emit", "say", "where_to_look"]
+__all__ = ["Json", "Progress", "Quiet", "check_lines", "edge", "emit", "say", "where_to_look"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 INTERRUPTED = 130
 EVERY_SECONDS = 15.0

@@ -116,8 +116,10 @@ def run_study(
         _check_folder(folder, name)
         journal = Journal(folder / JOURNAL)
         known = find_plan(folder, read)
-        if known is not None and not known.waiting and _all_done(known, by_id(journal.read()), retry_failed):
-            return Outcome(folder, known, by_id(journal.read()), problems=tuple(journal.problems))
+        if known is not None and not known.waiting:
+            records = by_id(journal.read())
+            if _all_done(known, records, retry_failed):
+                return Outcome(folder, known, records, problems=tuple(journal.problems))
         expansion, plan = _expanded(read)  # before the folder is made: a wrong study leaves nothing behind
         with locked(folder):
             clear_parts(folder)

@@ -21,7 +21,7 @@ from evaluate.scaling.competing import Tried, compete, shifts
 from evaluate.scaling.fitting import Fitted, refit
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
-from evaluate.scaling.rehearsal import Block, size_of
+from evaluate.scaling.rehearsal import Block, relative_size
 from evaluate.scaling.searching import Loss
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ class Average(Law):
         by_name = {tried.name: tried for tried in chosen}
         thetas = [by_name[m.form.name].thetas[m.power] for m in self.members_]
         theta = self._with_shifts([one[None] for one in thetas], np.ones(len(self.data_.y), dtype=bool))[0]
-        with np.errstate(all="ignore"):
-            residuals = self.form_.log_y(self.data_.x, theta) - np.log(self.data_.y)
+        residuals = self.form_.missed(self.data_.x, self.data_.y, theta)
         objective = float(self.loss.total(residuals, self.data_.weights))
         agreed, tried = (sum(getattr(one, name) for one in chosen) for name in ("agreed", "starts"))
         return Fitted(theta, objective, agreed, tried, residuals)
@@ -135,16 +134,15 @@ class Average(Law):
         data = self.data_
         parts = []
         for member, theta in zip(self.members_, thetas):
-            with np.errstate(all="ignore"):
-                missed = member.form.log_y(data.x, theta) - np.log(data.y)
+            missed = member.form.missed(data.x, data.y, theta)
             shift = shifts(missed, data.x[:, 0], kept, data.weights)
             parts += [theta, shift[:, None]]
         return np.concatenate(parts, axis=1)
 
-    def _refitted(self, weights: Array, kept: Array) -> NDArray[np.float64]:
-        """(b, all parameters) under weights (b, n), from where the members are."""
+    def _refitted(self, weights: Array) -> list[NDArray[np.float64]]:
+        """Each member's (b, p) under weights (b, n), from where it is."""
         data, at, thetas = self.data_, 0, []
-        size = size_of(self, data.x) / data.x.max()
+        size = relative_size(self)
         for member in self.members_:
             p = len(member.form.parameters)
             thetas.append(
@@ -153,7 +151,7 @@ class Average(Law):
                 )[0]
             )
             at += p + 1
-        return self._with_shifts(thetas, kept)
+        return thetas
 
     def _drawn(self) -> NDArray[np.float64]:
         """The Bayesian bootstrap (Rubin 1981): exponential weights, one a group; no resample loses a point."""
@@ -163,7 +161,7 @@ class Average(Law):
         weights = rng.exponential(size=(self.bootstrap, int(codes.max()) + 1))[:, codes] * data.weights
         if not self.bootstrap:
             return np.empty((0, len(self.theta_)))
-        found = self._refitted(weights, np.ones(len(data.y), dtype=bool))
+        found = self._with_shifts(self._refitted(weights), np.ones(len(data.y), dtype=bool))
         return np.asarray(found[np.isfinite(found).all(axis=1)])
 
     def _groups(self) -> int:
@@ -172,10 +170,10 @@ class Average(Law):
     def rehearsed(self, parts: Sequence[Block]) -> list[NDArray[np.float64]]:
         """Prediction less point in log y, (n,) for each block, of the average fitted to its kept points."""
         data, found = self.data_, []
-        for part in parts:
-            theta = self._refitted((part.kept * data.weights)[None], part.kept)[0]
-            with np.errstate(all="ignore"):
-                found.append(np.asarray(self.form_.log_y(data.x, theta) - np.log(data.y)))
+        thetas = self._refitted(np.array([part.kept * data.weights for part in parts]))
+        for number, part in enumerate(parts):
+            theta = self._with_shifts([one[number : number + 1] for one in thetas], part.kept)[0]
+            found.append(self.form_.missed(data.x, data.y, theta))
         return found
 
     @property
@@ -211,27 +209,22 @@ class Average(Law):
         return {"candidates": list(self.candidates), "members": members, "theta": self.theta_.tolist()}
 
     def _restore_settings(self, settings: Mapping[str, Any]) -> None:
-        from evaluate.scaling.registry import law_class
-
         self.candidates = tuple(map(str, settings["candidates"]))
-        self.members_ = [
-            Member(law_class(str(m["law"])).form, float(m["power"]), float(m["weight"])) for m in settings["members"]
-        ]
+        self.members_ = _members(settings)
         self.form_ = averaged_form(self.members_)
 
     @classmethod
     def _restored(cls, data: Mapping[str, Any]) -> Law:
         settings = data["settings"]
-        names = averaged_form(
-            [Member(_form(str(m["law"])), float(m["power"]), float(m["weight"])) for m in settings["members"]]
-        ).names
-        whole = {**data, "params": dict(zip(names, settings["theta"]))}
+        whole = {**data, "params": dict(zip(averaged_form(_members(settings)).names, settings["theta"]))}
         law = super()._restored(whole)
         law.params_ = {str(name): float(value) for name, value in data["params"].items()}
         return law
 
 
-def _form(name: str) -> Form:
+def _members(settings: Mapping[str, Any]) -> list[Member]:
+    """The members that `_more_settings` wrote."""
     from evaluate.scaling.registry import law_class
 
-    return law_class(name).form
+    found = settings["members"]
+    return [Member(law_class(str(m["law"])).form, float(m["power"]), float(m["weight"])) for m in found]

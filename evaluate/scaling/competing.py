@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluate.scaling.fitting import NotConverged, fit, refit
 from evaluate.scaling.form import Array, Form
 from evaluate.scaling.law import criteria
-from evaluate.scaling.rehearsal import half_block, size_of
+from evaluate.scaling.rehearsal import half_block, relative_size
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
@@ -84,7 +84,7 @@ def _too_large(found: Sequence[Tried], count: int) -> None:
 
 def _try(law: Law, tried: Tried) -> None:
     data, form = law.data_, tried.form
-    relative = size_of(law, data.x) / size_of(law, data.x).max()
+    relative = relative_size(law)
     powers = powers_for(relative, data.weights, IN_EFFECT * len(form.parameters))
     weights = np.array([data.weights * relative**power for power in powers])
     try:
@@ -95,8 +95,7 @@ def _try(law: Law, tried: Tried) -> None:
     tried.agreed, tried.starts = first.agreed, first.tried
     thetas = refit(form, data.x, data.y, weights, first.theta, loss=law.loss)[0]
     tried.thetas = dict(zip(powers, thetas))
-    with np.errstate(all="ignore"):
-        missed = form.log_y(data.x, first.theta) - np.log(data.y)
+    missed = form.missed(data.x, data.y, first.theta)
     found = criteria(missed, len(first.theta))
     tried.aic, tried.bic = found["aic"], found["bic"]
     _hold_out(law, tried, weights, thetas)
@@ -109,8 +108,7 @@ def _hold_out(law: Law, tried: Tried, weights: Array, thetas: Array) -> None:
         return
     starts = np.broadcast_to(thetas, (len(weights), *thetas.shape))
     again = refit(form, data.x, data.y, weights * part.kept, starts, loss=law.loss)[0]
-    with np.errstate(all="ignore"):
-        missed = form.log_y(data.x, again) - np.log(data.y)
+    missed = form.missed(data.x, data.y, again)
     missed = missed - shifts(missed, data.x[:, 0], part.kept, data.weights)[:, None]
     held = data.weights * part.held
     with np.errstate(all="ignore"):

@@ -69,6 +69,11 @@ class Form:
         """(p,) from name -> value."""
         return np.array([float(values[name]) for name in self.names])
 
+    def missed(self, x: Array, y: Array, theta: Array) -> Array:
+        """Log of the prediction less log y (..., n); not finite where the prediction is not."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.log_y(x, theta) - np.log(y))
+
     def predict(self, x: Array, theta: Array) -> Array:
         """The prediction (..., n); infinite where it overflows."""
         with np.errstate(over="ignore"):

@@ -14,7 +14,7 @@ from evaluate.scaling.law import Law
 from evaluate.scaling.levels import codes, levels_of, reference_of
 from evaluate.scaling.precision import Precision
 from evaluate.scaling.searching import Loss
-from evaluate.scaling.starting import columns, grid, log_plus, middle, nonnegative, width
+from evaluate.scaling.starting import SIZE_AND_DATA, columns, grid, log_plus, middle, nonnegative, width
 
 __all__ = ["Chinchilla", "ChinchillaTied", "EffectiveParameters", "Precision"]
 
@@ -53,13 +53,7 @@ CHINCHILLA = Form(
     formula="y = E + A / N^alpha + B / D^beta",
     source=f"{HOFFMANN}; fitted as in {BESIROGLU}",
     variables=("N", "D"),
-    parameters=(
-        Parameter("E", scale="linear"),
-        Parameter("A"),
-        Parameter("B"),
-        Parameter("alpha", exponent=True),
-        Parameter("beta", exponent=True),
-    ),
+    parameters=SIZE_AND_DATA,
     log_y=_chinchilla,
     starts=_chinchilla_starts,
     floor="E",

@@ -10,7 +10,7 @@ import numpy as np
 from evaluate.errors import UsageProblem
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
-from evaluate.scaling.starting import columns, grid, log_plus, middle, nonnegative, width
+from evaluate.scaling.starting import SIZE_AND_DATA, columns, grid, log_plus, middle, nonnegative, width
 
 __all__ = ["Precision", "precision_form"]
 
@@ -85,11 +85,7 @@ def precision_form(count: int, after: bool) -> Form:
         source=KUMAR,
         variables=("N", "D", *bits),
         parameters=(
-            Parameter("E", scale="linear"),
-            Parameter("A"),
-            Parameter("B"),
-            Parameter("alpha", exponent=True),
-            Parameter("beta", exponent=True),
+            *SIZE_AND_DATA,
             *gammas,
             *(post if after else []),
         ),

@@ -6,7 +6,7 @@ the same of time series), and the fit itself says nothing of the points beyond.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ __all__ = [
     "free_of",
     "half_block",
     "rehearse",
+    "relative_size",
     "size_of",
 ]
 
@@ -95,6 +96,12 @@ def size_of(law: Law, x: Array) -> NDArray[np.float64]:
     return np.asarray(np.exp(np.mean(np.log(x[:, use]), axis=1)))
 
 
+def relative_size(law: Law) -> NDArray[np.float64]:
+    """The size (n,) of the law's points over that of the largest."""
+    size = size_of(law, law.data_.x)
+    return np.asarray(size / size.max())
+
+
 def block(law: Law, share: float, fewest: int) -> Block | None:
     """The points larger than `share` of the largest, held out with their groups; None if fewer than `fewest` stay.
 
@@ -142,8 +149,4 @@ def rehearse(law: Law, parts: Sequence[Block]) -> NDArray[np.float64]:
     first = law.form_.starts(data.x, data.y)[:4]
     start = np.concatenate([law.theta_[None], first])
     starts = np.broadcast_to(start, (len(parts), *start.shape))
-    return refit(law.form_, data.x, data.y, weights, starts, loss=law.loss, fixed=_fixed(law))[0]
-
-
-def _fixed(law: Law) -> Mapping[str, float]:
-    return dict(law.fixed)
+    return refit(law.form_, data.x, data.y, weights, starts, loss=law.loss, fixed=law.fixed)[0]

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluate.errors import FileProblem, UsageProblem
+from evaluate.scaling.law import SCHEMA
 from evaluate.scaling.registry import LAWS, law_class
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
 __all__ = ["restore"]
-
-SCHEMA = 1
 
 
 def restore(data: Mapping[str, Any]) -> Law:

@@ -122,13 +122,18 @@ def _gauss_newton(problem: Problem, u: Array, weights: Array) -> tuple[Array, Ar
     return u, value, slow
 
 
-def _marquardt_step(problem: Problem, u: Array, weights: Array, rows: Array, damping: Array) -> tuple[Array, Array]:
-    """The step (b, f), and by how much the objective would fall along it on a straight slope (b,)."""
+def _local(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[Array, Array, Array]:
+    """Residuals (b, n), the gradient (b, f), and Gauss-Newton's matrix of the reweighted squares (b, f, f)."""
     r, slopes = problem.jacobian(u, rows)
     slopes = np.where(np.isfinite(slopes), slopes, 0.0)
     gradient = np.einsum("bn,bnf->bf", problem.loss.slope(r) * weights, slopes)
     scaled = slopes * np.sqrt(problem.loss.curvature(r) * weights)[:, :, None]
-    matrix = np.einsum("bnf,bng->bfg", scaled, scaled)
+    return r, gradient, np.einsum("bnf,bng->bfg", scaled, scaled)
+
+
+def _marquardt_step(problem: Problem, u: Array, weights: Array, rows: Array, damping: Array) -> tuple[Array, Array]:
+    """The step (b, f), and by how much the objective would fall along it on a straight slope (b,)."""
+    _, gradient, matrix = _local(problem, u, weights, rows)
     held = problem.at_bound(u, gradient)
     gradient = np.where(held, 0.0, gradient)
     step = _solve(matrix, gradient, held, damping)
@@ -190,12 +195,8 @@ def _gradient(problem: Problem, u: Array, weights: Array, rows: Array) -> Array:
 
 def _prepare(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[Array, Array, Array]:
     """Objective (b,), gradient (b, f) and the inverse of Gauss-Newton's matrix (b, f, f)."""
-    r, slopes = problem.jacobian(u, rows)
-    slopes = np.where(np.isfinite(slopes), slopes, 0.0)
+    r, gradient, matrix = _local(problem, u, weights, rows)
     value = problem.loss.total(r, weights)
-    gradient = np.einsum("bn,bnf->bf", problem.loss.slope(r) * weights, slopes)
-    scaled = slopes * np.sqrt(problem.loss.curvature(r) * weights)[:, :, None]
-    matrix = np.einsum("bnf,bng->bfg", scaled, scaled)
     size = np.sqrt(np.maximum(np.einsum("bff->bf", matrix), 1e-300))
     unit = matrix / size[:, :, None] / size[:, None, :] + 1e-9 * np.eye(matrix.shape[-1])
     inverse = np.linalg.pinv(np.where(np.isfinite(unit), unit, 0.0), hermitian=True)

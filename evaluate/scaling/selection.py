@@ -214,8 +214,7 @@ def hold_out(law: Law) -> dict[str, Any]:
     if part is None:
         return {**found, "reason": f"{law.n_} points and {free} parameters: too few to hold any out"}
     theta = rehearse(law, [part])[0]
-    with np.errstate(all="ignore"):
-        missed = law.form_.log_y(law.data_.x, theta) - np.log(law.data_.y)
+    missed = law.form_.missed(law.data_.x, law.data_.y, theta)
     held = part.held & np.isfinite(missed)
     return {**found, "error": _number(_rms(missed[held], law.data_.weights[held])), "n": int(held.sum())}
 

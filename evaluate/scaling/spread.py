@@ -92,12 +92,10 @@ def calibrate(law: Law) -> Spread:
 def _missed(law: Law, thetas: Array, space: str) -> NDArray[np.float64]:
     """Prediction less point (b, n)."""
     data = law.data_
+    if space != "raw":
+        return law.form_.missed(data.x, data.y, thetas)
     with np.errstate(all="ignore"):
-        if space == "raw":
-            found = law.form_.predict(data.x, thetas) - data.y
-        else:
-            found = law.form_.log_y(data.x, thetas) - np.log(data.y)
-    return np.asarray(found)
+        return np.asarray(law.form_.predict(data.x, thetas) - data.y)
 
 
 def _noise(law: Law, missed: Array) -> float:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from evaluate.scaling.form import Array, log_sum_exp
+from evaluate.scaling.form import Array, Parameter, log_sum_exp
 
 __all__ = [
+    "SIZE_AND_DATA",
     "columns",
     "grid",
     "least_squares",
@@ -25,6 +26,14 @@ __all__ = [
 ]
 
 SMALL = 1e-3
+SIZE_AND_DATA = (
+    Parameter("E", scale="linear"),
+    Parameter("A"),
+    Parameter("B"),
+    Parameter("alpha", exponent=True),
+    Parameter("beta", exponent=True),
+)
+"""The parameters of E + A / N^alpha + B / D^beta, which other laws of size and data have as well."""
 
 
 def columns(theta: Array) -> Any:
