@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from compress.pack import pack
+from compress.bundle.pack import pack
 
 PYTHONS = tuple(f"python3.{minor}" for minor in range(9, 15))
 RUNS = 3

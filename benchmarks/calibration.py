@@ -24,7 +24,7 @@ METHODS = ("minmax", "percentile", "mse", "entropy")
 
 def ours(method: str, images: int) -> None:
     """Calibrate by leanfit and print seconds and peak memory."""
-    from compress.passes.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
+    from compress.passes.quantization.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
 
     graph, split = _graph_and_split(images)
     config = CalibrateConfig(method=method, samples=images)  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def theirs(method: str, images: int) -> None:
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
-    from compress.export import serialise
+    from compress.graph.export import serialise
 
     graph, split = _graph_and_split(images)
 
@@ -68,7 +68,7 @@ def theirs(method: str, images: int) -> None:
 
 
 def _graph_and_split(images: int) -> tuple[Any, Any]:
-    from compress.export import export_onnx
+    from compress.graph.export import export_onnx
     from compress.models import build_model, load_weights
     from compress.tasks import get_task
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.comparing.summaries import judge
-from evaluate.stats import wilson
+from evaluate.benchmark.summaries import judge
+from evaluate.core.stats import wilson
 
 TRUTH = 1.02
 NEIGHBOURS = 4

@@ -24,15 +24,15 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
 
-from compress.errors import LeanfitError
-from compress.export import export_onnx, load_graph, serialise
+from compress.core.errors import LeanfitError
+from compress.graph.export import export_onnx, load_graph, serialise
 from compress.models import build_model, load_weights
-from evaluate.comparing.summaries import judge, summarise
-from evaluate.environment import environment
-from evaluate.errors import EvaluateError
-from evaluate.latency import Call, Opener, measure_conditions
-from evaluate.serving.saturation import saturation
-from evaluate.session import open_session
+from evaluate.benchmark.latency import Call, Opener, measure_conditions
+from evaluate.benchmark.summaries import judge, summarise
+from evaluate.core.errors import EvaluateError
+from evaluate.hardware.environment import environment
+from evaluate.load_test.saturation import saturation
+from evaluate.runtime.session import open_session
 
 BASELINE, TWIN = "torch fp32", "torch fp32 again"
 COMPILE_ERRORS = (RuntimeError, OSError, ImportError)

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from evaluate.results import find_records
+from evaluate.core.journal import find_records
 
 FILES = ("model.onnx", "weights.safetensors", "baseline/model.onnx")
 

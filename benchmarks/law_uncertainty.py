@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import EvaluateError
+from evaluate.core.errors import EvaluateError
 from evaluate.scaling import Chinchilla, optimum
 from evaluate.scaling.diagnosis import Unidentified
 from evaluate.scaling.fitting import NotConverged
-from evaluate.scaling.registry import LAWS, law_class
+from evaluate.scaling.law_registry import LAWS, law_class
 
 Floats = NDArray[Any]
 EPOCH = {"alpha": (0.317, 0.373, 0.003), "beta": (0.331, 0.415, 0.005)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from compress.export import export_onnx, serialise
+from compress.graph.export import export_onnx, serialise
 from compress.models import build_model
 
 __all__ = ["busy", "exported"]

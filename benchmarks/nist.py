@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from evaluate.scaling.fitting import Loss, fit, jacobian
-from evaluate.scaling.registry import law_class
+from evaluate.scaling.law_registry import law_class
 
 NIST = json.loads((Path(__file__).parent / "nist.json").read_text())
 SQUARES = Loss("squares", space="raw")

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from models import exported
 
-from evaluate.comparing.inputs import random_feeds
-from evaluate.scenarios import highest_rate, parse_bound, scenario_table, server
-from evaluate.session import open_session
+from evaluate.benchmark.inputs import random_feeds
+from evaluate.load_test.scenarios import highest_rate, parse_bound, scenario_table, server
+from evaluate.runtime.session import open_session
 
 
 class Counted:

@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from evaluate.results import Journal
+from evaluate.core.journal import Journal
 
 STUDY = {
     "version": 1,

@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from compress.artifact import Artifact
     from compress.models import build_model, register_model
     from compress.passes.base import register_pass
-    from compress.pipeline import compress
-    from compress.plan import plan
-    from compress.recipe import Recipe, load_recipe
+    from compress.pipeline.artifact import Artifact
+    from compress.pipeline.plan import plan
+    from compress.pipeline.run import compress
+    from compress.recipe.schema import Recipe, load_recipe
     from compress.tasks import Task, get_task, register_task
 
 __version__ = "0.1.0"
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Artifact": "compress.artifact",
-    "Recipe": "compress.recipe",
+    "Artifact": "compress.pipeline.artifact",
+    "Recipe": "compress.recipe.schema",
     "Task": "compress.tasks",
     "build_model": "compress.models",
-    "compress": "compress.pipeline",
+    "compress": "compress.pipeline.run",
     "get_task": "compress.tasks",
-    "load_recipe": "compress.recipe",
-    "plan": "compress.plan",
+    "load_recipe": "compress.recipe.schema",
+    "plan": "compress.pipeline.plan",
     "register_model": "compress.models",
     "register_pass": "compress.passes.base",
     "register_task": "compress.tasks",

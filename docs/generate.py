@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compress.reading.schema import recipe_schema
-from compress.reading.words import describe, options
+from compress.recipe.expectations import describe, options
+from compress.recipe.json_schema import recipe_schema
 from evaluate.scaling.form import Form, Parameter
-from evaluate.scaling.registry import LAWS, law_class
+from evaluate.scaling.law_registry import LAWS, law_class
 
 HERE = Path(__file__).parent
 HEAD = """# Recipe reference

@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluate.accuracy import drop, predict, score
-    from evaluate.comparison import Comparison, Measurement, compare, measure, serve
-    from evaluate.errors import EvaluateError
-    from evaluate.latency import measure_latency
-    from evaluate.results import Journal, find_records
-    from evaluate.samples import Samples
-    from evaluate.session import Session, open_session
-    from evaluate.stats import mcnemar, median_interval, paired_drop, verdict, wilson
+    from evaluate.benchmark.compare import Comparison, Measurement, compare, measure, serve
+    from evaluate.benchmark.latency import measure_latency
+    from evaluate.core.errors import EvaluateError
+    from evaluate.core.journal import Journal, find_records
+    from evaluate.core.stats import mcnemar, median_interval, paired_drop, verdict, wilson
+    from evaluate.metrics.accuracy import drop, predict, score
+    from evaluate.metrics.samples import Samples
+    from evaluate.runtime.session import Session, open_session
 
 __leanfit__ = True
 __all__ = [
@@ -45,26 +45,26 @@ __all__ = [
 
 # `environment()` shares its module's name and is therefore imported from it.
 _HOMES = {
-    "Comparison": "evaluate.comparison",
-    "Measurement": "evaluate.comparison",
-    "Samples": "evaluate.samples",
-    "compare": "evaluate.comparison",
-    "measure": "evaluate.comparison",
-    "EvaluateError": "evaluate.errors",
-    "Journal": "evaluate.results",
-    "Session": "evaluate.session",
-    "drop": "evaluate.accuracy",
-    "find_records": "evaluate.results",
-    "mcnemar": "evaluate.stats",
-    "measure_latency": "evaluate.latency",
-    "median_interval": "evaluate.stats",
-    "open_session": "evaluate.session",
-    "paired_drop": "evaluate.stats",
-    "predict": "evaluate.accuracy",
-    "score": "evaluate.accuracy",
-    "serve": "evaluate.comparison",
-    "verdict": "evaluate.stats",
-    "wilson": "evaluate.stats",
+    "Comparison": "evaluate.benchmark.compare",
+    "Measurement": "evaluate.benchmark.compare",
+    "Samples": "evaluate.metrics.samples",
+    "compare": "evaluate.benchmark.compare",
+    "measure": "evaluate.benchmark.compare",
+    "EvaluateError": "evaluate.core.errors",
+    "Journal": "evaluate.core.journal",
+    "Session": "evaluate.runtime.session",
+    "drop": "evaluate.metrics.accuracy",
+    "find_records": "evaluate.core.journal",
+    "mcnemar": "evaluate.core.stats",
+    "measure_latency": "evaluate.benchmark.latency",
+    "median_interval": "evaluate.core.stats",
+    "open_session": "evaluate.runtime.session",
+    "paired_drop": "evaluate.core.stats",
+    "predict": "evaluate.metrics.accuracy",
+    "score": "evaluate.metrics.accuracy",
+    "serve": "evaluate.benchmark.compare",
+    "verdict": "evaluate.core.stats",
+    "wilson": "evaluate.core.stats",
 }
 
 

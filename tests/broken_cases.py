@@ -23,7 +23,7 @@ from safetensors.torch import save
 from tiny_onnx import cast_onnx, linear_onnx
 from torch import nn
 
-from compress.files import file_hash, hash_of
+from compress.core.files import file_hash, hash_of
 from compress.models import build_model
 
 QUICK = ["digits-mlp-int8"]

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from tiny_onnx import linear_onnx
 
-from evaluate.accuracy import outputs_on
-from evaluate.edge.bundle import build_bundle
-from evaluate.environment import onnxruntime_distributions
-from evaluate.samples import Samples
-from evaluate.session import open_session
+from evaluate.bundle.zipapp import build_bundle
+from evaluate.hardware.environment import onnxruntime_distributions
+from evaluate.metrics.accuracy import outputs_on
+from evaluate.metrics.samples import Samples
+from evaluate.runtime.session import open_session
 
 # Packages that `leanfit` itself needs and a device does not have.
 ELSEWHERE = ("compress", "evaluate", "torch", "onnx", "pydantic", "scipy", "rich", "typer", "yaml", "matplotlib")

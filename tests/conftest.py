@@ -11,7 +11,7 @@ from data_sets import require_data
 
 from compress.models import build_model
 from compress.tasks import Task, get_task
-from compress.train import TrainConfig, train
+from compress.training.train import TrainConfig, train
 
 torch.set_num_threads(1)
 

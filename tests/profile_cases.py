@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from tiny_onnx import model_bytes
 
-from evaluate.profiling.names import HELPERS
+from evaluate.profiling.node_names import HELPERS
 
 
 def node(layer: str, op: str, ms: float, **more: Any) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compress.graph.sizes import count_macs, count_params
+from compress.graph.surgery import rewrite_shortcuts
 from compress.models import build_model
 from compress.passes.base import Context
-from compress.passes.cost import measure_costs
-from compress.passes.groups import find_groups
-from compress.passes.preflight import preflight
-from compress.passes.prune import PruneConfig
-from compress.sizes import count_macs, count_params
-from compress.surgery import rewrite_shortcuts
+from compress.passes.pruning.channel_groups import find_groups
+from compress.passes.pruning.cost import measure_costs
+from compress.passes.pruning.preflight import preflight
+from compress.passes.pruning.prune import PruneConfig
 from compress.tasks import Task
 
 SIZE, CLASSES = 8, 4

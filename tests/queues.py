@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from evaluate.scenarios import highest_rate
-from evaluate.serving.arrivals import Timekeeper
+from evaluate.load_test.arrivals import Timekeeper
+from evaluate.load_test.scenarios import highest_rate
 
 MS = 1e-3
 

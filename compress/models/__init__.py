@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.models import mlp, mobilenet, resnet, vit
-from compress.models.registry import build_model, check_model, model_args, model_names, models, register_model
+from compress.models.model_registry import build_model, check_model, model_args, model_names, models, register_model
 from compress.models.resnet import PadShortcut
 from compress.models.weights import load_weights
 

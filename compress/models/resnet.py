@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from compress.models.registry import register_model
+from compress.models.model_registry import register_model
 
 __all__ = ["BasicBlock", "PadShortcut", "ResNet", "resnet"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compress.passes import prune  # isort: skip
-from compress.passes import quantize  # isort: skip
+from compress.passes.pruning import prune  # isort: skip
+from compress.passes.quantization import quantize  # isort: skip
 from compress.passes import finetune  # isort: skip
 from compress.passes import distill  # isort: skip
 

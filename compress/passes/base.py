@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compress.config import Config
-from compress.errors import RecipeError, did_you_mean
+from compress.core.config import Config
+from compress.core.errors import RecipeError, did_you_mean
 
 if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from compress.tasks.base import Task
+    from compress.tasks.task import Task
 
 __all__ = ["Change", "Context", "Pass", "PassResult", "Preview", "get_pass", "pass_kinds", "register_pass"]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from torch import nn
 
+from compress.core.seeding import derive_seed, seeded
 from compress.models import build_model, load_weights
 from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, register_pass
 from compress.passes.finetune import preview_training, train_copy
-from compress.reading.named import ModelBlock, Named
-from compress.seeding import derive_seed, seeded
-from compress.train import DistillConfig, TrainConfig
+from compress.recipe.named import ModelBlock, Named
+from compress.training.train import DistillConfig, TrainConfig
 
 __all__ = ["DistillPassConfig", "distill"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from compress.passes.base import Context, PassResult, Preview, register_pass
-from compress.train import TrainConfig, train
+from compress.training.train import TrainConfig, train
 
 __all__ = ["finetune", "preview_training", "train_copy"]
 

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from compress.errors import DataError
-from compress.folders import data_folder
-from compress.status import Status, silent
-from compress.tasks.base import Normalize, Task, TensorSplit
+from compress.core.errors import DataError
+from compress.core.folders import data_folder
+from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels
 from compress.tasks.download import fetch, writable
 from compress.tasks.images import Limit, Limits, image_task, read_bytes
-from compress.tasks.registry import register_task
+from compress.tasks.task import Normalize, Task, TensorSplit
+from compress.tasks.task_registry import register_task
 
 __all__ = ["cifar10"]
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from compress.errors import DataError, EnvironmentProblem
-from compress.status import Status, silent
+from compress.core.errors import DataError, EnvironmentProblem
+from compress.core.progress import Status, silent
 
 __all__ = ["fetch", "writable"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from compress.errors import DataError
-from compress.tasks.base import Task, TensorSplit
+from compress.core.errors import DataError
 from compress.tasks.sampling import split_indices
+from compress.tasks.task import Task, TensorSplit
 
 __all__ = ["Limit", "Limits", "image_task", "read_bytes"]
 

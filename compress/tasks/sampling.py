@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compress.seeding import generator
+from compress.core.seeding import generator
 
 __all__ = ["split_indices", "subset_indices"]
 

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from compress.errors import DataError
-from compress.seeding import seeded
+from compress.core.errors import DataError
+from compress.core.seeding import seeded
 from compress.tasks.checks import as_inputs, as_targets, check_finite, check_lengths
 from compress.tasks.sampling import subset_indices
 

@@ -1,1 +1,1 @@
-"""What `compress.train` is made of: the loop, its settings, schedules, losses, the teacher, checkpoints."""
+"""What `compress.training.train` is made of: the loop, its settings, schedules, losses, the teacher, checkpoints."""

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from compress.errors import EnvironmentProblem
-from compress.files import write_bytes
+from compress.core.errors import EnvironmentProblem
+from compress.core.files import write_bytes
 
 __all__ = ["load_tensors", "merge", "save_tensors", "split_off", "state_hash"]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from compress.errors import EnvironmentProblem
+from compress.core.errors import EnvironmentProblem
 
 __all__ = ["at_home", "autocast_dtype", "check_device", "place"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.tasks.base import Loss, Split
+from compress.tasks.task import Loss, Split
 from compress.training.losses import check_logits, run_model, task_loss
 
 __all__ = ["better", "evaluate_split"]

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.errors import LeanfitError, ModelError
-from compress.files import hash_of
-from compress.seeding import derive_seed, generator
-from compress.status import Status
-from compress.tasks.augment import augment
-from compress.tasks.base import Batch, Task, TensorSplit
+from compress.core.errors import LeanfitError, ModelError
+from compress.core.files import hash_of
+from compress.core.progress import Status
+from compress.core.seeding import derive_seed, generator
+from compress.tasks.task import Batch, Task, TensorSplit
+from compress.training.augment import augment
 from compress.training.checkpoint import load_tensors, merge, save_tensors, split_off, state_hash
-from compress.training.config import DistillConfig, TrainConfig
 from compress.training.devices import place
 from compress.training.evaluation import better, evaluate_split
 from compress.training.losses import distillation_loss, run_model, training_loss
 from compress.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
 from compress.training.schedules import rate_factor
+from compress.training.settings import DistillConfig, TrainConfig
 from compress.training.teacher import Teacher
 
 __all__ = ["Training"]

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.errors import ModelError, RecipeError
-from compress.tasks.base import Loss, Split, Task
-from compress.training.config import TrainConfig
+from compress.core.errors import ModelError, RecipeError
+from compress.tasks.task import Loss, Split, Task
+from compress.training.settings import TrainConfig
 
 __all__ = ["TaskLoss", "check_logits", "distillation_loss", "run_model", "task_loss", "training_loss"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compress.errors import ModelError
-from compress.training.config import TrainConfig
+from compress.core.errors import ModelError
+from compress.training.settings import TrainConfig
 
 __all__ = ["load_optimizer", "make_optimizer", "optimizer_tensors"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from compress.training.config import ScheduleConfig
+from compress.training.settings import ScheduleConfig
 
 __all__ = ["rate_factor"]
 

@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from compress.files import hash_of
-from compress.status import Status
-from compress.tasks.augment import flip
-from compress.tasks.base import Split, TensorSplit
+from compress.core.files import hash_of
+from compress.core.progress import Status
+from compress.tasks.task import Split, TensorSplit
+from compress.training.augment import flip
 from compress.training.checkpoint import load_tensors, save_tensors, state_hash
-from compress.training.config import TrainConfig
 from compress.training.devices import place
 from compress.training.losses import run_model
+from compress.training.settings import TrainConfig
 
 __all__ = ["Teacher", "TeacherMode"]
 

@@ -1,1 +1,1 @@
-"""Where the time of a call goes: the parts behind `evaluate.profile`."""
+"""Where the time of a call goes: the parts behind `evaluate.profiling.profile`."""

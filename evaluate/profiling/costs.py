@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate.profiling.groups import TICK_MS, Amount, Z, amount_of, time_text
-from evaluate.profiling.names import COPIES, LAYOUT, QUANTIZING, is_integer, kind
-from evaluate.showing.units import clean, duration
+from evaluate.core.text import clean, duration
+from evaluate.profiling.node_names import COPIES, LAYOUT, QUANTIZING, is_integer, kind
+from evaluate.profiling.operator_groups import TICK_MS, Amount, Z, amount_of, time_text
 
 __all__ = [
     "WORTH_SAYING",

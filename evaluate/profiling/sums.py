@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluate.profiling.names import Names, Place
+from evaluate.profiling.node_names import Names, Place
 from evaluate.profiling.trace import Trace, TraceNode
 
 __all__ = ["Cost", "Timed", "event_cost", "midmean", "summed"]
@@ -57,7 +57,7 @@ def event_cost(chain: Timed, single: Timed, length: int) -> Cost:
 
 
 def summed(timed: Timed, cost: Cost, names: Names) -> dict[str, Any]:
-    """The figures of one model's profile; see `evaluate.profile.profiles`."""
+    """The figures of one model's profile; see `evaluate.profiling.profile.profiles`."""
     call, profiled = float(np.median(timed.plain)), float(np.median(timed.profiled))
     rounds, calls, count = timed.ms.shape
     flat = timed.ms.reshape(rounds * calls, count)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from evaluate.errors import UsageProblem, did_you_mean
+from evaluate.core.errors import UsageProblem, did_you_mean
 from evaluate.scaling.cells import number, other_notation
 from evaluate.scaling.expression import Formula
 

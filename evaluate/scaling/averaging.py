@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem
+from evaluate.core.errors import DataProblem
 from evaluate.scaling.competing import Tried, compete, shifts
 from evaluate.scaling.fitting import Fitted, refit
 from evaluate.scaling.form import Array, Form, Parameter
@@ -224,7 +224,7 @@ class Average(Law):
 
 def _members(settings: Mapping[str, Any]) -> list[Member]:
     """The members that `_more_settings` wrote."""
-    from evaluate.scaling.registry import law_class
+    from evaluate.scaling.law_registry import law_class
 
     found = settings["members"]
     return [Member(law_class(str(m["law"])).form, float(m["power"]), float(m["weight"])) for m in found]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from evaluate.errors import DataProblem
+from evaluate.core.errors import DataProblem
 from evaluate.scaling.design import number, times
 from evaluate.scaling.form import Array
 from evaluate.scaling.lines import Line, line, quantiles

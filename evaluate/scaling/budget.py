@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 
-from evaluate.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataProblem, UsageProblem
 from evaluate.scaling.design import beyond, extrapolation
 from evaluate.scaling.expression import Formula
 from evaluate.scaling.form import Array

@@ -56,7 +56,7 @@ class Tried:
 
 def compete(law: Law, names: Sequence[str]) -> list[Tried]:
     """Every candidate, fitted where the points allow it, with its share of the average."""
-    from evaluate.scaling.registry import law_class
+    from evaluate.scaling.law_registry import law_class
 
     found = [Tried(name, law_class(name).form) for name in names]
     _too_large(found, len(law.data_.y))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from evaluate.errors import DataProblem
+from evaluate.core.errors import DataProblem
 from evaluate.scaling.design import design_doubts, locked, number
 from evaluate.scaling.doubts import bounds, exponents, flat, floor, residual_trend, starts
 from evaluate.scaling.influence import influential

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem
+from evaluate.core.errors import DataProblem
 
 if TYPE_CHECKING:
     from evaluate.scaling.inverse import Solved

@@ -10,7 +10,7 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluate.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
 
 __all__ = ["Formula"]
 

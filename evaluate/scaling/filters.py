@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataProblem, UsageProblem
 from evaluate.scaling.cells import is_numeric, number, shown
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem
+from evaluate.core.errors import DataProblem
 from evaluate.scaling.form import Array, Form
 from evaluate.scaling.searching import Loss, Problem, search
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import brentq
 
-from evaluate.errors import UsageProblem
+from evaluate.core.errors import UsageProblem
 from evaluate.scaling.break_even import Crossing, break_even
 from evaluate.scaling.budget import Optimum, optimum
 from evaluate.scaling.design import number

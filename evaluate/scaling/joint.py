@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem
+from evaluate.core.errors import DataProblem
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
-from evaluate.scaling.levels import codes, levels_of, reference_of
+from evaluate.scaling.level_names import codes, levels_of, reference_of
 from evaluate.scaling.precision import Precision
 from evaluate.scaling.searching import Loss
 from evaluate.scaling.starting import SIZE_AND_DATA, columns, grid, log_plus, middle, nonnegative, width

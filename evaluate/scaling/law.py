@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem, UsageProblem, did_you_mean
-from evaluate.scaling.columns import as_columns, as_target, as_weights, encoded
+from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
 from evaluate.scaling.fitting import Fitted, NotConverged, fit
 from evaluate.scaling.form import Array, Form
+from evaluate.scaling.point_columns import as_columns, as_target, as_weights, encoded
 from evaluate.scaling.searching import Loss
 
 if TYPE_CHECKING:

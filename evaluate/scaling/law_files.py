@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluate.errors import FileProblem
-from evaluate.record_files import write_record
+from evaluate.core.errors import FileProblem
+from evaluate.core.record_files import write_record
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.errors import UsageProblem
+from evaluate.core.errors import UsageProblem
 from evaluate.scaling.fitting import Fitted
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law

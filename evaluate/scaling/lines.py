@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataProblem, UsageProblem
 from evaluate.scaling.asking import unknown_to_solve
 from evaluate.scaling.design import beyond, extrapolation
 from evaluate.scaling.form import Array

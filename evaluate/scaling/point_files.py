@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from evaluate.errors import DataProblem, FileProblem
+from evaluate.core.errors import DataProblem, FileProblem
 from evaluate.scaling.cells import column_of, number
 from evaluate.scaling.points import Points
 from evaluate.scaling.tables import from_columns, from_records, from_rows
@@ -37,7 +37,7 @@ def read_file(path: Path) -> Points:
 
 
 def _folder(path: Path) -> Points:
-    from evaluate.results import find_records
+    from evaluate.core.journal import find_records
 
     problems: list[str] = []
     try:

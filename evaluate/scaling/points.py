@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
 from evaluate.scaling.cells import Column, is_numeric, number, other_notation, shown
 
 __all__ = ["Chosen", "Points", "read_points"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.errors import UsageProblem
+from evaluate.core.errors import UsageProblem
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
 from evaluate.scaling.starting import SIZE_AND_DATA, columns, grid, log_plus, middle, nonnegative, width

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.errors import UsageProblem
+from evaluate.core.errors import UsageProblem
 from evaluate.scaling.form import Array, Form, Parameter, log_sum_exp
 from evaluate.scaling.law import Law
 from evaluate.scaling.searching import Loss

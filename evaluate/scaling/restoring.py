@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.errors import FileProblem, UsageProblem
+from evaluate.core.errors import FileProblem, UsageProblem
 from evaluate.scaling.law import SCHEMA
-from evaluate.scaling.registry import LAWS, law_class
+from evaluate.scaling.law_registry import LAWS, law_class
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.errors import DataProblem, EvaluateError, UsageProblem, did_you_mean
+from evaluate.core.errors import DataProblem, EvaluateError, UsageProblem, did_you_mean
 from evaluate.scaling.rehearsal import HALF, half_block, rehearse, size_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _columns(x: Any) -> int:
 
 
 def _candidates(x: Any, count: int, given: Sequence[str] | None) -> tuple[str, ...]:
-    from evaluate.scaling.registry import LAWS, law_class
+    from evaluate.scaling.law_registry import LAWS, law_class
 
     if given is not None:
         if isinstance(given, str) or not given:
@@ -90,7 +90,7 @@ def _candidates(x: Any, count: int, given: Sequence[str] | None) -> tuple[str, .
 
 def _of_one(x: Any, y: Any, names: Sequence[str] | None, weights: Any, groups: Any, settings: Mapping[str, Any]) -> Law:
     from evaluate.scaling.averaging import Average
-    from evaluate.scaling.registry import law_class
+    from evaluate.scaling.law_registry import law_class
 
     average = Average(candidates=names, **settings).fit(x, y, sample_weight=weights, groups=groups)
     forms = list(dict.fromkeys(member.form.name for member in average.members_))
@@ -138,7 +138,7 @@ def _share(law: Law) -> float:
 
 
 def _of_several(x: Any, y: Any, names: Sequence[str], weights: Any, groups: Any, settings: Mapping[str, Any]) -> Law:
-    from evaluate.scaling.registry import law_class
+    from evaluate.scaling.law_registry import law_class
 
     laws: list[Law] = []
     reasons: dict[str, str] = {}

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.errors import DataProblem
+from evaluate.core.errors import DataProblem
 from evaluate.scaling.cells import Column, column_of
 from evaluate.scaling.points import Points
-from evaluate.scaling.trials import is_record, rows_of_records
+from evaluate.scaling.trial_points import is_record, rows_of_records
 
 __all__ = ["from_columns", "from_frame", "from_records", "from_rows"]
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from evaluate.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataProblem, UsageProblem
 from evaluate.scaling.fitting import refit, residuals
 from evaluate.scaling.linearised import covariance, spare, standard_errors
 from evaluate.scaling.resampling import resampled

@@ -1,0 +1,169 @@
+"""What can be packed for a device: models of runs and artifacts, plain ONNX files, and the task that judges them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx.external_data_helper import uses_external_data
+
+from compress.core.errors import ArtifactError, DataError
+from compress.core.files import file_hash
+from compress.core.progress import Status, silent
+from compress.graph.export import load_graph, serialise
+from compress.pipeline.artifact import read_manifest
+from compress.recipe.find import read_text
+from compress.recipe.yaml_text import read_yaml
+from compress.tasks import Task, get_task
+from evaluate.core.errors import FileProblem
+from evaluate.core.journal import find_records
+from evaluate.runtime.session import open_session
+
+__all__ = ["PackedModel", "Run", "is_onnx", "models_of", "named", "open_run", "shared_task"]
+
+ONNX, RECIPE = "model.onnx", "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run or an artifact, with the `task` and `benchmark` blocks of its recipe ({} where not given)."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    task: Mapping[str, Any]
+    benchmark: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """A model to pack: the file it comes from, the name it would like, and its bytes."""
+
+    path: Path
+    name: str
+    data: bytes
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a path means an ONNX file; anything else has to be the folder of a run."""
+    return path.suffix == ".onnx" and not path.is_dir()
+
+
+def open_run(path: Path) -> Run:
+    """Raises ArtifactError for what is no artifact, or was changed since it was written."""
+    manifest = read_manifest(path)
+    for name in (ONNX, RECIPE):
+        if not (path / name).is_file():
+            raise ArtifactError(f"{path}: not a complete artifact: {name} is missing; compress again, or copy it anew")
+        if file_hash(path / name) != manifest["hashes"][name]:
+            raise ArtifactError(f"{path / name}: changed or damaged since it was written; see `leanfit verify {path}`")
+    shown = str(path / RECIPE)
+    # Only two blocks are needed: a recipe of an older leanfit may hold keys that are no longer known.
+    recipe = read_yaml(read_text(path / RECIPE, shown), shown).data
+    return Run(path, manifest, dict(recipe.get("task") or {}), dict(recipe.get("benchmark") or {}))
+
+
+def models_of(paths: Iterable[Path], runs: Iterable[Run], *, baseline: bool) -> list[PackedModel]:
+    """The baselines of the runs (where asked for, equal ones once), then each path's model in the order given."""
+    return [*(_baselines(runs) if baseline else ()), *map(_model, paths)]
+
+
+def _baselines(runs: Iterable[Run]) -> Iterator[PackedModel]:
+    seen: set[str] = set()
+    for run in runs:
+        file = run.path / "baseline" / ONNX
+        if file.is_file() and (found := file_hash(file)) not in seen:
+            yield PackedModel(file, f"{_name(run.path)}-baseline" if seen else "baseline", file.read_bytes())
+            seen.add(found)
+
+
+def _model(path: Path) -> PackedModel:
+    if is_onnx(path):
+        return PackedModel(path, path.stem, _whole_file(path))
+    return PackedModel(path / ONNX, _name(path), (path / ONNX).read_bytes())
+
+
+def _name(run: Path) -> str:
+    place = run.resolve()
+    return f"{place.parent.name}-baseline" if place.name == "baseline" else place.name
+
+
+def _whole_file(path: Path) -> bytes:
+    """An ONNX file, with the weights that lie in files beside it taken in. Raises FileProblem for anything else."""
+    open_session(path)
+    data = path.read_bytes()
+    if any(uses_external_data(tensor) for tensor in load_graph(data).graph.initializer):
+        return serialise(onnx.load(path))
+    return data
+
+
+def named(models: Iterable[PackedModel]) -> dict[str, PackedModel]:
+    """The models by names of letters, digits, `.`, `_` and `-`, no two alike on any file system."""
+    found: dict[str, PackedModel] = {}
+    for model in models:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", model.name).strip(".-") or "model"
+        taken = {name.lower() for name in found}
+        numbered = (plain if n == 1 else f"{plain}-{n}" for n in itertools.count(1))
+        found[next(name for name in numbered if name.lower() not in taken)] = model
+    return found
+
+
+def shared_task(runs: Sequence[Run], given: Task | None = None, status: Status = silent) -> Task | None:
+    """The one task of these runs; `given`, or None, where there are none.
+
+    given : the task, where it was brought to the runs as an object in Python.
+    Raises DataError where the runs were judged on different tasks, where the data changed since, or is not there.
+    """
+    if not runs:
+        return given
+    task = given if given is not None else _load(runs[0], status)
+    for run in runs:
+        claimed = _claimed(run)
+        if claimed is None and given is None and run.task != runs[0].task:
+            claimed = _load(run, status).fingerprint()
+        if claimed is not None and claimed != task.fingerprint():
+            raise DataError(_difference(run, claimed, runs[0], task))
+    return task
+
+
+def _load(run: Run, status: Status) -> Task:
+    if not run.task:
+        raise DataError(
+            f"{run.path}: its task was brought as an object in Python, so its samples are not known here. Call "
+            f"pack([...], task=task), or pack {run.path / ONNX}: without samples, on random inputs."
+        )
+    settings = dict(run.task)
+    return get_task(settings.pop("name"), status=status, **settings)
+
+
+def _claimed(run: Run) -> str | None:
+    """The fingerprint of the task a run was judged on, by its Record; None where the folder holds none."""
+    try:
+        records = find_records(run.path)
+    except FileProblem:
+        return None
+    mine = run.manifest["hashes"][ONNX]
+    prints = [
+        (record.get("task") or {}).get("fingerprint")
+        for record in records
+        if mine in ((record.get("hashes") or {}).get(key) for key in (ONNX, f"baseline/{ONNX}"))
+    ]
+    return str(prints[-1]) if prints and prints[-1] else None
+
+
+def _difference(run: Run, claimed: str, first: Run, task: Task) -> str:
+    ours = f"{task.name} ({task.fingerprint()[:12]})"
+    if run is first:
+        return (
+            f"{run.path}: it was judged on other data than task {ours} gives now (then {claimed[:12]}): its files "
+            "changed, or LEANFIT_DATA names another folder. Put the data back, or compress again."
+        )
+    return (
+        f"{first.path} and {run.path} were judged on different tasks, {ours} and "
+        f"{run.task.get('name', 'one brought in Python')} ({claimed[:12]}): a bundle carries the samples of one task. "
+        "Pack them apart."
+    )

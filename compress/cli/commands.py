@@ -1,0 +1,369 @@
+"""The command `leanfit`: parse, call, print. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from compress.cli import law_commands, study_commands
+from compress.cli.console import Json, Progress, Quiet, check_lines, edge, emit, say, where_to_look
+
+if TYPE_CHECKING:
+    from compress.recipe.schema import Recipe
+
+UsageError: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
+
+
+class _Commands(TyperGroup):
+    """The commands; a wrong command line with --json answers with the one JSON object as well."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            if "--json" in sys.argv[1:]:
+                emit({"error": {"kind": "UsageError", "message": _said(error), "exit_code": 2}})
+            raise
+
+
+def _said(error: Exception) -> str:
+    return str(error.format_message() if hasattr(error, "format_message") else error)
+
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=_Commands,
+    name="leanfit",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make a trained PyTorch model smaller and faster by a recipe, and prove it on the device it will run on.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from compress import __version__
+
+        print(f"leanfit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make a trained PyTorch model smaller and faster by a recipe, and prove it on the device it will run on."""
+
+
+@app.command()
+def compress(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (leanfit list recipes).")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as in passes.0.keep.macs=0.4."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/<recipe name>]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compress a model by a recipe: a folder to deploy, and one honest table."""
+    with edge(as_json, resumes=True):
+        from compress.recipe.schema import load_recipe
+
+        loaded = load_recipe(recipe, overrides or ())
+        for warning in loaded.warnings:
+            say(f"warning: {warning}")
+        _check_complete(loaded, recipe)
+        if dry_run:
+            _dry_run(loaded, as_json)
+        else:
+            _run(loaded, out, device, quiet, as_json)
+
+
+def _check_complete(recipe: Recipe, given: str) -> None:
+    """A recipe for the command line names its model and its task. Raises RecipeError."""
+    missing = " and no ".join(block for block in ("model", "task") if getattr(recipe, block) is None)
+    if missing:
+        from compress.core.errors import RecipeError
+
+        raise RecipeError(
+            f"{given}: names no {missing}: it is for a model brought in Python, compress(model, {given!r}, task=task). "
+            "For the command line, add a block for each, as in recipes/digits-mlp-int8.yaml."
+        )
+
+
+def _dry_run(recipe: Recipe, as_json: bool) -> None:
+    from compress.pipeline.plan import plan
+
+    planned = plan(recipe)
+    if as_json:
+        emit(planned.summary())
+    else:
+        print(planned.table())
+
+
+def _run(recipe: Recipe, out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
+    from compress.core.errors import GoalMissed
+    from compress.pipeline.run import compress as run
+
+    with Progress(quiet) as progress:
+        artifact = run(recipe=recipe, out=out, device=device, status=progress)
+    if as_json:
+        emit(artifact.summary())
+    else:
+        print(artifact.table())
+        print(where_to_look(artifact.path))
+    missed = [goal["goal"] for goal in artifact.record().get("goals") or () if goal.get("status") == "missed"]
+    if missed:
+        say(f"leanfit: finished and saved, and missed the goal of {' and '.join(missed)}")
+        raise typer.Exit(GoalMissed.exit_code)
+
+
+@app.command()
+def bench(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs (one alone: with its baseline) or .onnx files; PATH@cuda.", metavar="PATH..."
+        ),
+    ],
+    baseline: Annotated[Path | None, typer.Option(help="What speed-up is against.  [default: the first PATH]")] = None,
+    threads: Annotated[str, typer.Option(help="Threads of one call; several as 1,2.")] = "1",
+    batch: Annotated[str, typer.Option(help="Samples of one call; several as 1,8,32.")] = "1",
+    provider: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = "cpu",
+    io: Annotated[str, typer.Option(help="device: inputs and outputs stay there. host: with transfers.")] = "device",
+    graphs: Annotated[bool, typer.Option("--graphs", help="Record and replay CUDA graphs.")] = False,
+    seconds: Annotated[float, typer.Option(help="How long all of it may take.", min=0.1)] = 20.0,
+    samples: Annotated[int, typer.Option(help="Test samples of the runs' task to time and to score on.", min=0)] = 0,
+    profile: Annotated[bool, typer.Option("--profile", help="Say which operators and layers take the time.")] = False,
+    scenario: Annotated[
+        Literal["single-stream", "offline", "server"] | None, typer.Option(help="Measure as MLPerf does.")
+    ] = None,
+    latency_bound: Annotated[str, typer.Option(help="Bound of the 99th percentile for the server, as 50ms.")] = "",
+    patience: Annotated[float, typer.Option(help="Seconds without a sign of life: the model hangs.", min=0.1)] = 60.0,
+    seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of rounds.", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the Record to this .json file, for `leanfit report`.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write an HTML page with pictures to this file.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Time models against one another in one interleaved run: faster, slower, or not resolved."""
+    with edge(as_json):
+        from compress.cli.bench_models import numbers, samples_of_runs, with_baselines
+        from evaluate.benchmark.compare import compare, serve
+        from evaluate.core.record_files import require_writable, write_record
+
+        if scenario is not None and (baseline is not None or profile):
+            raise typer.BadParameter("a scenario runs one model after the other: it takes no --baseline or --profile")
+        if latency_bound and scenario is None:
+            raise typer.BadParameter("--latency-bound is for --scenario server; add that, or leave the bound out")
+        if out is not None:
+            require_writable(out, "--out")
+        if page is not None and page == out:
+            raise typer.BadParameter("--page and --out name the same file")
+        models = with_baselines(paths, baseline)
+        conditions = {"threads": numbers(threads, "threads"), "batch": numbers(batch, "batch")}
+        common: dict[str, Any] = {
+            "provider": provider, "io": io, "graphs": graphs, "seconds": seconds, "seed": seed, "patience": patience,
+            **conditions,
+        }  # fmt: skip
+        with Progress(quiet) as progress:
+            real = samples_of_runs(models, samples, seed, progress) if samples else None
+            common |= {"samples": real, "status": progress}
+            if scenario is None:
+                found = compare(models, baseline, profile=profile, **common)
+            else:
+                found = serve(models, scenario, bound=latency_bound, **common)
+        # Shown before it is written, so that a full disk costs a file and not the measurement.
+        if as_json:
+            emit(found.record)
+        else:
+            print(found.table())
+        if out is not None:
+            write_record(out, found.record)
+            say(f"record   {out}")
+        if page is not None:
+            say(f"to read  {found.page(page)}")
+        if found.exit_code:
+            say(f"leanfit: not measured: {', '.join(failure['name'] for failure in found.failed)}")
+            raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def pack(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of runs, or .onnx files.", metavar="PATH...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write.")] = Path("bench.pyz"),
+    samples: Annotated[int, typer.Option(help="Test samples that go along, to time and to score on.", min=0)] = 200,
+    baseline: Annotated[bool, typer.Option(help="Whether the runs' baselines go along.")] = True,
+    samples_from: Annotated[Path | None, typer.Option(help="A run whose task gives samples for .onnx files.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of samples.", min=0)] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Pack models, samples and the benchmark into one file that a bare device runs: python bench.pyz."""
+    with edge(as_json):
+        from compress.bundle.pack import pack as write
+
+        with Progress(quiet) as progress:
+            done = write(
+                paths, out, samples=samples, baseline=baseline, seed=seed, samples_from=samples_from, status=progress
+            )
+        if as_json:
+            emit({**vars(done), "path": str(done.path)})
+        else:
+            print(done.table())
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.", metavar="DIR")], as_json: Json = False
+) -> None:
+    """Check an artifact: hashes, claimed sizes, and that the file computes what the network computes."""
+    with edge(as_json):
+        from compress.core.errors import ArtifactError
+        from compress.pipeline.artifact import verify as examine
+
+        checks = examine(folder)
+        ok = not any(check.failed for check in checks)
+        if as_json:
+            listed = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+            emit({"path": str(folder), "ok": ok, "checks": listed})
+        else:
+            words = {True: "ok", False: "FAIL", None: "skip"}
+            print(check_lines([(words[check.ok], check.name, check.detail) for check in checks]))
+        if not ok:
+            say(f"leanfit: {folder} is not what it claims; compress again, or copy it anew")
+            raise typer.Exit(ArtifactError.exit_code)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Literal["passes", "models", "tasks", "recipes"], typer.Argument(help="What to list.")],
+    as_json: Json = False,
+) -> None:
+    """List what recipes are made of, or the recipes that come with leanfit."""
+    with edge(as_json):
+        found = _known(what)
+        if as_json:
+            emit({what: [{"name": name, "summary": summary} for name, summary in found.items()]})
+        else:
+            width = max((len(name) for name in found), default=0)
+            print("\n".join(f"{name:<{width}}  {summary}" for name, summary in found.items()))
+
+
+def _known(what: str) -> dict[str, str]:
+    if what == "recipes":
+        from compress.recipe.find import shipped_recipes, summary_line
+
+        return {name: summary_line(path) for name, path in shipped_recipes().items()}
+    if what == "models":
+        from compress.models import models
+
+        return {name: builder.summary for name, builder in models().items()}
+    if what == "tasks":
+        from compress.tasks import tasks
+
+        return {name: builder.summary for name, builder in tasks().items()}
+    from compress.passes.base import pass_kinds
+
+    return {kind: registered.summary for kind, registered in pass_kinds().items()}
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Folders of runs, records.jsonl or bench .json files.", metavar="PATH...")
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained page about the records found below these paths."""
+    with edge(as_json):
+        from compress.core.errors import ArtifactError
+        from evaluate.core.journal import find_records
+        from evaluate.report.compress_page import write_page
+        from evaluate.report.write import lines_of
+
+        problems: list[str] = []
+        read = [record for path in paths for record in find_records(path, on_problem=problems.append)]
+        found = {record.get("id") or n: record for n, record in enumerate(read) if record.get("kind") != "stage"}
+        records = sorted(found.values(), key=lambda record: str(record.get("created", "")))
+        if not records:
+            raise ArtifactError(
+                f"no finished run is recorded in {', '.join(map(str, paths))}; run `leanfit compress` to its end"
+            )
+        for problem in problems:
+            say(f"warning: {problem}")
+        page = write_page(records, out)
+        if as_json:
+            emit({"out": str(page), "records": len(records), "problems": problems})
+        else:
+            print("\n".join(lines_of(records)))
+            print(f"\nto read    {page}")
+
+
+app.command()(law_commands.fit)
+app.command()(law_commands.predict)
+app.command()(study_commands.study)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, by which editors complete and check them."""
+    with edge():
+        from compress.recipe.json_schema import recipe_schema
+
+        emit(recipe_schema())
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say whether this machine has what leanfit needs, and what makes its figures doubtful."""
+    with edge(as_json):
+        from compress.cli.doctor import examine
+        from compress.core.errors import EnvironmentProblem
+        from evaluate.hardware.environment import environment
+
+        found = examine()
+        ok = all(finding.status != "fail" for finding in found)
+        if as_json:
+            emit({"ok": ok, "checks": [vars(finding) for finding in found], "environment": environment()})
+        else:
+            print(check_lines([(finding.status, finding.name, finding.detail) for finding in found]))
+        if not ok:
+            raise typer.Exit(EnvironmentProblem.exit_code)
+
+
+def _patient_threads() -> None:
+    """Let torch's idle threads sleep instead of spin; it must be said before torch is imported.
+
+    On a machine whose cores are busy, spinning makes the training of small networks tens of times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    _patient_threads()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if not sys.warnoptions and os.environ.get("LEANFIT_DEBUG") != "1":
+        warnings.simplefilter("ignore")
+    app(prog_name="leanfit")

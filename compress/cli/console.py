@@ -1,0 +1,268 @@
+"""What the command line says on stderr: progress, errors with their exit code, and where the details of a bug are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Annotated, Any, NoReturn, Self
+
+import typer
+
+from compress.core.errors import EnvironmentProblem, disk_problem
+from compress.recipe.positions import RecipeProblems
+
+__all__ = ["Json", "Progress", "Quiet", "check_lines", "edge", "emit", "say", "where_to_look"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+INTERRUPTED = 130
+EVERY_SECONDS = 15.0
+
+
+def say(text: str) -> None:
+    """A line on stderr. Text is text: nothing in it is read as markup."""
+    with suppress(OSError, ValueError):
+        typer.echo(text, err=True)
+
+
+def emit(value: Any) -> None:
+    """The one JSON object of a `--json` command, on stdout. NaN and infinity, which JSON lacks, are null."""
+    typer.echo(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
+
+
+@contextmanager
+def edge(as_json: bool = False, *, resumes: bool = False) -> Iterator[None]:
+    """The edge of the program: what was raised inside becomes a message and an exit code (docs/architecture.md).
+
+    With `as_json` the failure is the one JSON object on stdout as well: {"error": {kind, message, exit_code}}.
+    resumes : the command keeps what is finished, and goes on from there when it is run again.
+    """
+    try:
+        with _terminated_as_interrupted():
+            yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except KeyboardInterrupt:
+        kept = "; what is finished is kept: run the same command again to go on where it stopped" if resumes else ""
+        _leave("Interrupted", f"interrupted{kept}", INTERRUPTED, as_json)
+    except BrokenPipeError:
+        _close_stdout()
+        raise typer.Exit(1) from None
+    except RecipeProblems as error:
+        places = [{"where": p.where, "message": p.message} for p in error.problems]
+        say(str(error))
+        count = f"{len(places)} problem{'s' if len(places) > 1 else ''}"
+        _leave("RecipeError", f"the {error.what} has {count}", error.exit_code, as_json, problems=places)
+    except Exception as error:  # noqa: BLE001  (this is the edge: library code raises, here it ends)
+        message, code = _explain(error)
+        _leave(type(error).__name__, message, code, as_json)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, or a terminal that is gone, ends the work as Ctrl-C does: what is half-written is taken back."""
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
+    heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, _interrupt) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _leave(kind: str, message: str, code: int, as_json: bool, **more: Any) -> NoReturn:
+    say(f"leanfit: {message}")
+    if as_json:
+        try:
+            emit({"error": {"kind": kind, "message": message, "exit_code": code, **more}})
+        except OSError:  # the reader went away, or the disk is full
+            _close_stdout()
+    raise typer.Exit(code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """The message and the exit code of an error."""
+    if isinstance(error, ImportError) and (missing := _not_installed(error)):
+        return missing, EnvironmentProblem.exit_code
+    code = getattr(error, "exit_code", None)  # of compress.core.errors and evaluate.core.errors
+    if isinstance(code, int):
+        if os.environ.get("LEANFIT_DEBUG") == "1":
+            say(traceback.format_exc())
+        return str(error), code
+    if isinstance(error, OSError) and (problem := disk_problem(error)):
+        return str(problem), problem.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory; take a smaller batch_size or a smaller model", EnvironmentProblem.exit_code
+    return _bug(error), 1
+
+
+def _not_installed(error: ImportError) -> str:
+    """What to do about a package that is missing, or that is another one of the same name."""
+    name = (error.name or "").split(".")[0]
+    if name == "evaluate" and not _is_ours():
+        return (
+            "the package `evaluate` that Python finds is not leanfit's own (Hugging Face has one of that name): "
+            "uninstall it, or use a virtual environment of leanfit's own; `leanfit doctor` shows where it is"
+        )
+    if isinstance(error, ModuleNotFoundError) and name in ("compress", "evaluate"):
+        return f"leanfit is not whole: its module {error.name} is missing; install leanfit again"
+    if isinstance(error, ModuleNotFoundError) and name:
+        return (
+            f'the package {name!r} is not installed: pip install "leanfit[cpu]" brings everything; see `leanfit doctor`'
+        )
+    return ""
+
+
+def _is_ours() -> bool:
+    """Whether the package `evaluate` that is imported is leanfit's own; where none is, it is not."""
+    return bool(getattr(sys.modules.get("evaluate"), "__leanfit__", False))
+
+
+def _bug(error: Exception) -> str:
+    """A short message for an error that is leanfit's own fault; the traceback goes to a file."""
+    details = "".join(traceback.format_exception(error))
+    first = (str(error).splitlines() or [""])[0]
+    message = f"a bug in leanfit: {type(error).__name__}: {first[:300]}"
+    if os.environ.get("LEANFIT_DEBUG") == "1":
+        return f"{message}\n{details}"
+    try:
+        handle, name = tempfile.mkstemp(prefix="leanfit-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"leanfit {' '.join(sys.argv[1:])}\nPython {sys.version}\n\n{details}")
+    except OSError:
+        return f"{message}\n{details}"
+    return f"{message}\nThe details are in {name}; please report them. LEANFIT_DEBUG=1 shows them here."
+
+
+def _close_stdout() -> None:
+    """Point stdout at nothing, so that Python does not complain on exit that nobody reads it."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Progress:
+    """The status callback of long work: a bar on a terminal, an occasional plain line elsewhere. A context manager.
+
+    timed : the messages say themselves how far the work is and how long it takes, and several kinds of work go on at
+    once: a line now and then, whatever it says, and a bar without an estimate of its own.
+    """
+
+    def __init__(
+        self,
+        quiet: bool = False,
+        stream: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        timed: bool = False,
+    ) -> None:
+        self.stream = stream if stream is not None else sys.stderr
+        self.quiet, self.clock, self.timed = quiet, clock, timed
+        self.bar: _Bar | None = None
+        self.spoken, self.at = "", -float("inf")
+
+    def __enter__(self) -> Self:
+        if not self.quiet and self.stream.isatty() and os.environ.get("TERM") != "dumb":
+            self.bar = _Bar(self.stream, self.timed)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, message: str, done: float, total: float) -> None:
+        if self.quiet:
+            return
+        if self.bar is not None:
+            self.bar.show(message, done, total)
+        else:
+            self._speak(message, done, total)
+
+    def _speak(self, message: str, done: float, total: float) -> None:
+        """A line for each new kind of work, and one every so often while it lasts."""
+        now, kind = self.clock(), "" if self.timed else re.sub(r"[\d.,]+", "", message)
+        if kind == self.spoken and now - self.at < EVERY_SECONDS:
+            return
+        self.spoken, self.at = kind, now
+        share = f" ({100 * min(done / total, 1):.0f} %)" if total > 0 and done > 0 and not self.timed else ""
+        with suppress(OSError, ValueError):
+            typer.echo(f"{_one_line(message, 200 if self.timed else 100)}{share}", file=self.stream)
+
+
+class _Bar:
+    """One rich progress bar that starts over where the work does.
+
+    timed : it is of one long work, whose messages tell the time left; what is still to do may grow on the way.
+    """
+
+    def __init__(self, stream: IO[str], timed: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Rich
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn())
+        left = () if timed else (TextColumn("left"), TimeRemainingColumn())
+        self.rich = Rich(*columns, TimeElapsedColumn(), *left, console=Console(file=stream), transient=True)
+        self.timed = timed
+        self.task = self.rich.add_task("", total=None)
+        self.done, self.total = 0.0, 0.0
+        self.rich.start()
+
+    def show(self, message: str, done: float, total: float) -> None:
+        if not self.timed and (total != self.total or done < self.done):
+            self.rich.reset(self.task, total=total if total > 0 else None)
+        self.done, self.total = done, total
+        self.rich.update(self.task, description=_one_line(message), completed=done, total=total if total > 0 else None)
+
+    def stop(self) -> None:
+        self.rich.stop()
+
+
+def _one_line(message: str, most: int = 100) -> str:
+    return "".join(c if c.isprintable() else " " for c in message)[:most]
+
+
+def check_lines(rows: Sequence[tuple[str, str, str]]) -> str:
+    """(status, name, detail) as aligned lines."""
+    width = max((len(name) for _, name, _ in rows), default=0)
+    return "\n".join(f"{status:<4}  {name:<{width}}  {detail}" for status, name, detail in rows)
+
+
+def where_to_look(folder: Path) -> str:
+    """The last words of a run: where its files are, and what to do next."""
+    place, reference = shlex.quote(str(folder)), shlex.quote(str(folder / "baseline"))
+    lines = (
+        f"to deploy  {folder}",
+        f"to read    {folder / 'report.html'}",
+        f"next       leanfit verify {place}",
+        f"           leanfit bench {reference} {place}",
+    )
+    return "\n" + "\n".join(lines)

@@ -1,0 +1,113 @@
+"""`leanfit study`: its options, and what it prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from compress.cli.console import Json, Progress, Quiet, edge, emit, say
+
+if TYPE_CHECKING:
+    from compress.study.run_study import Outcome
+    from compress.study.study_plan import Plan
+
+__all__ = ["seconds_of", "study"]
+
+UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str) -> float:
+    """ "8h", "90m", "30 s" or "2d" in seconds. Raises typer.BadParameter."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", text)
+    if match is None or match[2] not in UNITS or float(match[1]) <= 0:
+        raise typer.BadParameter(f"expected a time with its unit, as 8h, 90min or 30s; got {text!r}")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def study(
+    file: Annotated[str, typer.Argument(help="A study file, or the name of a shipped one.", metavar="STUDY")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as in seeds=1.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study.  [default: runs/<study name>]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes, at most one a core.  [default: 1; with --ray: all cores]", min=1)
+    ] = None,
+    time_budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End in good order after this time, as 8h or 30min.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials in their order; train nothing.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train and compress models of many sizes: a Record of each, and the laws that they follow."""
+    with edge(as_json, resumes=not dry_run):
+        budget = None if time_budget is None else seconds_of(time_budget)
+        if dry_run:
+            from compress.study.run_study import plan_study
+
+            _show_plan(plan_study(file, overrides or ()), as_json)
+            return
+        from compress.study.run_study import run_study
+
+        with Progress(quiet, timed=True) as progress:
+            outcome = run_study(
+                file, overrides=overrides or (), out=out, workers=workers, time_budget=budget, ray=ray, device=device,
+                retry_failed=retry_failed, status=progress,
+            )  # fmt: skip
+        _finish(outcome, as_json)
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        listed = [{"label": t.label, "role": t.role, "params": t.params, "id": t.id} for t in plan.trials]
+        emit({"study": plan.name, "predicted": True, "trials": listed, "waiting": len(plan.waiting)})
+        return
+    lines = [f"{n:>5}  {t.role:<10}  {t.label}" for n, t in enumerate(plan.trials, start=1)]
+    lines.append(f"\n{len(plan.trials)} trials, the most useful first. Nothing was trained.")
+    if plan.waiting:
+        lines.append(f"{len(plan.waiting)} of them get a native model of equal size once their own size is known.")
+    typer.echo("\n".join(lines))
+
+
+def _finish(outcome: Outcome, as_json: bool) -> None:
+    """The table, what is left, and the exit code."""
+    from compress.core.errors import PassError
+    from compress.study.study_report import report
+
+    for problem in outcome.problems:
+        say(f"warning: {problem}")
+    if not as_json and outcome.found:
+        typer.echo(outcome.table())
+    told = report(outcome)
+    if as_json:
+        emit({**outcome.summary(), **told.summary()})
+    elif outcome.found:
+        typer.echo(told.text())
+    if outcome.left:
+        say(_left(outcome))
+    if outcome.failed:
+        count = len(outcome.failed)
+        say(f"leanfit: {count} trial{'s' if count > 1 else ''} failed; --retry-failed tries again")
+        raise typer.Exit(PassError.exit_code)
+
+
+def _left(outcome: Outcome) -> str:
+    from compress.study.estimate import duration_text
+
+    seconds = outcome.seconds_left()
+    about = "" if seconds is None else f", about {duration_text(seconds)} of work for one worker"
+    folder = shlex.quote(str(outcome.folder))
+    return (
+        f"leanfit: the time is up: {outcome.left} of {len(outcome.trials)} trials are left{about}. "
+        f"What is finished is in {folder}; the same command goes on from there."
+    )

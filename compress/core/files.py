@@ -1,0 +1,108 @@
+"""Files that appear whole or not at all, and hashes of what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.core.errors import disk_problem
+
+__all__ = [
+    "canonical_json",
+    "clear_parts",
+    "file_hash",
+    "hash_of",
+    "json_text",
+    "write_arrays",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "write_together",
+    "writing",
+]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write beside `path`, flush to disk, then rename: a reader, or a crash, sees the old file or the new one."""
+    write_together(path.parent, {path.name: data})
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """`write_bytes` of several files, by name; none appears, in the order given, before all are on the disk."""
+    with ExitStack() as undo:
+        parts = {name: folder / f".{name}.{os.getpid()}.part" for name in files}
+        for name, data in files.items():
+            undo.callback(parts[name].unlink, missing_ok=True)
+            with parts[name].open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, part in parts.items():
+            part.replace(folder / name)
+
+
+def clear_parts(*folders: Path) -> None:
+    """Remove what a killed process was writing. Only for whoever holds the folders alone."""
+    for folder in folders:
+        for part in folder.glob(".*.part"):
+            if part.is_file():
+                part.unlink()
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Raise EnvironmentProblem, with the place, where the disk is full or may not be written."""
+    try:
+        yield
+    except OSError as error:
+        problem = disk_problem(error, place)
+        if problem is None:
+            raise
+        raise problem from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """`write_bytes` of named arrays as an .npz file."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` of indented JSON with sorted keys; NaN and infinity are refused with ValueError."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON with sorted keys; NaN and infinity are refused with ValueError."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def canonical_json(value: Any) -> str:
+    """One line, sorted keys, no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+
+
+def hash_of(*values: Any) -> str:
+    """SHA-256, in hex, of JSON-able values."""
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256, in hex, of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Networks as structures: channels removed, shortcuts rewritten, exported to ONNX, measured in every unit."""

@@ -1,0 +1,326 @@
+"""Changing the layers of a network: shortcuts become equal convolutions, and layers become narrower.
+
+All functions here work on names and shapes, so that an artifact repeats them without the data or the dependency graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from compress.core.errors import ModelError, did_you_mean
+
+__all__ = [
+    "Rewrite",
+    "Side",
+    "apply_rewrites",
+    "bare_parameter",
+    "is_depthwise",
+    "last_dim",
+    "remove_channels",
+    "resize_like",
+    "rewrite_shortcuts",
+    "side_width",
+    "tensor_dims",
+]
+
+Side = Literal["out", "in"]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A layer without weights that was replaced by an equal 1x1 convolution; `apply_rewrites` repeats it."""
+
+    layer: str
+    in_channels: int
+    out_channels: int
+    stride: tuple[int, int]
+    kind: str = "shortcut_conv"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "stride": list(self.stride)}
+
+
+def rewrite_shortcuts(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[Rewrite, ...]:
+    """Replace, in place, every parameter-free shortcut by the 1x1 convolution that computes exactly the same.
+
+    A candidate is a leaf module without tensors that is not one of torch's own and that maps (n, c, h, w) to another
+    channel count or size: option A of He et al. 2016 (strided slice and zero padding), whatever its code. It is probed
+    with random input and replaced only where it is a selection of channels and every s-th pixel, with a difference of
+    exactly 0.0. Dependency tracing cannot follow the slice and the padding; it can follow a convolution.
+    The new weights are ordinary trainable ones: recovery may then use them, at no cost in the deployed network.
+    """
+    done = []
+    for name, size in _candidates(model, example):
+        conv = _equal_conv(model.get_submodule(name), size)
+        if conv is None:
+            continue
+        _replace(model, name, conv)
+        done.append(Rewrite(name, conv.in_channels, conv.out_channels, (conv.stride[0], conv.stride[1])))
+    return tuple(done)
+
+
+def apply_rewrites(model: nn.Module, rewrites: Sequence[Rewrite | Mapping[str, Any]]) -> None:
+    """Repeat recorded rewrites in place, without probing; the weights are zero until a state dict is loaded.
+
+    Raises ModelError where a named layer is missing or a record is of an unknown kind.
+    """
+    names = dict(model.named_modules())
+    for record in rewrites:
+        entry = record.as_dict() if isinstance(record, Rewrite) else record
+        name, kind = str(entry["layer"]), entry["kind"]
+        if kind != "shortcut_conv" or name not in names:
+            what = f"unknown kind {kind!r}" if name in names else f"no layer of that name{did_you_mean(name, names)}"
+            raise ModelError(f"cannot repeat the rewrite of {name!r}: {what}. Was it made for another network?")
+        height, width = entry["stride"]
+        conv = nn.Conv2d(entry["in_channels"], entry["out_channels"], 1, stride=(height, width), bias=False)
+        nn.init.zeros_(conv.weight)
+        _replace(model, name, conv)
+
+
+def _candidates(model: nn.Module, example: Mapping[str, Tensor]) -> Iterator[tuple[str, torch.Size]]:
+    """Names of possible shortcuts with the size of their input, in the order of the model."""
+    seen: dict[str, set[tuple[torch.Size, torch.Size]]] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                seen.setdefault(name, set()).add((inputs[0].shape, output.shape))
+
+        return hook
+
+    leaves = [(n, m) for n, m in model.named_modules() if n and _is_plain_leaf(m)]
+    hooks = [module.register_forward_hook(watch(name)) for name, module in leaves]
+    try:
+        _run(model, example)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    for name, shapes in seen.items():
+        if len(shapes) != 1:
+            continue
+        (before, after) = next(iter(shapes))
+        if len(before) == len(after) == 4 and before[1:] != after[1:]:
+            yield name, before
+
+
+def _is_plain_leaf(module: nn.Module) -> bool:
+    empty = not any(True for _ in module.children()) and not module.state_dict()
+    return empty and not type(module).__module__.startswith("torch.")
+
+
+def _run(model: nn.Module, example: Mapping[str, Tensor]) -> None:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(*(t[:1] for t in example.values()))
+    finally:
+        model.train(training)
+
+
+def _equal_conv(module: nn.Module, size: torch.Size) -> nn.Conv2d | None:
+    """The 1x1 convolution that equals `module` on inputs of `size` (n, c, h, w), or None where there is none."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        probe = torch.randn(1, *size[1:], generator=generator)
+        answer = module(probe)
+        stride = _stride(size[2], answer.shape[2]), _stride(size[3], answer.shape[3])
+        conv = nn.Conv2d(size[1], answer.shape[1], 1, stride=stride, bias=False)
+        picked = probe[:, :, :: stride[0], :: stride[1]]
+        if picked.shape[2:] != answer.shape[2:]:
+            return None
+        # (out, in): output channel o is exactly input channel i, on the first few pixels that the stride keeps.
+        same = (answer[0, :, None, :4, :4] == picked[0, None, :, :4, :4]).flatten(2).all(2)
+        conv.weight.copy_(same[:, :, None, None].to(conv.weight.dtype))
+        for batch in (1, 2, 3):
+            check = torch.randn(batch, *size[1:], generator=generator)
+            if not torch.equal(module(check), conv(check)):
+                return None
+    return conv
+
+
+def _stride(before: int, after: int) -> int:
+    """The smallest stride of a 1x1 convolution that takes `before` pixels to `after`; 1 where there is none."""
+    return next((s for s in range(1, before + 1) if (before - 1) // s + 1 == after), 1)
+
+
+def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Put `new` in the place of the layer `name`, and wherever else the same object is registered."""
+    old = model.get_submodule(name)
+    new.train(model.training)
+    for parent in list(model.modules()):
+        for key, child in list(parent.named_children()):
+            if child is old:
+                setattr(parent, key, new)
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether each channel is convolved alone, so that inputs, outputs and groups can only shrink together."""
+    return isinstance(module, _ConvNd) and 1 < module.groups == module.in_channels == module.out_channels
+
+
+def tensor_dims(module: nn.Module, side: Side) -> dict[str, int]:
+    """Which dimension of which tensor holds the channels of one side: `{"weight": 0, "bias": 0}` for a conv's outputs.
+
+    Empty where the layer has no such tensors, or where leanfit does not know how to make it narrower.
+    """
+    if isinstance(module, _ConvNd) and not is_depthwise(module):
+        first: Side = "in" if isinstance(module, _ConvTransposeNd) else "out"
+        return {"weight": 0 if side == first else 1} | ({"bias": 0} if side == "out" else {})
+    if isinstance(module, nn.Linear):
+        return {"weight": 0, "bias": 0} if side == "out" else {"weight": 1}
+    if isinstance(module, nn.Embedding):
+        return {"weight": 1}
+    one_sided = isinstance(module, _ConvNd | _BatchNorm | _InstanceNorm | nn.GroupNorm)
+    if one_sided or _is_flat_norm(module) or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
+        return {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}
+    return {}
+
+
+def _is_flat_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1
+
+
+def remove_channels(model: nn.Module, removed: Mapping[tuple[str, Side], Sequence[int]]) -> None:
+    """Take channels out of layers, in place. `removed` maps (layer name, side) to the indices that go.
+
+    The indices count the layer's channels as they are before the call. One-sided layers (norms, depthwise convolutions)
+    take either side. The name of a bare parameter removes from its last dimension above 1.
+    """
+    for (name, side), indices in removed.items():
+        if not indices:
+            continue
+        bare = bare_parameter(model, name)
+        if bare is None:
+            _narrow(model.get_submodule(name), side, indices)
+        else:
+            parent, _, key = name.rpartition(".")
+            _cut(model.get_submodule(parent), key, last_dim(bare), indices)
+
+
+def bare_parameter(model: nn.Module, name: str) -> nn.Parameter | None:
+    """The parameter of this full name, or None where the name is that of a module."""
+    parent, _, key = name.rpartition(".")
+    return model.get_submodule(parent)._parameters.get(key)
+
+
+def side_width(model: nn.Module, name: str, side: Side) -> int:
+    """How many channels one side of a layer (or a bare parameter) has."""
+    bare = bare_parameter(model, name)
+    if bare is not None:
+        return bare.shape[last_dim(bare)]
+    module = model.get_submodule(name)
+    for key, dim in tensor_dims(module, side).items():
+        tensor = getattr(module, key, None)
+        if isinstance(tensor, Tensor):
+            groups = module.groups if dim == 1 and isinstance(module, _ConvNd) else 1
+            return tensor.shape[dim] * groups
+    raise ModelError(f"{name} ({type(module).__name__}) has no {side} channels that leanfit could count")
+
+
+def last_dim(tensor: Tensor) -> int:
+    """The last dimension longer than 1: where a bare parameter holds its channels."""
+    return max((d for d, n in enumerate(tensor.shape) if n > 1), default=0)
+
+
+def _narrow(module: nn.Module, side: Side, indices: Sequence[int]) -> None:
+    for key, dim in tensor_dims(module, side).items():
+        tensor = getattr(module, key, None)
+        if isinstance(tensor, Tensor):
+            # In a grouped convolution one dimension counts within a group, where all groups lose the same.
+            _cut(module, key, dim, sorted({i % tensor.shape[dim] for i in indices}))
+    _refresh(module)
+
+
+def _cut(module: nn.Module, key: str, dim: int, indices: Sequence[int]) -> None:
+    tensor = getattr(module, key)
+    gone = set(indices)
+    kept = torch.tensor([i for i in range(tensor.shape[dim]) if i not in gone], device=tensor.device)
+    _put(module, key, tensor.detach().index_select(dim, kept))
+
+
+def _put(module: nn.Module, key: str, value: Tensor) -> None:
+    """Put a tensor of another shape in the place of a parameter or buffer."""
+    old = getattr(module, key)
+    setattr(module, key, nn.Parameter(value, old.requires_grad) if isinstance(old, nn.Parameter) else value)
+
+
+def _refresh(module: nn.Module) -> None:
+    """Make the attributes of a standard layer agree with the shapes of its tensors."""
+    weight = getattr(module, "weight", None)
+    shape = tuple(weight.shape) if isinstance(weight, Tensor) else ()
+    if isinstance(module, _ConvTransposeNd) and not is_depthwise(module):
+        module.in_channels, module.out_channels = shape[0], shape[1] * module.groups
+    elif isinstance(module, _ConvNd):
+        module.groups = shape[0] if is_depthwise(module) else module.groups
+        module.out_channels = shape[0]
+        module.in_channels = shape[1] * module.groups
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = shape
+    elif isinstance(module, nn.LayerNorm) and shape:
+        module.normalized_shape = shape
+    elif isinstance(module, nn.GroupNorm) and shape:
+        module.num_channels = shape[0]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = shape[0]
+    elif isinstance(module, _BatchNorm | _InstanceNorm):
+        known = module.weight if module.weight is not None else module.running_mean
+        module.num_features = module.num_features if known is None else int(known.shape[0])
+
+
+def resize_like(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+    """Give the tensors of `model`, in place, the `shapes` of a state dict, ready for `load_state_dict`; returns it.
+
+    Tensors whose shape changed are zero. Handles convolutions (also grouped, depthwise and transposed), linear layers,
+    norms, PReLU, embeddings and bare parameters. Weights shared between layers stay shared, and need only one name.
+    Raises ModelError where names differ, or where a shape could not come from making a layer narrower or wider.
+    """
+    state = model.state_dict(keep_vars=True)
+    by_tensor = {id(tensor): shapes[name] for name, tensor in state.items() if name in shapes}
+    _check_shapes(state, shapes, {id(tensor) for name, tensor in state.items() if name in shapes})
+    fresh: dict[int, Tensor] = {}
+    for module in list(model.modules()):
+        tensors = [(k, t) for k, t in (*module._parameters.items(), *module._buffers.items()) if t is not None]
+        changed = [(k, t) for k, t in tensors if tuple(t.shape) != tuple(by_tensor.get(id(t), t.shape))]
+        for key, tensor in changed:
+            if id(tensor) in fresh:
+                setattr(module, key, fresh[id(tensor)])
+            else:
+                _put(module, key, tensor.new_zeros(tuple(by_tensor[id(tensor)])).detach())
+                fresh[id(tensor)] = getattr(module, key)
+        if changed:
+            _refresh(module)
+    return model
+
+
+def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], known: set[int]) -> None:
+    missing = sorted(name for name, tensor in state.items() if id(tensor) not in known)
+    unexpected = sorted(set(shapes) - set(state))
+    if missing or unexpected:
+        raise ModelError(
+            f"the shapes are of another network: {_few('missing', missing)}{_few('unexpected', unexpected)}"
+            "build the model with the arguments that it was compressed with."
+        )
+    for name, shape in shapes.items():
+        old = tuple(state[name].shape)
+        kernel = old[2:] if name.rpartition(".")[2] == "weight" else ()
+        if len(shape) != len(old) or (kernel and tuple(shape[2:]) != kernel) or any(n < 1 for n in shape):
+            raise ModelError(
+                f"{name}: expected a shape like {old} with other channel counts, got {tuple(shape)}; "
+                "build the model with the arguments that it was compressed with."
+            )
+
+
+def _few(what: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{what}: {', '.join(names[:5])}{more}; " if names else ""

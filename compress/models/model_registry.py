@@ -1,0 +1,55 @@
+"""The registry of networks, and `build_model`, which makes one from a name and its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+from torch import nn
+
+from compress.core.components import Builder, Registry
+
+__all__ = ["build_model", "check_model", "model_args", "model_names", "models", "register_model"]
+
+_MODELS: Registry[nn.Module] = Registry("model")
+
+
+def register_model(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Register a builder under the `name` a recipe calls it by.
+
+    The builder takes annotated keyword arguments and returns a module; a recipe may give those arguments and no
+    others. Ranges are annotated as `Annotated[int, Field(ge=1)]`.
+    """
+    return _MODELS.register(name)
+
+
+def build_model(name: str, /, **kwargs: Any) -> nn.Module:
+    """The network `name` of these arguments, freshly initialised from torch's global random state.
+
+    `module.leanfit_spec = {"name": ..., "args": {...}}` holds all that is needed to build it again. Raises
+    RecipeError (all wrong arguments at once), or ModelError where arguments do not go together.
+    """
+    module, args = _MODELS.build(name, kwargs)
+    module.leanfit_spec = {"name": _MODELS.get(name).address, "args": args}  # type: ignore[assignment]
+    return module
+
+
+def check_model(name: str, /, **kwargs: Any) -> dict[str, Any]:
+    """The complete arguments of a model, defaults filled in, without building it. Raises RecipeError."""
+    return _MODELS.check(name, kwargs)
+
+
+def model_args(name: str) -> type[BaseModel]:
+    """The arguments of a model as a pydantic class, for validation elsewhere and for a JSON schema."""
+    return _MODELS.get(name).args
+
+
+def model_names() -> list[str]:
+    """Names of all registered models."""
+    return list(_MODELS.builders())
+
+
+def models() -> dict[str, Builder[nn.Module]]:
+    """All registered models by name; `summary` is one line for a list."""
+    return _MODELS.builders()

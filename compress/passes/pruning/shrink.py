@@ -1,0 +1,242 @@
+"""From a target to a smaller network: which groups may shrink, how far, and the channels that go."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from compress.core.errors import PassError
+from compress.graph.sizes import count_macs, count_params
+from compress.graph.surgery import remove_channels
+from compress.passes.base import Context
+from compress.passes.pruning.allocate import (
+    TOLERANCE,
+    Allocation,
+    Choices,
+    allocate,
+    even_losses,
+    even_share,
+    importance_losses,
+    widths_allowed,
+)
+from compress.passes.pruning.channel_groups import Group, LeftAlone, find_groups, removal
+from compress.passes.pruning.cost import Costs, measure_costs
+from compress.passes.pruning.importance import Scores, score_units, taylor_gradients
+from compress.passes.pruning.preflight import preflight
+from compress.training.losses import task_loss
+from evaluate.hardware.environment import channel_block
+
+if TYPE_CHECKING:
+    from compress.passes.pruning.prune import PruneConfig
+
+__all__ = ["Shrinking", "Target", "measure"]
+
+Unit = Literal["params", "macs", "bytes"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was asked: `value` in `unit`, of a model that has `baseline`; `written` as the user wrote it."""
+
+    unit: Unit
+    value: float
+    baseline: int
+    relative: bool
+    written: str
+
+
+def measure(model: nn.Module, example: Mapping[str, Tensor], unit: Unit) -> int:
+    """The size of a model in one unit; bytes are those of its fp32 weights, 4 a parameter."""
+    if unit == "macs":
+        return count_macs(model, example)
+    return count_params(model) * (4 if unit == "bytes" else 1)
+
+
+class Shrinking:
+    """The state of one pruning: what may shrink, how wide it was, and what to tell the user."""
+
+    def __init__(
+        self, model: nn.Module, config: PruneConfig, context: Context, target: Target, rewritten: frozenset[str]
+    ) -> None:
+        self.config, self.context, self.target, self.rewritten = config, context, target, rewritten
+        self.example = context.task.example(1)
+        self.block = channel_block() if config.round_to == "auto" else config.round_to
+        self.warnings: list[str] = []
+        groups, left = find_groups(model, self.example)
+        good, bad = preflight(model, self.example, groups, measure_costs(model, self.example, groups))
+        chosen, unchosen = _chosen(good, config, rewritten)
+        self.left = _by_reason([*left, *bad, *unchosen])
+        self.warnings += [f"left alone: {item}" for item in self.left if not item.expected]
+        if not chosen:
+            raise PassError(f"prune: no layer of {type(model).__name__} can be pruned. {_reasons(self.left)}")
+        self.start = {group.name: group.width for group in chosen}
+        self.now = dict(self.start)
+        self.start_size = measure(model, self.example, target.unit)
+
+    def targets(self) -> list[float]:
+        """The cost to reach after each part: equal ratios from the present size to the target."""
+        ratio = self.target.value / self.start_size
+        parts = range(1, self.config.steps)
+        return [*(self.start_size * ratio ** (part / self.config.steps) for part in parts), self.target.value]
+
+    def step(self, model: nn.Module, target: float) -> None:
+        """Remove channels of `model`, in place, down to `target`. Raises PassError where it cannot be reached."""
+        groups = [group for group in find_groups(model, self.example)[0] if group.name in self.start]
+        costs = measure_costs(model, self.example, groups)
+        scores = self._scores(model, groups)
+        allocation = self._allocate(costs, groups, scores, target)
+        gone = [np.argsort(s, kind="stable")[: len(s) - kept] for s, kept in zip(scores, allocation.kept, strict=True)]
+        remove_channels(model, removal(groups, [units.tolist() for units in gone]))
+        self.now |= {g.name: int(k) * len(g.units[0]) for g, k in zip(groups, allocation.kept, strict=True)}
+
+    def changed_layers(self) -> Iterator[str]:
+        """The root layers of the groups that have shrunk."""
+        return (name for name, width in self.now.items() if width < self.start[name])
+
+    def details(self, model: nn.Module, example: Mapping[str, Tensor]) -> dict[str, Any]:
+        """What was asked and what was achieved, in all units, group by group; JSON-able."""
+        original = self.context.original
+        units: tuple[Unit, ...] = ("params", "macs", "bytes")
+        sizes = {unit: (measure(model, example, unit), measure(original, example, unit)) for unit in units}
+        return {
+            "asked": {"unit": self.target.unit, "amount": self.target.written, "value": round(self.target.value)},
+            "achieved": {u: {"value": now, "ratio": round(now / was, 4)} for u, (now, was) in sizes.items()},
+            "importance": self.config.importance,
+            "scope": self.config.scope,
+            "block": self.block,
+            "groups": [{"layer": n, "before": self.start[n], "after": self.now[n]} for n in self.start],
+            "left_alone": [{"layers": list(item.layers), "reason": item.reason} for item in self.left],
+        }
+
+    def _scores(self, model: nn.Module, groups: Sequence[Group]) -> list[Scores]:
+        kind, seed = self.config.importance, self.context.seed
+        if kind == "taylor":
+            loss = functools.partial(task_loss, self.context.task.loss)
+            taylor_gradients(model, self.context.task, loss, batches=self.config.batches, seed=seed)
+        scores, notes = score_units(model, groups, kind, seed=seed, skip=self.rewritten)
+        model.zero_grad(set_to_none=True)
+        self.warnings += [note for note in notes if note not in self.warnings]
+        return scores
+
+    def _allocate(self, costs: Costs, groups: Sequence[Group], scores: Sequence[Scores], target: float) -> Allocation:
+        """Whole blocks first, up to 2 % above a ratio where that helps, then also parts of a block."""
+        unit, low, high = self.target.unit, target * (1 - TOLERANCE), target * (1 + TOLERANCE)
+        for below in (False, True):
+            choices = [self._choices(g, s, below) for g, s in zip(groups, scores, strict=True)]
+            choices = self._even(costs, choices, target) if self.config.scope == "per_layer" else choices
+            allocation = allocate(costs, choices, unit, target)
+            if low <= allocation.cost <= target:
+                return allocation
+            over = allocate(costs, choices, unit, target, TOLERANCE) if self.target.relative else allocation
+            if low <= over.cost <= high and (over.kept < costs.units).any():
+                return over
+        if allocation.cost > target:
+            raise PassError(self._unreachable(allocation.cost))
+        if target == self.targets()[-1]:
+            self.warnings.append(self._rounded(allocation.cost))
+        return allocation
+
+    def _choices(self, group: Group, scores: Scores, below: bool) -> Choices:
+        split = len(group.units[0])
+        start = self.start[group.name]
+        least = math.ceil(round(start * (1 - self.config.max_ratio), 6))
+        widths = widths_allowed(group.width, self.block, least, split, below=below)
+        fixed = _fixed_share(group, self.config)
+        if fixed is not None:
+            all_widths = widths_allowed(group.width, self.block, 1, split)
+            widths = [min(all_widths, key=lambda w: (abs(w - fixed * start), w))]
+        kept = np.array(widths) // split
+        return Choices(kept, importance_losses(scores, kept, _layer_sides(group, self.rewritten)))
+
+    def _even(self, costs: Costs, choices: Sequence[Choices], target: float) -> list[Choices]:
+        share = even_share(costs, choices, self.target.unit, target)
+        return [
+            Choices(c.kept, even_losses(c.kept, int(units), share))
+            for c, units in zip(choices, costs.units, strict=True)
+        ]
+
+    def _unreachable(self, smallest: float) -> str:
+        target, unit = self.target, self.target.unit
+        return (
+            f"prune: cannot keep {target.written} {unit} ({target.value:,.0f}): the smallest reachable is "
+            f"{smallest:,.0f} {unit} ({smallest / target.baseline:.3f} of the uncompressed model), with max_ratio "
+            f"{self.config.max_ratio} and channels in blocks of {self.block}. Ask for more, raise max_ratio, give "
+            f"round_to: 1, or let more layers be pruned. {_reasons(self.left)}"
+        )
+
+    def _rounded(self, cost: float) -> str:
+        unit = self.target.unit
+        return (
+            f"asked to keep {self.target.written} {unit} ({self.target.value:,.0f}); with channels in blocks of "
+            f"{self.block} the nearest reachable below it is {cost:,.0f} ({cost / self.target.baseline:.3f} of the "
+            "uncompressed model)"
+        )
+
+
+def _layer_sides(group: Group, rewritten: frozenset[str]) -> int:
+    """How many sides of weighted layers shrink with a group, rewritten shortcuts apart.
+
+    Counted twice where a layer norm or group norm reads the channels: what is left is then normalised otherwise, which
+    no re-estimation repairs as it does for a batch norm.
+    """
+    sides = sum(cut.weighted and cut.layer not in rewritten for cut in group.cuts)
+    return sides * (2 if group.normalised else 1)
+
+
+def _chosen(
+    groups: Iterable[Group], config: PruneConfig, rewritten: frozenset[str]
+) -> tuple[list[Group], list[LeftAlone]]:
+    """The groups that the user's patterns allow: none of its layers excluded, and all of them included."""
+    chosen, left = [], []
+    for group in groups:
+        names = [name for name in group.layers if name not in rewritten]
+        excluded = [name for name in names if _matches(name, config.exclude)]
+        included = [name for name in names if _matches(name, config.layers)]
+        if excluded:
+            left.append(LeftAlone(group.layers, f"coupled to {excluded[0]}, which is excluded", names == excluded))
+        elif len(included) == len(names):
+            chosen.append(group)
+        else:
+            other = next(name for name in names if name not in included)
+            reason = f"coupled to {other}, which the patterns in `layers` leave out"
+            left.append(LeftAlone(group.layers, reason, expected=not included))
+    return chosen, left
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a pattern fits the layer's name or that of a module it is in."""
+    parts = name.split(".")
+    names = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+    return any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns for n in names)
+
+
+def _fixed_share(group: Group, config: PruneConfig) -> float | None:
+    """The share that `per_layer` gives a group. Raises PassError where coupled layers are given different ones."""
+    shares = {s for pattern, s in config.per_layer.items() for name in group.layers if _matches(name, (pattern,))}
+    if len(shares) > 1:
+        raise PassError(
+            f"prune: per_layer asks for {' and '.join(f'{s:g}' for s in sorted(shares))} of the channels of coupled "
+            f"layers: {', '.join(group.layers)}. They can only shrink together; give one share."
+        )
+    return next(iter(shares), None)
+
+
+def _by_reason(left: Iterable[LeftAlone]) -> list[LeftAlone]:
+    """One entry for all layers that are left alone for the same reason."""
+    layers: dict[tuple[str, bool], list[str]] = {}
+    for item in left:
+        layers.setdefault((item.reason, item.expected), []).extend(item.layers)
+    return [LeftAlone(tuple(dict.fromkeys(names)), *key) for key, names in layers.items()]
+
+
+def _reasons(left: Sequence[LeftAlone]) -> str:
+    shown = "; ".join(str(item) for item in left[:4])
+    more = f"; and {len(left) - 4} more" if len(left) > 4 else ""
+    return f"Left alone: {shown}{more}." if left else ""

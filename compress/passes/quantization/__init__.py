@@ -1,0 +1,1 @@
+"""Quantization of the exported graph: calibration, integer types by the target CPU."""

@@ -1,0 +1,205 @@
+"""Calibration: the range of each activation, from statistics that stream.
+
+What is held is one minimum, one maximum and (for all methods but `minmax`) one histogram of 2,048 bins per tensor, so
+that memory does not grow with the number of samples. `minmax` reads the samples once, the others twice: the first
+reading fixes the histograms' edges, so that no histogram is ever rebinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from compress.core.config import Config
+from compress.core.errors import DataError
+from compress.tasks.task import TensorSplit
+from evaluate.runtime.session import Session, open_session
+
+__all__ = ["CalibrateConfig", "Histogram", "clip_range", "collect_histograms", "collect_ranges"]
+
+Method = Literal["minmax", "percentile", "mse", "entropy"]
+Range = tuple[float, float]
+BINS = 2048
+LEVELS = 256
+
+
+class CalibrateConfig(Config):
+    """How activation ranges are found."""
+
+    method: Method = Field(
+        default="minmax",
+        description="minmax: the whole range seen; percentile: cut rare extremes; mse: least squared rounding error; "
+        "entropy: least information lost (Kullback-Leibler).",
+    )
+    samples: int = Field(
+        default=512, ge=1, description="Training samples read for calibration, drawn by the seed, without augmentation."
+    )
+    batch_size: int = Field(
+        default=16, ge=1, description="Samples run at a time; memory grows with this and not with `samples`."
+    )
+    percentile: float = Field(
+        default=99.99, gt=50, le=100, description="percentile: the per cent of values below the upper end of the range."
+    )
+
+
+class Histogram:
+    """Counts of a tensor's values over BINS equal bins between the smallest and largest value seen, float64."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.counts: NDArray[np.float64] = np.zeros(BINS)
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        self.counts += np.histogram(values, BINS, (self.low, self.high))[0]
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        edges = np.linspace(self.low, self.high, BINS + 1)
+        return np.asarray((edges[:-1] + edges[1:]) / 2)
+
+
+def collect_ranges(
+    graph: onnx.ModelProto, split: TensorSplit, batch_size: int, status: Callable[[float], None]
+) -> dict[str, Range]:
+    """Smallest and largest value of every float tensor of `graph` over all samples, and of its inputs.
+
+    `status` is called with the share of samples read. Raises DataError where an activation is not finite.
+    """
+    names = [name for node in graph.graph.node for name in node.output if name]
+    names += [value.name for value in graph.graph.input]
+    ranges: dict[str, Range] = {}
+    for share, batch in _activations(graph, names, split, batch_size):
+        for name, values in batch:
+            low, high = float(values.min()), float(values.max())
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise DataError(
+                    f"calibration: tensor {name!r} holds NaN or infinity; check the model's weights and the inputs"
+                )
+            seen = ranges.get(name, (low, high))
+            ranges[name] = (min(low, seen[0]), max(high, seen[1]))
+        status(share)
+    return ranges
+
+
+def collect_histograms(
+    graph: onnx.ModelProto,
+    split: TensorSplit,
+    batch_size: int,
+    ranges: Mapping[str, Range],
+    status: Callable[[float], None],
+) -> dict[str, Histogram]:
+    """One histogram for each tensor named in `ranges`, over its own range."""
+    found = {name: Histogram(*limits) for name, limits in ranges.items() if limits[0] < limits[1]}
+    for share, batch in _activations(graph, list(found), split, batch_size):
+        for name, values in batch:
+            found[name].add(values)
+        status(share)
+    return found
+
+
+def clip_range(histogram: Histogram, config: CalibrateConfig) -> Range:
+    """The range to quantize, by `config.method`, from a histogram; it holds 0, which int8 must represent exactly."""
+    if config.method == "percentile":
+        low, high = _percentile(histogram, config.percentile)
+    elif config.method == "mse":
+        low, high = _search(histogram, _squared_error)
+    elif config.method == "entropy":
+        low, high = _search(histogram, _divergence)
+    else:
+        low, high = histogram.low, histogram.high
+    return min(low, 0.0), max(high, 0.0)
+
+
+def _activations(
+    graph: onnx.ModelProto, names: Iterable[str], split: TensorSplit, batch_size: int
+) -> Iterator[tuple[float, list[tuple[str, NDArray[np.float32]]]]]:
+    """Per batch: the share of samples read so far, and (name, values) of each named float tensor."""
+    inputs = {value.name for value in graph.graph.input}
+    wanted = sorted(set(names))
+    session = _session_with_outputs(graph, [name for name in wanted if name not in inputs])
+    outputs = [output[0] for output in session.outputs]
+    done = 0
+    for batch, _ in split.batches(batch_size):
+        feeds = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
+        results = dict(zip(outputs, session.run(feeds), strict=True)) | feeds
+        done += len(next(iter(feeds.values())))
+        yield done / len(split), [(n, results[n]) for n in wanted if results[n].dtype == np.float32]
+
+
+def _session_with_outputs(graph: onnx.ModelProto, names: Iterable[str]) -> Session:
+    watched = onnx.ModelProto()
+    watched.CopyFrom(graph)
+    present = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(names) - present))
+    return open_session(watched.SerializeToString(), threads=torch.get_num_threads())
+
+
+def _percentile(histogram: Histogram, percentile: float) -> Range:
+    share = np.cumsum(histogram.counts) / histogram.counts.sum()
+    edges = np.linspace(histogram.low, histogram.high, BINS + 1)
+    tail = 1 - percentile / 100
+    low = edges[int(np.searchsorted(share, tail, side="right"))]
+    high = edges[min(int(np.searchsorted(share, 1 - tail)) + 1, BINS)]
+    return float(low), float(high)
+
+
+def _search(histogram: Histogram, cost: Callable[[Histogram, float, float], float], steps: int = 128) -> Range:
+    """Shrink both ends together, then each by itself, to the least cost."""
+    shares = np.linspace(1.0, 1.0 / steps, steps)
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    best = min(shares, key=lambda s: cost(histogram, s * low, s * high))
+    low, high = best * low, best * high
+    if low < 0 < high:
+        high *= min(shares, key=lambda s: cost(histogram, low, s * high))
+        low *= min(shares, key=lambda s: cost(histogram, s * low, high))
+    return float(low), float(high)
+
+
+def _squared_error(histogram: Histogram, low: float, high: float) -> float:
+    scale = (high - low) / (LEVELS - 1)
+    centres = histogram.centres
+    levels = np.clip(np.round((centres - low) / scale), 0, LEVELS - 1)
+    return float(np.dot(histogram.counts, np.square(low + levels * scale - centres)))
+
+
+def _divergence(histogram: Histogram, low: float, high: float) -> float:
+    """KL(P || Q): P the values with the clipped tails moved to the ends, Q what LEVELS equal steps keep of them.
+
+    Migacz, "8-bit inference with TensorRT" (GTC 2017), for a range that need not be symmetric. As in NVIDIA's
+    pytorch-quantization the bin of zero counts like its neighbour: the zeros that ReLU makes are kept exactly by any
+    range, and their spike would otherwise decide alone.
+    """
+    centres = histogram.centres
+    kept = (centres >= low) & (centres <= high)
+    if kept.sum() < LEVELS // 2:  # fewer bins than levels: rounding is not tested any more
+        return float("inf")
+    counts = _without_zero_spike(histogram)
+    inner = counts[kept]
+    reference = inner.copy()
+    reference[0] += counts[centres < low].sum()
+    reference[-1] += counts[centres > high].sum()
+    level = np.minimum(((centres[kept] - low) / (high - low) * LEVELS).astype(np.int64), LEVELS - 1)
+    filled = (inner > 0).astype(np.float64)
+    spread = np.bincount(level, inner, LEVELS) / np.maximum(np.bincount(level, filled, LEVELS), 1)
+    approximation = spread[level] * filled
+    p, q = reference / reference.sum(), approximation / max(approximation.sum(), 1e-12)
+    used = p > 0
+    # A bin that only holds clipped values has q = 0: the loss is real, and large but finite.
+    return float(np.sum(p[used] * np.log(p[used] / np.maximum(q[used], 1e-9))))
+
+
+def _without_zero_spike(histogram: Histogram) -> NDArray[np.float64]:
+    counts = histogram.counts.copy()
+    if histogram.low > 0 or histogram.high < 0:
+        return counts
+    width = (histogram.high - histogram.low) / BINS
+    zero = int(np.clip(-histogram.low // width, 0, BINS - 1))
+    neighbours = [counts[n] for n in (zero - 1, zero + 1) if 0 <= n < BINS]
+    counts[zero] = min(counts[zero], max(neighbours))
+    return counts

@@ -1,0 +1,166 @@
+"""The Record of a run: everything that a table or a page shows, as one JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from compress import __version__
+from compress.core.files import hash_of
+from compress.graph.surgery import side_width, tensor_dims
+from compress.pipeline.goals import judge_goals
+from evaluate.benchmark.summaries import judge, summarise
+from evaluate.hardware.environment import environment
+from evaluate.metrics.accuracy import drop, per_class_drop, score
+
+if TYPE_CHECKING:
+    from compress.recipe.schema import Recipe
+    from compress.tasks import Task
+
+__all__ = ["Evaluation", "Measured", "Samples", "make_record"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Outputs (n, ...) of both files on the test split, and its targets."""
+
+    baseline: NDArray[Any]
+    compressed: NDArray[Any]
+    targets: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Latency samples (sittings, rounds, n) in seconds from the same rounds; `again` is the baseline a second time.
+
+    loops : calls in each sample, whose mean it is.
+    """
+
+    baseline: NDArray[np.float64]
+    again: NDArray[np.float64]
+    compressed: NDArray[np.float64]
+    loops: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network after the baseline stage or after a pass, with what its stage stored."""
+
+    module: nn.Module
+    stored: dict[str, Any]
+
+
+def make_record(
+    recipe: Recipe,
+    task: Task,
+    steps: Sequence[Measured],
+    evaluation: Evaluation,
+    samples: Samples,
+    hashes: dict[str, str],
+    folder: Path,
+    seconds: float,
+) -> dict[str, Any]:
+    """`steps` holds the baseline first, then one entry a pass; `hashes` the SHA-256 of the deployed files by name.
+
+    The id is the hash of what was run and measured, so that a run which is only found again gives the same Record.
+    """
+    bench = recipe.benchmark
+    sides = {
+        "baseline": (steps[0], evaluation.baseline, samples.baseline),
+        "compressed": (steps[-1], evaluation.compressed, samples.compressed),
+    }
+    record: dict[str, Any] = {
+        "schema": 1,
+        "kind": "compress",
+        "id": hash_of(recipe.hash, task.fingerprint(), hashes, samples.baseline.tolist())[:32],
+        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "name": recipe.name,
+        "leanfit": __version__,
+        "recipe": recipe.dump(),
+        "recipe_hash": recipe.hash,
+        "task": _task(task),
+        "artifact": str(folder),
+        "hashes": hashes,
+        "environment": environment(),
+    }
+    for side, (step, outputs, times) in sides.items():
+        record[side] = {
+            "sizes": step.stored["sizes"],
+            "accuracy": score(outputs, evaluation.targets, task.metric, task.classes),
+            "latency": summarise(
+                times, provider=bench.provider, threads=bench.threads, batch=bench.batch, loops=samples.loops
+            ),
+            "validation": step.stored["validation"],
+            "parity": step.stored["parity"],
+            "widths": _widths(step.module),
+        }
+    record["passes"] = [_pass(before, after) for before, after in pairwise(steps)]
+    record["drop"] = drop(evaluation.baseline, evaluation.compressed, evaluation.targets, task.metric)
+    record["per_class_drop"] = (
+        per_class_drop(evaluation.baseline, evaluation.compressed, evaluation.targets, task.classes)
+        if task.metric == "accuracy"
+        else []
+    )
+    legs = {"baseline": samples.baseline, "again": samples.again, "compressed": samples.compressed}
+    (judged,) = judge([legs], "baseline", "again", seed=recipe.seed)
+    record["speedup"] = judged.speedups["compressed"]
+    record["noise_floor"] = judged.floor
+    record["samples"] = {name: np.round(times, 10).tolist() for name, times in legs.items()}
+    record["goals"] = judge_goals(recipe.goals, record)
+    record["warnings"] = [*recipe.warnings, *_warnings(record)]
+    record["seconds"] = round(seconds, 3)
+    return record
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "fingerprint": task.fingerprint(),
+        "classes": list(task.classes),
+        "splits": {name: len(split) for name, split in task.splits().items()},
+    }
+
+
+def _widths(module: nn.Module) -> list[dict[str, Any]]:
+    """Output channels of every layer with weights, in the order of the network."""
+    layers = ((n, getattr(m, "weight", None), m) for n, m in module.named_modules())
+    return [
+        {"layer": name, "channels": side_width(module, name, "out") if tensor_dims(layer, "out") else weight.shape[0]}
+        for name, weight, layer in layers
+        if isinstance(weight, nn.Parameter) and weight.ndim >= 2
+    ]
+
+
+def _pass(before: Measured, after: Measured) -> dict[str, Any]:
+    stored = after.stored
+    kept = ("kind", "config", "seconds", "changes", "warnings", "details")
+    return {
+        **{key: stored[key] for key in kept},
+        "sizes_before": before.stored["sizes"],
+        "sizes_after": stored["sizes"],
+        "validation": {"before": before.stored["validation"]["metric"], "after": stored["validation"]["metric"]},
+    }
+
+
+def _warnings(record: dict[str, Any]) -> Iterator[str]:
+    for step in record["passes"]:
+        yield from step["warnings"]
+    if record["speedup"]["verdict"] == "slower":
+        yield (
+            "The compressed model is slower than the baseline on this machine. Smaller it may be; where the goal is "
+            "speed, do not ship it here."
+        )
+    for goal in record["goals"]:
+        if goal["status"] == "not resolved":
+            yield (
+                f"Goal {goal['goal']}: its interval holds the limit, so this run cannot tell whether it was met; "
+                "measure more (test samples for drop, benchmark.seconds for latency)."
+            )

@@ -1,0 +1,251 @@
+"""compress(): one recipe, the whole way from a model to a measured artifact. docs/architecture.md lists the stages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compress import __version__
+from compress.core.errors import ArtifactError, EnvironmentProblem, ModelError
+from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
+from compress.core.progress import Status, silent
+from compress.core.seeding import derive_seed, seeded
+from compress.models import build_model, load_weights
+from compress.pipeline.artifact import Artifact, read_manifest, write_artifact
+from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
+from compress.pipeline.record import Evaluation, Measured, Samples, make_record
+from compress.pipeline.stages import Stages, locked
+from compress.recipe.schema import Recipe, load_recipe
+from compress.tasks import Task, get_task
+from compress.training.devices import check_device
+from evaluate.benchmark.latency import Opener, measure_latency
+from evaluate.core.journal import JOURNAL, Journal
+from evaluate.report.compress_page import write_page
+from evaluate.runtime.session import open_session, require_provider
+
+__all__ = ["check_model", "compress", "device_for", "prepare"]
+
+
+def compress(
+    model: nn.Module | None = None,
+    recipe: Recipe | str | Path | Mapping[str, Any] = "half-int8",
+    *,
+    task: Task | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    status: Status = silent,
+) -> Artifact:
+    """Compress a model by a recipe, and measure baseline and result on their exported files.
+
+    model  : any torch.nn.Module that returns one tensor; never changed. None where the recipe names one.
+    recipe : a Recipe, a path, the name of a shipped recipe, or a mapping.
+    task   : data, loss and metric; None where the recipe names one.
+    out    : the folder of the run; default runs/<recipe name>. A run that was cut off goes on where it stopped.
+    device : where training runs: cpu, cuda, or auto (cuda where there is one). Figures are always of the exported file.
+    status : called with (message, done, total) during long work.
+
+    Raises a subclass of LeanfitError or EvaluateError, with nothing half-written.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    folder = Path(out) if out is not None else Path("runs") / recipe.name
+    with writing(folder):
+        _check_folder(folder)
+    device = device_for(device)
+    require_provider(recipe.benchmark.provider)  # before a training is paid for, not after
+    network, task = prepare(recipe, model, task, status)
+    with writing(folder), locked(folder):
+        clear_parts(folder, folder / "baseline")
+        return _Run(folder, recipe, network, task, device, status).finish()
+
+
+def prepare(
+    recipe: Recipe, model: nn.Module | None, task: Task | None, status: Status = silent
+) -> tuple[nn.Module, Task]:
+    """The network (a copy, eval mode, on the CPU) and the task of a run, checked against one another.
+
+    Raises RecipeError, ModelError or DataError.
+    """
+    if task is None:
+        if recipe.task is None:
+            raise _not_given("task", "task=Task.from_tensors(...)")
+        task = get_task(recipe.task.name, status=status, **recipe.task.args)
+    if model is None:
+        if recipe.model is None:
+            raise _not_given("model", "compress(model, recipe, task=task)")
+        with seeded(derive_seed(recipe.seed, "model")):
+            model = build_model(recipe.model.name, **recipe.model.args)
+        if recipe.model.weights is not None:
+            load_weights(model, recipe.model.weights)
+    network = copy.deepcopy(model).cpu().eval()
+    check_model(network, task)
+    recipe.check_layers(network)
+    return network, task
+
+
+def check_model(model: nn.Module, task: Task) -> None:
+    """Raise ModelError unless the weights are finite and the outputs fit the task's targets."""
+    state = model.state_dict()
+    bad = [n for n, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    if bad:
+        shown = ", ".join(bad[:5])
+        raise ModelError(f"{type(model).__name__}: weights that are NaN or infinite: {shown}. Train it again.")
+    example = task.example(2)
+    shapes = {name: tuple(t.shape) for name, t in example.items()}
+    try:
+        with torch.no_grad():
+            output = model(*example.values())
+    except Exception as error:  # any code of the user's may run here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{type(model).__name__} cannot run on the task's inputs {shapes}: {reason}") from error
+    if not isinstance(output, torch.Tensor) or output.ndim == 0 or len(output) != len(next(iter(example.values()))):
+        got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise ModelError(f"{type(model).__name__} must return one tensor (batch, ...); got {got}")
+    if task.classes and (output.ndim != 2 or output.shape[1] != len(task.classes)):
+        raise ModelError(
+            f"{type(model).__name__} gives outputs {tuple(output.shape)}, but task {task.name!r} has "
+            f"{len(task.classes)} classes: expected (batch, {len(task.classes)}). Set the model's `classes`."
+        )
+
+
+class _Run(Chain):
+    """One run in its folder: the chain of its recipe, what is written from it, and its measurements."""
+
+    def __init__(
+        self, folder: Path, recipe: Recipe, network: nn.Module, task: Task, device: str, status: Status
+    ) -> None:
+        self.folder, self.journal = folder, Journal(folder / JOURNAL)
+        super().__init__(recipe, network, task, device, Stages(folder / "stages", self.journal), status)
+
+    def finish(self) -> Artifact:
+        steps = self.steps()
+        baseline = steps[0]
+        self.write(self.folder / "baseline", baseline)
+        self.write(self.folder, steps[-1])
+        evaluations = self.evaluate(baseline, steps[-1])
+        samples = self.bench(baseline, steps[-1])
+        self.report(steps, evaluations, samples)
+        self.stages.tidy()
+        return Artifact(self.folder, Artifact.load(self.folder).manifest, self.network)
+
+    def write(self, folder: Path, net: Net) -> None:
+        """Write an artifact, unless this very one is there already, whole."""
+        if _is_written(folder, net.key, self.recipe.hash):
+            return
+        claims = {
+            "leanfit": __version__,
+            "name": self.recipe.name,
+            "recipe_hash": self.recipe.hash,
+            "stage": net.key,
+            "quantized": net.quantized,
+            "rewrites": net.rewrites,
+            "parity": net.stored["parity"],
+            "sizes": net.stored["sizes"],
+        }
+        write_artifact(
+            folder, model=net.module, graph=net.graph, example=self.task.example(PARITY_SAMPLES),
+            recipe=self.recipe.to_yaml(), claims=claims,
+        )  # fmt: skip
+
+    def evaluate(self, baseline: Net, final: Net) -> Evaluation:
+        """The outputs of both files on the test split, which is read here and nowhere else."""
+        key = hash_of(baseline.key, final.key, self.measured_on())
+
+        def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
+            outputs = {
+                "baseline": self.predict(baseline.graph, "test"),
+                "compressed": self.predict(final.graph, "test"),
+            }
+            write_arrays(folder / "outputs.npz", outputs)
+            return {}
+
+        folder, _ = self.stages.run("evaluate", key, work)
+        with np.load(folder / "outputs.npz", allow_pickle=False) as stored:
+            return Evaluation(stored["baseline"], stored["compressed"], self.task.test.all_targets().numpy())
+
+    def bench(self, baseline: Net, final: Net) -> Samples:
+        """Latency of both files interleaved, on real inputs."""
+        config = self.recipe.benchmark
+        key = hash_of("sittings, loops", baseline.key, final.key, config.model_dump(mode="json"), self.measured_on())
+
+        def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
+            inputs = self.task.test.first(config.batch)
+            feeds = {name: np.resize(t.numpy(), (config.batch, *t.shape[1:])) for name, t in inputs.items()}
+
+            def opener(net: Net) -> Opener:
+                return lambda: open_session(net.graph, provider=config.provider, threads=config.threads).bind(
+                    {name: array.copy() for name, array in feeds.items()}
+                )
+
+            legs = {"baseline": opener(baseline), "again": opener(baseline), "compressed": opener(final)}
+            timing = measure_latency(legs, seconds=config.seconds, seed=self.recipe.seed, status=self.status)
+            write_arrays(folder / "samples.npz", timing.samples)
+            return {"loops": timing.legs["baseline"].loops}
+
+        folder, told = self.stages.run("bench", key, work)
+        with np.load(folder / "samples.npz", allow_pickle=False) as stored:
+            return Samples(stored["baseline"], stored["again"], stored["compressed"], told["loops"])
+
+    def report(self, steps: list[Net], evaluation: Evaluation, samples: Samples) -> None:
+        """Append the Record, once, and write the page from it."""
+        hashes = {
+            name: file_hash(self.folder / name) for name in ("model.onnx", "weights.safetensors", "baseline/model.onnx")
+        }
+        measured = [Measured(step.module, step.stored) for step in steps]
+        record = make_record(
+            self.recipe, self.task, measured, evaluation, samples, hashes, self.folder, self.stages.seconds
+        )
+        known = [r for r in self.journal.read() if r.get("kind") == "compress" and r["id"] == record["id"]]
+        if not known:
+            self.journal.append(record)
+        write_page([*known, record][:1], self.folder / "report.html")
+
+
+def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
+    try:
+        manifest = read_manifest(folder)
+    except ArtifactError:
+        return False
+    hashes = manifest["hashes"]
+    return (
+        (manifest["stage"], manifest["recipe_hash"]) == (stage, recipe_hash)
+        and all((folder / name).is_file() for name in hashes)
+        and all(file_hash(folder / name) == claimed for name, claimed in hashes.items())
+    )
+
+
+def device_for(device: str) -> str:
+    """ "cpu" or "cuda" for what was asked; "auto" takes CUDA where it is. Raises EnvironmentProblem."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return device
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise EnvironmentProblem(f"{folder} is a file; --out must name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+        raise EnvironmentProblem(
+            f"{folder} holds other files and no leanfit run; give an empty or new folder with --out, "
+            "so that nothing is lost"
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a run or an artifact is here: names such as stages/ and manifest.json are used by others too."""
+    if (folder / ".lock").exists():
+        return True
+    try:
+        return bool(read_manifest(folder))
+    except ArtifactError:
+        return False
+
+
+def _not_given(what: str, example: str) -> ModelError:
+    return ModelError(f"the recipe names no {what} and none was given: add a `{what}:` block, or call {example}")

@@ -1,0 +1,341 @@
+"""What `leanfit fit` does: read the points, fit or choose the law, ask it, and give one object to print and to keep."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evaluate.core.errors import EvaluateError, UsageProblem
+from evaluate.scaling.asking import (
+    WITH_LEVELS,
+    ask_break_even,
+    ask_optimum,
+    ask_solve,
+    assignments,
+    level_of,
+    unknown_to_solve,
+)
+from evaluate.scaling.cells import is_numeric, number
+from evaluate.scaling.expression import Formula
+from evaluate.scaling.hints import target_hint
+from evaluate.scaling.law_files import is_law_file, read_law
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+    from evaluate.scaling.points import Chosen, Points
+
+__all__ = ["Asked", "FitRequest", "Outcome", "run_fit"]
+
+Status = Callable[[str, float, float], None]
+Say = Callable[[str], None]
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions to the law that is fitted. Values are in the units of the points."""
+
+    solve: Sequence[float] = ()
+    solve_for: str | None = None
+    given: Sequence[str] = ()
+    interval: float = 0.9
+    compute: str | None = None
+    budget: float | None = None
+    against: str | None = None
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """One call of `leanfit fit`; x are columns, or NAME=COLUMN where the law has another name for it."""
+
+    path: Path
+    x: Sequence[str]
+    y: str | None
+    law: str = AUTO
+    where: Sequence[str] = ()
+    group: str | None = None
+    weight: str | None = None
+    bootstrap: int | None = None
+    seed: int = 0
+    set_param: Sequence[str] = ()
+    reference: str | None = None
+    force: bool = False
+    asked: Asked = field(default_factory=Asked)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """law : fitted.  stored : its JSON, with what was asked.  columns : the points by the law's names, for pictures."""
+
+    law: Law
+    stored: dict[str, Any]
+    columns: dict[str, Any]
+
+
+def run_fit(request: FitRequest, say: Say, status: Status) -> Outcome:
+    """Fit and ask. What is odd about the points is in stored["points"]["problems"]; `say` is told of it when the fit
+    fails, and of defaults that were taken.
+
+    Raises UsageProblem, DataProblem, FileProblem; Unidentified and NotConverged (exit code 6) of the fit.
+    """
+    from evaluate.scaling.points import read_points
+
+    _check(request)
+    points = read_points(request.path)
+    request = _completed(request, points, say)
+    _check_questions(request, points)
+    told = list(points.problems)
+    try:
+        rows = points.where(request.where)
+        law, chosen = _fitted(request, rows, told, status)
+        answers = _answers(request, law, points, told, status)
+    except EvaluateError:
+        for sentence in told:
+            say(f"warning: {sentence}")
+        raise
+    low, high = float(chosen.y.min()), float(chosen.y.max())
+    told += filter(None, (target_hint(str(request.y), low, high, target) for target in request.asked.solve))
+    about = _about(request, law, points, told)
+    stored = {**law.to_dict(), **answers, "target": request.y, "points": {**about, "n": len(chosen.y)}}
+    return Outcome(law, stored, _shown(rows, chosen, str(request.y)))
+
+
+def _about(request: FitRequest, law: Law, points: Points, told: Sequence[str]) -> dict[str, Any]:
+    """Where the points of a law come from; columns: "params", or "N=params", in the order of the law's variables."""
+    columns = dict(_axes(request.x, points))
+    named = [name if columns[name] == name else f"{name}={columns[name]}" for name in law.variables]
+    return {
+        "source": str(request.path), "columns": named, "where": list(request.where), "group": request.group,
+        "weight": request.weight, "problems": list(told),
+    }  # fmt: skip
+
+
+def _shown(points: Points, chosen: Chosen, y: str) -> dict[str, Any]:
+    """The fitted points with all their columns, for pictures; the law's variables by the names it has for them."""
+    others = {name: column[chosen.rows] for name, column in points.columns.items()}
+    return {**others, **chosen.columns, y: chosen.y}
+
+
+def _check(request: FitRequest) -> None:
+    """What can be said before anything is read. Raises UsageProblem."""
+    from evaluate.scaling.law_registry import law_class
+
+    asked = request.asked
+    if request.law != AUTO:
+        law_class(request.law)
+    elif request.set_param:
+        raise UsageProblem("--set-param holds a parameter of one law: name it by --law (leanfit fit --law list)")
+    if request.reference is not None and request.law not in WITH_LEVELS:
+        raise UsageProblem(f"--reference names a level of the law {', '.join(WITH_LEVELS)}; add --law")
+    if (asked.compute is None) != (asked.budget is None):
+        missing = "--budget" if asked.budget is None else '--compute, as "6*N*D"'
+        raise UsageProblem(f"the best split of a budget takes --compute and --budget; add {missing}")
+    if (asked.solve_for or asked.given) and not (asked.solve or asked.against or asked.compute):
+        raise UsageProblem("--solve-for and --given go with --solve, --against or --compute: add one, as --solve 0.08")
+
+
+def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
+    """The request with its x and y named, where the points leave no doubt. Raises UsageProblem."""
+    numeric = [name for name, column in points.columns.items() if _holds_numbers(column)]
+    y = request.y or ("error" if "error" in numeric else None)
+    if y is None:
+        raise UsageProblem(f"say what to fit by --y NAME; {points.source} has the columns {', '.join(numeric)}")
+    others = [name for name in numeric if name != y]
+    x = list(request.x) or (["params"] if "params" in others else others if len(others) == 1 else [])
+    if not x:
+        raise UsageProblem(f"say along what by --x NAME; {points.source} has the columns {', '.join(others)}")
+    if (x, y) != (list(request.x), request.y):
+        say(f"fitting {y} along {', '.join(x)} (--x and --y name others)")
+    return replace(request, x=x, y=y)
+
+
+def _holds_numbers(column: Any) -> bool:
+    """Whether a column is numbers but for a few cells, which the fit then names."""
+    return is_numeric(column) or 2 * sum(number(cell) is not None for cell in column if cell) > len(column)
+
+
+def _check_questions(request: FitRequest, points: Points) -> None:
+    """What is wrong with the questions, before the law is fitted. Raises UsageProblem, DataProblem."""
+    asked, names = request.asked, [axis.name for axis in _axes(request.x, points)]
+    given = _given(request, names)
+    if asked.solve or asked.against is not None:
+        unknown_to_solve(names, asked.solve_for, given)
+    for target in asked.solve:
+        if not (math.isfinite(target) and target > 0):
+            raise UsageProblem(f"--solve takes a positive value of {request.y}, got {target:g}")
+    if asked.compute is not None:
+        split = [name for name in Formula(asked.compute, names).names if name in given]
+        if split and not (asked.solve or asked.against):
+            raise UsageProblem(f"--given holds {split[0]}, which the budget is to be split in: leave it out")
+        if asked.budget is not None and not (math.isfinite(asked.budget) and asked.budget > 0):
+            raise UsageProblem(f"--budget takes a positive number, got {asked.budget:g}")
+    if asked.against is not None and not Path(asked.against).exists():
+        _rows_of_condition(points, asked.against)
+
+
+def _given(request: FitRequest, names: Sequence[str]) -> dict[str, Any]:
+    found = assignments(request.asked.given, "--given", level_of(request.law, names))
+    return {name: _single(name, values) for name, values in found.items()}
+
+
+def _rows_of_condition(points: Points, against: str) -> Points:
+    if not re.search(r"[<>=]", against):
+        raise UsageProblem(
+            f"--against takes a condition such as role=native, points, or a law's file; there is no {against}"
+        )
+    return points.where(against)
+
+
+def _fitted(request: FitRequest, points: Points, told: list[str], status: Status) -> tuple[Law, Chosen]:
+    """The law of these points and the rows it was fitted to; what is odd about them is added to `told`."""
+    from evaluate.scaling.hints import hints
+
+    y, axes = str(request.y), _axes(request.x, points)
+    wanted = _wanted(request.law, axes)
+    chosen = points.take([axis.column for axis in axes], y, group=request.group, weight=request.weight, **wanted)
+    told += [*chosen.problems, *hints(points, chosen, y, request.group)]
+    chosen = chosen._replace(columns={axis.name: chosen.columns[axis.column] for axis in axes})
+    what = "choosing the law" if request.law == AUTO else f"fitting the law {request.law}"
+    status(f"{what}: {len(chosen.y)} points", 0, 0)
+    return _law(request, chosen, status), chosen
+
+
+class _Axis(NamedTuple):
+    """A variable of the law and the column of the points that it is."""
+
+    name: str
+    column: str
+
+
+def _axes(x: Sequence[str], points: Points) -> list[_Axis]:
+    """--x N, --x N=params, --x N,D. Raises UsageProblem for a name that is there twice."""
+    parts = [part for text in x for part in ([text] if text in points.columns else text.split(","))]
+    axes = []
+    for part in parts:
+        name, sign, column = part.partition("=")
+        renamed = bool(sign) and part not in points.columns
+        axes.append(_Axis(name.strip(), column.strip()) if renamed else _Axis(part.strip(), part.strip()))
+    names = [axis.name for axis in axes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageProblem(f"--x names {twice!r} twice; each x is another column")
+    return axes
+
+
+def _wanted(name: str, axes: Sequence[_Axis]) -> dict[str, Any]:
+    """What the law asks of its columns, for `Points.take`. Raises UsageProblem for a wrong number of them."""
+    if name == AUTO:
+        return {}
+    from evaluate.scaling.law import Law
+    from evaluate.scaling.law_registry import law_class
+
+    kind, columns = law_class(name), {axis.name: axis.column for axis in axes}
+    form = getattr(kind, "form", None)
+    if form is None:
+        return {}
+    if name == "linear":
+        return {"domains": dict.fromkeys(columns.values(), (-math.inf, math.inf))}
+    given = list(columns)
+    if len(given) != len(form.variables) and kind._read is Law._read:  # others take their columns as they come
+        told = " ".join(f"--x {variable}" for variable in form.variables)
+        raise UsageProblem(
+            f"the law {name} takes {told}, in this order ({form.variables[0]}=COLUMN for a column of another name); "
+            f"got {len(given)}: {', '.join(given)}"
+        )
+    level = level_of(name, given)
+    places = zip(form.variables if set(form.variables) == set(given) else given, form.variables, strict=False)
+    domains = {columns[own]: form.domains[variable] for own, variable in places if variable in form.domains}
+    names = [columns[level]] if level else []
+    return {"domains": domains, "names": names, "constant": True}
+
+
+def _law(request: FitRequest, chosen: Chosen, status: Status) -> Law:
+    settings: dict[str, Any] = {"seed": request.seed, "force": request.force}
+    if request.bootstrap is not None:
+        settings["bootstrap"] = request.bootstrap
+    if request.reference is not None:
+        settings["reference"] = request.reference
+    if request.law == AUTO:
+        from evaluate.scaling.selection import select_law
+
+        return select_law(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups, **settings)
+    from evaluate.scaling.law_registry import law_class
+
+    fixed = {name: _number(name, values) for name, values in assignments(request.set_param, "--set-param").items()}
+    law = law_class(request.law)(fixed=fixed, **settings)
+    law.status = _counted(status)
+    return law.fit(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups)
+
+
+def _counted(status: Status) -> Callable[[str], None]:
+    """What the bootstrap tells ("bootstrap: 64 of 200") as progress."""
+
+    def tell(text: str) -> None:
+        found = re.search(r"(\d+) of (\d+)", text)
+        done, total = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+        status(text, done, total)
+
+    return tell
+
+
+def _single(name: str, values: Sequence[Any]) -> Any:
+    if len(values) > 1:
+        raise UsageProblem(f"{name} takes one value here, got {', '.join(map(str, values))}")
+    return values[0]
+
+
+def _number(name: str, values: Sequence[Any]) -> float:
+    value = _single(name, values)
+    if not isinstance(value, float):
+        raise UsageProblem(f"--set-param {name} takes a number, got {value!r}")
+    return value
+
+
+def _answers(request: FitRequest, law: Law, points: Points, told: list[str], status: Status) -> dict[str, Any]:
+    """solve, optimum and break_even, as far as they were asked."""
+    asked = request.asked
+    given = _given(request, law.variables)
+    found: dict[str, Any] = {"solve": [ask_solve(law, y, asked.solve_for, given, asked.interval) for y in asked.solve]}
+    if asked.compute is not None and asked.budget is not None:
+        formula = Formula(asked.compute, law.variables)
+        found["optimum"] = ask_optimum(law, formula, asked.budget, given, asked.interval)
+    if asked.against is not None:
+        other = _other(request, points, told, status)
+        found["break_even"] = {
+            **ask_break_even(law, other, asked.solve_for, given, asked.interval), "against": asked.against,
+            "other": {"law": other.name, "params": other.params_, "curve": _sampled(law, other)},
+        }  # fmt: skip
+    return found
+
+
+def _sampled(law: Law, other: Law) -> list[list[float]] | None:
+    """[x, y] of the other curve over three times the range of both, for pictures; None with several variables."""
+    import numpy as np
+
+    if len(other.variables) != 1:
+        return None
+    ends = [end for one in (law, other) for pair in one.range_.values() for end in pair]
+    x = np.geomspace(min(ends) / 3, max(ends) * 3, 160) if min(ends) > 0 else np.linspace(min(ends), max(ends), 160)
+    inside = [
+        value for value in x.tolist() if other.form_.domains.get(other.form_.variables[0], (0.0, value))[1] >= value
+    ]
+    return [inside, other.predict(inside).tolist()]
+
+
+def _other(request: FitRequest, points: Points, told: list[str], status: Status) -> Law:
+    """The second curve: a law's file, other points, or a condition on all rows of the same points."""
+    against = str(request.asked.against)
+    path = Path(against)
+    if path.is_file() and is_law_file(path):
+        return read_law(path)[0]
+    from evaluate.scaling.points import read_points
+
+    rows = read_points(path) if path.exists() else _rows_of_condition(points, against)
+    own: list[str] = []
+    law = _fitted(request, rows, own, status)[0]
+    told += [f"{sentence} (--against)" for sentence in own]
+    return law

@@ -1,0 +1,207 @@
+"""What `leanfit predict` does: a law from its file, asked at given x, along a file of points, or for a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.core.errors import UsageProblem, did_you_mean
+from evaluate.report.law_words import answer_sentence, beyond_text, quantity
+from evaluate.scaling.asking import ask_solve, assignments, level_of
+from evaluate.scaling.cells import is_numeric
+from evaluate.scaling.design import beyond, extrapolation
+from evaluate.scaling.law_files import read_law
+from evaluate.scaling.point_columns import as_columns
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+    from evaluate.scaling.points import Points
+
+Floats = NDArray[np.float64]
+__all__ = ["PredictRequest", "predicted_table", "run_predict"]
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """One call of `leanfit predict`."""
+
+    path: Path
+    x: Sequence[str] = ()
+    points: Path | None = None
+    where: Sequence[str] = ()
+    interval: float = 0.9
+    solve: Sequence[float] = ()
+    solve_for: str | None = None
+
+
+def run_predict(request: PredictRequest) -> dict[str, Any]:
+    """{law, variables, params, target, interval, predictions, solve, warnings}. Raises UsageProblem, FileProblem,
+    DataProblem."""
+    law, stored = read_law(request.path)
+    target = str(stored.get("target") or "y")
+    problems: list[str] = []
+    given = assignments(request.x, "--x", level_of(law.name, law.variables))
+    _check(request, law, given)
+    found: dict[str, Any] = {
+        "law": law.name, "variables": list(law.variables), "params": law.params_, "target": target,
+        "interval": request.interval, "predictions": [], "solve": [],
+    }  # fmt: skip
+    if request.points is not None:
+        columns, problems, labels, actual = _columns_of(request, law, stored)
+        found["predictions"] = _predictions(law, columns, request.interval, labels)
+        problems += extrapolation(law, _numbers(law, columns))
+        if actual is not None:
+            found["score"] = _score(found["predictions"], actual)
+    elif not request.solve:
+        columns = _aligned(given)
+        found["predictions"] = _predictions(law, columns, request.interval, [])
+        problems += extrapolation(law, _numbers(law, columns))
+    fixed = {name: values[0] for name, values in given.items()}
+    found["solve"] = [ask_solve(law, y, request.solve_for, fixed, request.interval) for y in request.solve]
+    found["warnings"] = [*law.warnings_, *problems]
+    return found
+
+
+def _check(request: PredictRequest, law: Law, given: Mapping[str, Sequence[Any]]) -> None:
+    """Raise UsageProblem for variables that are missing, unknown, or given twice."""
+    names = law.variables
+    for name in given:
+        if name not in names:
+            near = did_you_mean(name, names)
+            raise UsageProblem(f"{request.path}: the law has no variable {name!r}{near}; it has {', '.join(names)}")
+    if request.solve:
+        if request.points is not None:
+            raise UsageProblem("--solve and --points exclude each other; the other variables are given by --x")
+        many = next((name for name, values in given.items() if len(values) > 1), None)
+        if many:
+            raise UsageProblem(f"--solve takes one value of {many}; ask again for each of the others")
+        return
+    if request.points is not None and given:
+        raise UsageProblem("give the variables by --x, or by --points, not by both")
+    missing = [name for name in names if name not in given]
+    if missing and request.points is None:
+        told = " ".join(f"--x {name}=VALUE" for name in missing)
+        raise UsageProblem(f"{request.path}: {', '.join(missing)} not given; add {told}, or --points FILE")
+
+
+def _aligned(given: Mapping[str, Sequence[Any]]) -> dict[str, NDArray[Any]]:
+    """Columns (n,) of equal length; a single value stands for all. Raises UsageProblem."""
+    count = max(len(values) for values in given.values())
+    for name, values in given.items():
+        if len(values) not in (1, count):
+            raise UsageProblem(f"--x {name} has {len(values)} values and another has {count}; give as many, or one")
+    return {name: np.array(list(values) * (count // len(values))) for name, values in given.items()}
+
+
+def _columns_of(
+    request: PredictRequest, law: Law, stored: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str], list[str], Floats | None]:
+    """The law's variables in a file of points, what was left out, what rows are called, and y where it is there."""
+    from evaluate.scaling.points import read_points
+
+    points = read_points(str(request.points), where=request.where)
+    about = stored.get("points")
+    known_as = about.get("columns") if isinstance(about, Mapping) else None
+    points = _renamed(points, law.variables, known_as if isinstance(known_as, list) else [])
+    level = level_of(law.name, law.variables)
+    columns, rows, left_out = points.inputs(law.variables, domains=_domains(law), names=[level] if level else [])
+    actual = points.columns.get(str(stored.get("target")))
+    known = None if actual is None or not is_numeric(actual) else actual[rows]
+    return columns, [*points.problems, *left_out], [points.label(int(row)) for row in rows], known
+
+
+def _renamed(points: Points, variables: Sequence[str], known_as: Sequence[Any]) -> Points:
+    """The points with the law's own names, where they have the columns that the law was fitted to by other ones."""
+    pairs = [str(text).partition("=")[::2] for text in known_as]
+    own = {
+        name: points.columns[column]
+        for name, column in pairs
+        if name in variables and name not in points.columns and column in points.columns
+    }
+    return replace(points, columns={**points.columns, **own})
+
+
+def _domains(law: Law) -> dict[str, tuple[float, float]]:
+    own = law.form_.domains
+    return {
+        name: own[variable]
+        for name, variable in zip(law.variables, law.form_.variables, strict=True)
+        if variable in own
+    }
+
+
+def _predictions(law: Law, columns: Mapping[str, Any], interval: float, labels: Sequence[str]) -> list[dict[str, Any]]:
+    y, low, high = law.predict(columns, interval=interval)
+    far = beyond(law, _numbers(law, columns))
+    rows = []
+    for place in range(len(y)):
+        values = {name: _plain(columns[name][place]) for name in law.variables}
+        row = {"x": values, "y": float(y[place]), "low": float(low[place]), "high": float(high[place])}
+        rows.append({**row, "beyond": float(far[place])})
+        if labels:
+            rows[-1]["row"] = labels[place]
+    return rows
+
+
+def _numbers(law: Law, columns: Mapping[str, Any]) -> Floats:
+    """x (n, k) as the law computes with it."""
+    return law.encode(as_columns(columns, law.variables, named=True)[0], fitting=False)
+
+
+def _score(rows: list[dict[str, Any]], actual: Floats) -> dict[str, Any]:
+    """How the predictions do where y is known: rmsle, the rms of log(predicted) - log(actual), and the share of the
+    points inside their interval. The rows get their `actual`."""
+    known, logs, inside = 0, 0.0, 0
+    for row, value in zip(rows, actual.tolist(), strict=True):
+        row["actual"] = value
+        if value > 0 and math.isfinite(value) and row["y"] > 0:
+            known, inside = known + 1, inside + (row["low"] <= value <= row["high"])
+            logs += math.log(row["y"] / value) ** 2
+    return {"n": known, "rmsle": math.sqrt(logs / known), "inside": inside / known} if known else {"n": 0}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def predicted_table(found: Mapping[str, Any]) -> str:
+    """Predictions as aligned columns, and answers as sentences."""
+    lines = []
+    if found["predictions"]:
+        lines += _table(found)
+    if (found.get("score") or {}).get("n"):
+        score = found["score"]
+        lines.append(
+            f"against the {score['n']} known values of {found['target']}: off by {100 * score['rmsle']:.3g} % (rms), "
+            f"{100 * score['inside']:.3g} % of them inside the {100 * found['interval']:.4g} % interval"
+        )
+    lines += [answer_sentence(answer, found["target"]) for answer in found["solve"]]
+    return "\n".join(lines)
+
+
+def _table(found: Mapping[str, Any]) -> list[str]:
+    target, variables = found["target"], found["variables"]
+    head = [*variables, target, f"{100 * found['interval']:.4g} % interval", ""]
+    rows = [
+        [*(_shown(name, row["x"][name]) for name in variables), *_answer(row, target)] for row in found["predictions"]
+    ]
+    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    ]
+
+
+def _shown(name: str, value: Any) -> str:
+    return quantity(name, value) if isinstance(value, (int, float)) else str(value)
+
+
+def _answer(row: Mapping[str, Any], target: str) -> list[str]:
+    far = beyond_text(row["beyond"])
+    ends = f"{quantity(target, row['low'])} to {quantity(target, row['high'])}"
+    return [quantity(target, row["y"]), ends, far]

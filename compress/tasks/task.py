@@ -1,0 +1,218 @@
+"""Task: data in three splits, and how a model's outputs are judged on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from compress.core.errors import DataError, did_you_mean
+from compress.core.sources import source_of_function
+from compress.tasks.checks import as_inputs, as_targets, check_labels, check_lengths
+from compress.tasks.sampling import split_indices
+from compress.tasks.splits import Batch, LoaderSplit, Normalize, Split, TensorSplit
+
+__all__ = [
+    "Batch",
+    "LoaderSplit",
+    "Loss",
+    "Normalize",
+    "Split",
+    "Task",
+    "TensorSplit",
+]
+
+Loss: TypeAlias = str | Callable[[Tensor, Tensor], Tensor]
+LOSSES = ("cross_entropy", "mse")
+METRICS = ("accuracy", "mse")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a model is trained on and judged by. Decisions read `validation`; `test` is read once, for the final table.
+
+    classes : class names, () for regression.
+    loss    : "cross_entropy", "mse", or a callable (outputs, targets) -> scalar tensor, in Python only.
+    metric  : "accuracy" (per cent, higher is better) or "mse" (lower is better).
+    Raises DataError where a split is empty, not finite, or unlike the others.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...] = ()
+    loss: Loss = "cross_entropy"
+    metric: str = "accuracy"
+
+    def __post_init__(self) -> None:
+        _check_words(self)
+        first: dict[str, Tensor] | None = None
+        for where, split in self.splits().items():
+            place = f"task {self.name!r}, {where} split"
+            split.check(place)
+            _check_targets(self, split, place)
+            example = split.first(1)
+            first = first if first is not None else example
+            _check_alike(first, example, place)
+
+    def splits(self) -> dict[str, Split]:
+        """The three splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def example(self, n: int = 1) -> dict[str, Tensor]:
+        """Inputs of the first `n` validation samples, as the model sees them, by name."""
+        return self.validation.first(n)
+
+    def calibration(self, samples: int, seed: int) -> TensorSplit:
+        """A seeded subset of the training split, as the model sees it, without augmentation."""
+        return self.train.take(samples, seed).materialize()
+
+    @cached_property
+    def _digest(self) -> str:
+        loss = self.loss if isinstance(self.loss, str) else source_of_function(self.loss)
+        parts = [loss, self.metric, *self.classes, *(split.fingerprint() for split in self.splits().values())]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the content of the three splits, the classes, the loss and the metric; computed once."""
+        return self._digest
+
+    @classmethod
+    def from_tensors(
+        cls,
+        train: tuple[Any, Any],
+        validation: tuple[Any, Any] | None = None,
+        test: tuple[Any, Any] | None = None,
+        *,
+        name: str = "custom",
+        classes: Sequence[str] | int | None = None,
+        loss: Loss | None = None,
+        metric: str | None = None,
+        validation_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> Task:
+        """A task from (inputs, targets) pairs; inputs are a tensor, an array, or a dict of them by name.
+
+        Integer targets (n,) are class ids (cross entropy, accuracy); float targets (n, ...) are regression (mse).
+        Without `validation`, that share of `train` is split off, keeping the share of each class. Raises DataError.
+        """
+        if test is None:
+            raise DataError(f"task {name!r}: a test split is needed; it is read once, for the final table.")
+        train_split = _pair(train, f"task {name!r}, train split")
+        if validation is None:
+            train_split, held = _hold_out(train_split, validation_fraction, seed, name)
+        else:
+            held = _pair(validation, f"task {name!r}, validation split")
+        return _assemble(
+            cls, name, (train_split, held, _pair(test, f"task {name!r}, test split")), classes, loss, metric
+        )
+
+    @classmethod
+    def from_loaders(
+        cls,
+        train: Iterable[Any],
+        validation: Iterable[Any],
+        test: Iterable[Any],
+        *,
+        name: str = "custom",
+        classes: Sequence[str] | int | None = None,
+        loss: Loss | None = None,
+        metric: str | None = None,
+    ) -> Task:
+        """A task from three re-iterable DataLoaders of (inputs, targets) batches; each is read through once here.
+
+        Random augmentation belongs into the training loader only. Raises DataError.
+        """
+        loaders = {"train": train, "validation": validation, "test": test}
+        splits = [LoaderSplit(loader, f"task {name!r}, {where} split") for where, loader in loaders.items()]
+        return _assemble(cls, name, (splits[0], splits[1], splits[2]), classes, loss, metric)
+
+
+def _pair(pair: Any, where: str) -> TensorSplit:
+    if isinstance(pair, TensorSplit):
+        return pair
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise DataError(f"{where}: expected a pair (inputs, targets), got {type(pair).__name__}.")
+    split = TensorSplit(as_inputs(pair[0], where), as_targets(pair[1], where))
+    check_lengths(split.inputs, split.targets, where)
+    return split
+
+
+def _hold_out(split: TensorSplit, fraction: float, seed: int, name: str) -> tuple[TensorSplit, TensorSplit]:
+    count = max(1, round(len(split) * fraction))
+    if not 0 < fraction < 1 or count >= len(split):
+        raise DataError(
+            f"task {name!r}: cannot split {fraction} of {len(split)} training samples off for validation. Give "
+            f"validation_fraction between 0 and 1, more samples, or `validation`."
+        )
+    rest, held = split_indices(split.targets, count, seed)
+    return split.select(rest), split.select(held)
+
+
+def _assemble(
+    cls: type[Task],
+    name: str,
+    splits: tuple[Split, Split, Split],
+    classes: Sequence[str] | int | None,
+    loss: Loss | None,
+    metric: str | None,
+) -> Task:
+    for where, split in zip(("train", "validation", "test"), splits, strict=True):
+        split.check(f"task {name!r}, {where} split")
+    labelled = not splits[0].all_targets().is_floating_point()
+    names = _class_names(splits, classes) if labelled else ()
+    return cls(
+        name,
+        *splits,
+        classes=names,
+        loss=loss or ("cross_entropy" if labelled else "mse"),
+        metric=metric or ("accuracy" if labelled else "mse"),
+    )
+
+
+def _class_names(splits: Iterable[Split], classes: Sequence[str] | int | None) -> tuple[str, ...]:
+    if classes is None:
+        labels = [split.all_targets() for split in splits]
+        classes = 1 + max(int(targets.max()) for targets in labels if not targets.is_floating_point())
+    return tuple(str(c) for c in (range(classes) if isinstance(classes, int) else classes))
+
+
+def _check_words(task: Task) -> None:
+    for what, value, known in (("loss", task.loss, LOSSES), ("metric", task.metric, METRICS)):
+        if isinstance(value, str) and value not in known:
+            raise DataError(
+                f"task {task.name!r}: unknown {what} {value!r}{did_you_mean(value, known) or '.'} "
+                f"Known: {', '.join(known)}."
+            )
+    if task.metric == "accuracy" and len(task.classes) < 2:
+        raise DataError(
+            f"task {task.name!r}: accuracy needs at least two classes, got {list(task.classes)}. For regression give "
+            f"float targets, loss 'mse' and metric 'mse'."
+        )
+    if len(set(task.classes)) != len(task.classes):
+        raise DataError(f"task {task.name!r}: class names repeat: {list(task.classes)}.")
+
+
+def _check_targets(task: Task, split: Split, where: str) -> None:
+    targets = split.all_targets()
+    labelled = not targets.is_floating_point()
+    if (task.loss == "cross_entropy" or task.metric == "accuracy") and not labelled:
+        raise DataError(f"{where}: loss {task.loss!r} and metric {task.metric!r} need integer class ids, got floats.")
+    if (task.loss == "mse" or task.metric == "mse") and labelled:
+        raise DataError(
+            f"{where}: loss {task.loss!r} and metric {task.metric!r} need float targets, got {targets.dtype}."
+        )
+    if labelled:
+        check_labels(targets, len(task.classes), where)
+
+
+def _check_alike(first: dict[str, Tensor], example: dict[str, Tensor], where: str) -> None:
+    wanted = {name: (tuple(t.shape[1:]), t.dtype) for name, t in first.items()}
+    got = {name: (tuple(t.shape[1:]), t.dtype) for name, t in example.items()}
+    if wanted != got:
+        raise DataError(f"{where}: inputs {got} are unlike those of the train split, {wanted}.")

@@ -1,0 +1,137 @@
+"""What is compared, and how: the models behind the paths, and the checked settings of one comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from evaluate.benchmark.inputs import model_file, split_provider, unique_names
+from evaluate.core.errors import FileProblem, UsageProblem, did_you_mean
+from evaluate.runtime.session import PROVIDERS
+
+__all__ = ["TWIN", "Candidate", "Settings", "checked", "find_candidates"]
+
+# The leg that times the baseline a second time; no model may be called so.
+TWIN = "the baseline again"
+
+
+@dataclass
+class Candidate:
+    """One model: where it is, and what its probe told."""
+
+    name: str
+    path: Path
+    file: Path
+    provider: str
+    stored: dict[str, Any]  # "sha256", "sizes"
+    probed: dict[str, Any] = field(default_factory=dict)
+    outputs: NDArray[Any] | None = None
+    scores: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    provider: str
+    io: str
+    graphs: bool
+    threads: tuple[int, ...]
+    batch: tuple[int, ...]
+    seconds: float
+    seed: int
+    energy: bool
+    patience: float
+
+    @property
+    def conditions(self) -> list[dict[str, int]]:
+        return [{"threads": t, "batch": b} for t in self.threads for b in self.batch]
+
+
+def checked(
+    provider: str,
+    io: str,
+    graphs: bool,
+    threads: int | Sequence[int],
+    batch: int | Sequence[int],
+    seconds: float,
+    seed: int,
+    energy: bool,
+    patience: float,
+    models: int,
+) -> Settings:
+    if provider not in PROVIDERS:
+        known = ", ".join(PROVIDERS)
+        near = did_you_mean(provider, PROVIDERS) or "."
+        raise UsageProblem(f"unknown provider {provider!r}{near} Known providers: {known}.")
+    if io not in ("device", "host"):
+        raise UsageProblem(f"io must be device or host, got {io!r}{did_you_mean(str(io), ('device', 'host'))}")
+    several = {"threads": _several(threads), "batch": _several(batch)}
+    for what, values in (*several.items(), ("models", (models,))):
+        if not values or min(values) < 1:
+            raise UsageProblem(f"bench needs {what} of at least 1, got {', '.join(map(str, values)) or 'nothing'}")
+        if len(set(values)) < len(values):
+            raise UsageProblem(f"{what} names a value twice: {', '.join(map(str, values))}")
+    if seed < 0:
+        raise UsageProblem(f"seed must be 0 or more, got {seed}")
+    for what, value in (("seconds", seconds), ("patience", patience)):
+        if not 0 < value < math.inf:
+            raise UsageProblem(f"{what} must be above 0, and finite; got {value:g}")
+    return Settings(
+        provider, io, graphs, several["threads"], several["batch"], float(seconds), seed, energy, float(patience)
+    )
+
+
+def _several(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+def find_candidates(
+    paths: Sequence[str | Path], baseline: str | Path | None, provider: str, names: Sequence[str] | None
+) -> tuple[list[Candidate], str]:
+    """The models to measure, and the name of the baseline. Raises FileProblem for a file that is not there."""
+    given = [split_provider(path, provider) for path in paths]
+    if names is not None and (len(names) != len(paths) or len({*names, TWIN}) <= len(names)):
+        told = f"{len(paths)} model{'s' if len(paths) > 1 else ''} and {len(names)} names"
+        raise UsageProblem(f"names must be as many as models, and differ; got {told}: {', '.join(names)}")
+    first = 0
+    if baseline is not None:
+        wanted, its_provider = split_provider(baseline, provider)
+        known = [(model_file(path).resolve(), where) for path, where in given]
+        here = (model_file(wanted).resolve(), its_provider)
+        if here in known:
+            first = known.index(here)
+        else:
+            if not here[0].exists():
+                near = did_you_mean(str(baseline), map(str, paths))
+                raise FileProblem(f"there is no baseline {baseline}{near}")
+            given.insert(0, (wanted, its_provider))
+            names = None if names is None else [*unique_names([wanted], [TWIN, *names]), *names]
+    called = list(names) if names is not None else unique_names([path for path, _ in given], [TWIN])
+    found = [
+        Candidate(name, path, model_file(path), where, _stored(model_file(path)))
+        for name, (path, where) in zip(called, given)
+    ]
+    return found, found[first].name
+
+
+def _stored(file: Path) -> dict[str, Any]:
+    """SHA-256 and sizes of a file: here, so that packing a large one counts as a part of the budget."""
+    data = _bytes(file)
+    sizes = {"bytes": len(data), "packed_bytes": len(zlib.compress(data, 9))}
+    return {"sha256": hashlib.sha256(data).hexdigest(), "sizes": sizes}
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        siblings = [p.name for p in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
+        raise FileProblem(f"there is no file {file}{did_you_mean(file.name, siblings)}") from None
+    except OSError as error:
+        raise FileProblem(f"{file} cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,347 @@
+"""The process that opens and runs models for the benchmark; `supervise` starts it and reads what it says.
+
+One job comes as a JSON line on stdin, events go as JSON lines to stdout. What the runtime itself prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.benchmark.inputs import feeds_for, input_warnings, true_batch
+from evaluate.benchmark.latency import Call, Opener, Sitting, measure_conditions
+from evaluate.benchmark.supervise import Beacon
+from evaluate.core.errors import EvaluateError, ModelProblem, RuntimeMissing
+from evaluate.runtime.providers import load_runtime, runtime_errors
+from evaluate.runtime.session import Session, open_session
+
+__all__ = ["main"]
+
+Emit = Callable[[dict[str, Any]], None]
+Job = Mapping[str, Any]
+PROBE_CALLS = 3
+PADDING = 1 << 20
+
+
+class _LegFailed(Exception):
+    """A leg cannot be measured: `error` says why."""
+
+    def __init__(self, leg: str, error: EvaluateError, kind: str) -> None:
+        super().__init__(str(error))
+        self.leg, self.error, self.kind = leg, error, kind
+
+
+def main() -> None:
+    """Read a job, do it, say so. Ends when the pipe that brought the job is closed: nobody listens any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this
+    emit = _emitter()
+    line = sys.stdin.readline()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        job = json.loads(line)
+        beacon = Beacon(job["beacon"], job["legs"])
+        JOBS[job["kind"]](job, beacon, emit)
+        emit({"done": True})
+    except _LegFailed as failed:
+        error = failed.error
+        emit({"failed": {"leg": failed.leg, "kind": failed.kind, "reason": str(error), "exit_code": error.exit_code}})
+        emit({"done": True})
+    except BrokenPipeError:
+        os._exit(1)
+    except Exception:  # noqa: BLE001  (the supervisor raises it again)
+        emit({"bug": traceback.format_exc()})
+
+
+def _emitter() -> Emit:
+    """Writes events to the stdout this process was given; from here on, stdout is stderr."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def emit(event: dict[str, Any]) -> None:
+        out.write(json.dumps(event).encode() + b"\n")
+        out.flush()
+
+    return emit
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _real_inputs(job: Job) -> dict[str, NDArray[Any]] | None:
+    if not job.get("inputs"):
+        return None
+    with np.load(job["inputs"], allow_pickle=False) as stored:
+        return {name: stored[f"arr_{place}"] for place, name in enumerate(job["input_names"])}
+
+
+def _open(job: Job, leg: str, condition: Job) -> Session:
+    """A session of this leg in this condition."""
+    model = job["models"][leg]
+    return open_session(
+        model["file"],
+        provider=model["provider"],
+        threads=condition["threads"],
+        io=job["io"],
+        graphs=job["graphs"],
+    )
+
+
+def _probe(job: Job, beacon: Beacon, emit: Emit) -> None:
+    """One model alone in a fresh process: does it run, is its output finite, what memory does it take?"""
+    from evaluate.hardware.memory import peak_rss_mb, rss_mb
+
+    (leg,) = job["legs"]
+    condition, real = job["conditions"][0], _real_inputs(job)
+    with _failing(leg):
+        load_runtime()
+        bare = rss_mb()
+        beacon.show(leg, "opening")
+        session = _open(job, leg, condition)
+        feeds = feeds_for(session, condition["batch"], job["seed"], real)
+        beacon.show(leg, "first call")
+        call = session.bind(feeds, try_once=False)
+        with session.explained(feeds):
+            for _ in range(PROBE_CALLS):
+                call()
+        memory = _memory(job["models"][leg]["provider"], bare, peak_rss_mb())
+        beacon.show(leg, "checking its outputs")
+        plain = _open({**job, "graphs": False}, leg, condition) if job["graphs"] else session
+        outputs = _outputs(plain, feeds, real, condition["batch"])
+        shown, batches = Path(job["models"][leg]["shown"]), [c["batch"] for c in job["conditions"]]
+        found = {
+            "inputs": [_described(feeds_for(session, batch, job["seed"], real)) for batch in batches],
+            "memory": memory,
+            "batches": [true_batch(session, batch) for batch in batches],
+            "warnings": [[*input_warnings(shown, session, batch), *session.warnings] for batch in batches],
+        }
+    if real is not None:
+        np.save(job["outputs"], outputs)
+    emit({"probe": found})
+
+
+def _described(feeds: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    return [{"name": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in feeds.items()]
+
+
+def _outputs(session: Session, feeds: Mapping[str, NDArray[Any]], real: Any, batch: int) -> NDArray[Any]:
+    """First output (n, ...) on all n real inputs; nothing without them. Every output of every call has to be finite."""
+    if real is None:
+        _check_finite(session, session.run(feeds), "seeded random inputs")
+        return np.empty(0)
+    size, total = true_batch(session, batch), len(next(iter(real.values())))
+    found = []
+    for start in range(0, total, size):
+        rows = {name: array[start : start + size] for name, array in real.items()}
+        count = len(next(iter(rows.values())))
+        full = {name: np.resize(array, (size, *array.shape[1:])) for name, array in rows.items()}
+        outputs = session.run(full)
+        _check_finite(session, outputs, "the samples")
+        found.append(_rows(session, outputs[0], size)[:count])
+    return np.concatenate(found)
+
+
+def _check_finite(session: Session, outputs: Sequence[Any], where: str) -> None:
+    """Raise _NotFinite for NaN or infinity; what is no array of floats (text, a sequence) cannot be either."""
+    for port, array in zip(session.outputs, outputs):
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            continue
+        bad = int(array.size - np.isfinite(array).sum())
+        if bad:
+            raise _NotFinite(
+                f"{session.label}: {bad} of {array.size} values of output {port.name!r} are NaN or infinite on {where}"
+            )
+
+
+def _rows(session: Session, output: Any, size: int) -> NDArray[Any]:
+    """The first output of a call on `size` samples. Raises ModelProblem where it does not hold numbers for each."""
+    if isinstance(output, np.ndarray) and output.dtype.kind in "fiub" and output.ndim and len(output) == size:
+        return output
+    got = f"{list(output.shape)} of {output.dtype}" if isinstance(output, np.ndarray) else f"a {type(output).__name__}"
+    raise ModelProblem(
+        f"{session.label}: its first output, {session.outputs[0].name!r}, has to hold numbers for each of {size} "
+        f"samples to be scored, and is {got}; measure it without samples"
+    )
+
+
+class _NotFinite(ModelProblem):
+    """Outputs that are NaN or infinite."""
+
+
+def _memory(provider: str, bare: Any, peak: Any) -> dict[str, Any]:
+    from evaluate.hardware.memory import gpu_memory_mb
+
+    gpu, why = (None, "") if provider == "cpu" else gpu_memory_mb(os.getpid())
+    reasons = [text for text in (None if peak is not None else "peak memory cannot be read here", why) if text]
+    model = None if peak is None or bare is None else max(0.0, peak - bare)
+    return {"peak_rss_mb": peak, "model_mb": model, "gpu_mb": gpu, "why": "; ".join(reasons) or None}
+
+
+class _failing:
+    """Turns what a leg raises into its failure."""
+
+    def __init__(self, leg: str) -> None:
+        self.leg = leg
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, EvaluateError):
+            words = "missing provider" if isinstance(error, RuntimeMissing) else "refused"
+            raise _LegFailed(self.leg, error, "not finite" if isinstance(error, _NotFinite) else words) from error
+        if isinstance(error, MemoryError):
+            raise _LegFailed(self.leg, ModelProblem("out of memory; take a smaller batch"), "refused") from error
+
+
+def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
+    """All legs of all conditions, interleaved."""
+    from evaluate.hardware.energy import Meter, open_meter
+    from evaluate.hardware.monitor import Watch
+
+    meter = open_meter(job["provider"]) if job["energy"] else None
+    if meter is not None and job["provider"] != "cpu":
+        # A turn lasts 5 ms. RAPL counts every millisecond, so that many turns add up; NVML's counter moves some ten
+        # times a second, and would give every leg the mean of all.
+        meter = Meter(None, None, "the GPU's counter is too slow to tell models apart that take turns of milliseconds")
+    watch = Watch()
+    real = _real_inputs(job)
+    openers = [{leg: _opener(job, leg, condition, real) for leg in job["legs"]} for condition in job["conditions"]]
+
+    def status(message: str, done: float, total: float) -> None:
+        if message == "timing":  # after the pilot, so that a clock that wakes up is not taken for one that swings
+            watch.mark()
+        emit({"status": [message, done, total]})
+
+    def each(index: int, sitting: Sitting) -> None:
+        emit({"sitting": {"condition": index, **_plain(sitting)}})
+
+    try:
+        timings = measure_conditions(
+            openers,
+            seconds=max(job["least"], job["until"] - time.time()),
+            seed=job["seed"],
+            meter=meter.read if meter is not None and meter.source else None,
+            status=status,
+            notice=beacon.show,
+            each=each,
+        )
+    except runtime_errors() as error:
+        _, leg, doing = beacon.read()
+        raise _LegFailed(str(leg), ModelProblem(f"{leg} failed while {doing}: {error}"), "refused") from error
+    summary = watch.summary()
+    emit({
+        "legs": [{leg: {**vars(how), "calls": how.calls} for leg, how in timing.legs.items()} for timing in timings],
+        "machine": summary,
+        "machine_warnings": watch.warnings(summary),
+        "energy": {"source": meter.source, "why": meter.why} if meter else {"source": None, "why": "not asked for"},
+    })  # fmt: skip
+
+
+def _opener(job: Job, leg: str, condition: Job, real: Mapping[str, NDArray[Any]] | None) -> Opener:
+    rng = random.Random(f"{job['seed']} {leg} {condition}")
+    feeds, kept = dict[str, NDArray[Any]](), list[Any]()
+
+    def open_leg() -> Call:
+        # What lies where in memory differs from sitting to sitting, so that no leg has the luckier place throughout.
+        padding = np.empty(rng.randrange(1, PADDING), np.uint8)
+        with _failing(leg):
+            session = _open(job, leg, condition)
+            if not feeds:
+                feeds.update(feeds_for(session, condition["batch"], job["seed"], real))
+            call = session.bind({name: array.copy() for name, array in feeds.items()}, try_once=False)
+        kept[:] = [padding]
+        return call
+
+    return open_leg
+
+
+def _plain(sitting: Sitting) -> dict[str, Any]:
+    return {
+        "samples": {leg: np.round(table, 10).tolist() for leg, table in sitting.samples.items()},
+        "create": sitting.create,
+        "first": sitting.first,
+        "warm_up": sitting.warm_up,
+        "joules": sitting.joules,
+    }
+
+
+def _profile(job: Job, beacon: Beacon, emit: Emit) -> None:
+    """Operators and layers of all models, interleaved, in the first condition."""
+    from evaluate.profiling.profile import Subject, profiles
+
+    condition, real, subjects = job["conditions"][0], _real_inputs(job), []
+    for leg in job["legs"]:
+        beacon.show(leg, "profiling")
+        with _failing(leg), _open({**job, "graphs": False}, leg, condition) as session:
+            feeds = feeds_for(session, condition["batch"], job["seed"], real)
+        subjects.append(Subject(leg, job["models"][leg]["file"], feeds))
+    found = profiles(
+        subjects,
+        provider=job["provider"],
+        threads=condition["threads"],
+        seconds=job["seconds"],
+        seed=job["seed"],
+        status=lambda message, done, total: emit({"status": [message, done, total]}),
+    )
+    emit({"profiles": found})
+
+
+def _scenario(job: Job, beacon: Beacon, emit: Emit) -> None:
+    """One model under one of MLPerf's scenarios."""
+    from evaluate.load_test.scenarios import highest_rate, offline, single_stream
+
+    (leg,), condition, told, real = job["legs"], job["conditions"][0], job["scenario"], _real_inputs(job)
+    status = _status(emit, leg, beacon)
+    with _failing(leg):
+        beacon.show(leg, "opening")
+        calls = {}
+        for batch in told["batches"]:
+            session = _open(job, leg, condition)
+            feeds = feeds_for(session, batch, job["seed"], real)
+            with session.explained(feeds):
+                calls[true_batch(session, batch)] = session.bind(feeds)
+        beacon.show(leg, "serving requests")
+        if told["name"] == "offline":
+            found = offline(calls, seconds=job["seconds"], seed=job["seed"])
+        elif told["name"] == "single-stream":
+            found = single_stream(next(iter(calls.values())), seconds=job["seconds"], seed=job["seed"])
+        else:
+            found = highest_rate(
+                next(iter(calls.values())),
+                bound_ms=1e3 * told["bound"],
+                percentile=told["percentile"],
+                seconds=job["seconds"],
+                seed=job["seed"],
+                status=status,
+            )
+    emit({"scenario": found})
+
+
+def _status(emit: Emit, leg: str, beacon: Beacon) -> Callable[[str, float, float], None]:
+    def tell(message: str, done: float, total: float) -> None:
+        beacon.show(leg, "serving requests")
+        emit({"status": [f"{leg}: {message}", done, total]})
+
+    return tell
+
+
+JOBS: dict[str, Callable[[Job, Beacon, Emit], None]] = {
+    "probe": _probe,
+    "latency": _latency,
+    "profile": _profile,
+    "scenario": _scenario,
+}

@@ -1,0 +1,1 @@
+"""The one-file bundle for a device, and the command that runs inside it."""

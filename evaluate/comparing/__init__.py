@@ -1,1 +1,0 @@
-"""The parts of a comparison: candidates, inputs, supervised steps, statistics, the Record."""

@@ -1,0 +1,184 @@
+"""The results journal: one JSON object a line, append-only, safe with several writers and with a killed one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluate.core.errors import FileProblem, MachineProblem
+from evaluate.core.record_files import SCHEMA, fault_of, holds_records, plain, read_json_records
+
+__all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records", "sync_folder"]
+
+JOURNAL = "records.jsonl"
+Record = dict[str, Any]
+
+
+class Journal:
+    """A journal file. `problems` says, after `read`, which lines could not be used and why."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.problems: list[str] = []
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record and return once it is on the disk.
+
+        Writers take a lock on the file (on Windows there is none: one writer at a time); a line torn by a killed writer
+        is closed first, so that it spoils no other line; a line that does not fit on the disk is taken back. Numbers
+        that are not finite become null.
+        Raises MachineProblem where the file cannot be written (no space, no permission).
+        """
+        text = json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        line = text.encode(errors="surrogatepass") + b"\n"  # a path that is no UTF-8; json.loads reads it back
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, exclusive=True) as handle:
+                _append(handle, line)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise MachineProblem(
+                f"the record could not be written to {self.path}: {error.strerror or error}. Free some space or allow "
+                "writing there, and run the same command again; finished work is kept."
+            ) from error
+
+    def read(self) -> list[Record]:
+        """All whole records in the order written; [] where there is no file yet. Broken lines go to `problems`.
+
+        Raises FileProblem where the file cannot be read at all.
+        """
+        self.problems = []
+        try:
+            with _locked(self.path, os.O_RDONLY, exclusive=False) as handle, open(handle, "rb", closefd=False) as file:
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FileProblem(f"{self.path} cannot be read: {error.strerror or error}") from error
+        lines = data.split(b"\n")
+        torn = len(lines) if lines[-1] else 0
+        records = (self._parse(line, number, number == torn) for number, line in enumerate(lines, start=1))
+        return [record for record in records if record is not None]
+
+    def _parse(self, line: bytes, number: int, torn: bool) -> Record | None:
+        if not line.strip():
+            return None
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):  # of json, and of bytes that are no UTF-8
+            why = "was cut off while it was written" if torn else "is not a JSON object"
+            self.problems.append(f"{self.path}:{number}: this record {why}; it was skipped")
+            return None
+        if not isinstance(record, dict):
+            self.problems.append(f"{self.path}:{number}: this line is not a JSON object; it was skipped")
+            return None
+        if fault := fault_of(record):
+            self.problems.append(f"{self.path}:{number}: this record {fault}")
+            return None
+        return record
+
+
+def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None = None) -> list[Record]:
+    """All records of a journal or a JSON file (one Record, or a list), or of all of these below a folder; oldest first.
+
+    A record found twice (a copied folder) is given once, the last one read. `on_problem` is called with a sentence for
+    every line and every Record that could not be used. Below a folder, JSON files without Records are passed over.
+    Raises FileProblem where there is no such place, where it cannot be read, or where no record is in it.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise FileProblem(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} or .json file")
+    found: dict[tuple[object, ...], Record] = {}
+    problems: list[str] = []
+    for file in _files(place):
+        records, troubles = _read_file(file, quiet=place.is_dir())
+        found.update({_key(record, file, number): record for number, record in enumerate(records)})
+        problems += troubles
+    for problem in problems:
+        (on_problem or _ignored)(problem)
+    if not found:
+        why = f"; {problems[0]}" if problems else ""
+        raise FileProblem(
+            f"no records were found in {place}{why}. `leanfit compress RECIPE --out DIR` writes DIR/{JOURNAL}, "
+            "`leanfit bench ... --out FILE.json` that of a benchmark."
+        )
+    return sorted(found.values(), key=lambda record: str(record.get("created", "")))
+
+
+def _key(record: Record, file: Path, number: int) -> tuple[object, ...]:
+    """What makes a record the same one in two files: its id, else its place."""
+    known = record.get("id")
+    return (known,) if known and isinstance(known, (str, int)) else (str(file), number)
+
+
+def _files(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return [place]
+    return sorted([*place.rglob(JOURNAL), *(file for file in place.rglob("*.json") if holds_records(file))])
+
+
+def _read_file(file: Path, quiet: bool) -> tuple[list[Record], list[str]]:
+    """The records of one file and what is wrong with it. A journal may be named .json as well."""
+    journal = Journal(file)
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return journal.read(), journal.problems
+    try:
+        whole = read_json_records(file, quiet=quiet)
+    except OSError as error:
+        raise FileProblem(f"{file} cannot be read: {error.strerror or error}") from error
+    return (journal.read(), journal.problems) if whole is None else whole
+
+
+def _append(handle: int, line: bytes) -> None:
+    """One write at the end; whatever of it did not reach the disk is taken back."""
+    size = os.fstat(handle).st_size
+    rest = memoryview(b"\n" + line if _ends_torn(handle, size) else line)
+    try:
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+        os.fsync(handle)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, size)
+        raise
+
+
+def _ends_torn(handle: int, size: int) -> bool:
+    if size == 0:
+        return False
+    os.lseek(handle, size - 1, os.SEEK_SET)
+    return os.read(handle, 1) != b"\n"
+
+
+@contextlib.contextmanager
+def _locked(path: Path, flags: int, *, exclusive: bool) -> Iterator[int]:
+    handle = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+    try:
+        if sys.platform != "win32":
+            import fcntl
+
+            # A file system without locks is no reason to lose a record: one appended write has to do there.
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the file's name as durable as its content; file systems that cannot sync a folder are left alone."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _ignored(problem: str) -> None:
+    """What becomes of problems when nobody asked for them."""

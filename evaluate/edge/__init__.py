@@ -1,1 +1,0 @@
-"""The bundle that runs on a bare device."""

@@ -1,0 +1,1 @@
+"""The machine: CPU, memory, GPU, energy, and what went on while something was measured."""

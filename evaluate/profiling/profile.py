@@ -1,0 +1,182 @@
+"""Where the time of one call goes: per operator and per layer, by ONNX Runtime's own profiler.
+
+The profiler writes down every kernel in whole microseconds, and what it does for that falls partly into the kernel's
+own time: 1 to 3 us each, which is more than many kernels of a small model take. So it is measured, by a chain of
+operators that do next to nothing, and taken off; and the same calls are timed without the profiler, in turns with it,
+so that kernels and what lies outside them add up to the latency that counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluate.core.errors import MachineProblem, UsageProblem
+from evaluate.profiling.profile_runs import CHAIN, Leg, Subject, chains
+from evaluate.profiling.sums import Cost, event_cost, summed
+
+__all__ = ["Subject", "profile", "profiles"]
+
+Array = NDArray[Any]
+Call = Callable[[], object]
+Clock = Callable[[], float]
+Status = Callable[[str, float, float], None]
+
+ROUNDS = 20
+# What is left of the time is for opening sessions and reading traces.
+MEASURING = 0.7
+# The runtime writes some 600 bytes for each: reading them back takes about a second.
+MOST_EVENTS = 15_000
+MOST_CALLS = 2000
+WARM_UP_CALLS = 20
+CHAIN_CALLS = 8
+
+
+def profile(
+    path_or_bytes: str | Path | bytes,
+    feeds: Mapping[str, Array],
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    seconds: float = 2.0,
+    min_calls: int = 20,
+    clock: Clock = time.perf_counter,
+    name: str = "",
+) -> dict[str, Any]:
+    """Which operators and layers of one model take the time; see `profiles` for what the dict holds."""
+    label = name or ("the model" if isinstance(path_or_bytes, bytes) else Path(path_or_bytes).stem)
+    (found,) = profiles(
+        [Subject(label, path_or_bytes, feeds)],
+        provider=provider,
+        threads=threads,
+        seconds=seconds,
+        min_calls=min_calls,
+        clock=clock,
+    )
+    return found
+
+
+def profiles(
+    models: Sequence[Subject],
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    seconds: float = 2.0,
+    min_calls: int = 20,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+    status: Status | None = None,
+) -> list[dict[str, Any]]:
+    """Profile several models in shuffled, interleaved rounds, so that they can be set beside each other.
+
+    seconds   : for each model, half of it with the profiler; `min_calls` profiled calls are made whatever they take.
+    Gives a dict a model, all times in milliseconds of one call, all shares of kernels_ms:
+      name, provider, threads, batch, calls (profiled ones), rounds, run (an id; profiles that share it took turns),
+      call_ms (median without the profiler), call_error_ms, profiled_ms, overhead (profiled_ms / call_ms),
+      event_ms (the profiler's own time inside that of a kernel, taken off), kernels_ms + outside_ms = call_ms,
+      operators [{op, ms, share, count, error_ms}], longest first,
+      nodes [{node, op, layer, ms, share, shape, provider, dtype, helper, count, iqr_ms, error_ms}] in running order,
+      layers [{layer, ms, share, ops {op: ms}, parts, weights, count, error_ms}] in running order, warnings.
+    A time is the mean of the middle half of all calls, since the runtime's clock counts whole microseconds; iqr_ms is
+    their interquartile range, error_ms the standard error from the spread over rounds. `shape` is that of the first
+    output in the layout that runs. On a GPU, times are the GPU's own where this onnxruntime can read them; `warnings`
+    says where it cannot. Raises what `open_session` and `Session.bind` raise, MachineProblem where no trace could be
+    written, UsageProblem for a wrong argument.
+    """
+    if not models or not seconds > 0 or min_calls < 1:
+        raise UsageProblem(
+            f"a profile needs a model, seconds above 0 and at least 1 call, got {len(models)} models, {seconds} and "
+            f"{min_calls}"
+        )
+    with _folder() as folder, contextlib.ExitStack() as stack:
+        legs = [
+            Leg(subject, provider, threads, folder / f"{place}", stack)
+            for place, subject in enumerate([*models, *(chains() if provider == "cpu" else ())])
+        ]
+        _measure(legs, len(models), seconds, min_calls, seed, clock, status or _silent)
+        timed = [leg.timed() for leg in legs]
+    cost = event_cost(timed[-2], timed[-1], CHAIN) if len(timed) > len(models) else Cost(0.0, 0.0)
+    run = uuid.uuid4().hex
+    return [{**leg.about(), "run": run, **summed(one, cost, leg.names)} for leg, one in zip(legs[: len(models)], timed)]
+
+
+def _measure(
+    legs: Sequence[Leg], models: int, seconds: float, min_calls: int, seed: int, clock: Clock, status: Status
+) -> None:
+    """Fill the legs' times. On a GPU all calls without the profiler come first: it slows those beside it down."""
+    apart = legs[0].session.provider != "cpu"
+    for kinds in (("plain",), ("profiled",)) if apart else (("plain", "profiled"),):
+        turns = [(leg, kind) for leg in legs for kind in kinds]
+        calls = {(id(leg), kind): leg.plain if kind == "plain" else leg.profiled() for leg, kind in turns}
+        for place, leg in enumerate(legs):
+            status(f"warming up {leg.subject.name}", 0, ROUNDS)
+            one = max(_warmed(calls[id(leg), kind], clock, 0.05 * seconds) for kind in kinds)
+            if kinds[0] == "plain":
+                leg.calls = _block(one, seconds, min_calls, leg) if place < models else CHAIN_CALLS
+                leg.lead = 1 if leg.calls > 1 else 0
+        _rounds(turns, calls, random.Random(seed), clock, status)
+
+
+def _warmed(call: Call, clock: Clock, longest: float) -> float:
+    """Seconds of one call, after some calls or `longest` seconds."""
+    start, taken = clock(), list[float]()
+    while len(taken) < 2 or (len(taken) < WARM_UP_CALLS and clock() - start < longest):
+        taken.append(_one(call, clock))
+    return float(np.median(taken[len(taken) // 2 :]))
+
+
+def _block(one_call: float, seconds: float, min_calls: int, leg: Leg) -> int:
+    """Calls in one turn: both turns of a round, with the call that leads each, fit into the model's time."""
+    fitting = min(MEASURING * seconds / 2 / max(one_call, 1e-6), MOST_CALLS, MOST_EVENTS / leg.kernels()) / ROUNDS
+    return max(-(-min_calls // ROUNDS), int(fitting) - 1)
+
+
+def _rounds(
+    turns: Sequence[tuple[Leg, str]],
+    calls: Mapping[tuple[int, str], Call],
+    shuffle: random.Random,
+    clock: Clock,
+    status: Status,
+) -> None:
+    order = list(turns)
+    for done in range(ROUNDS):
+        shuffle.shuffle(order)
+        for leg, kind in order:
+            call = calls[id(leg), kind]
+            for _ in range(leg.lead):
+                call()
+            leg.times[kind].append([_one(call, clock) for _ in range(leg.calls)])
+        status("profiling", done + 1, ROUNDS)
+
+
+def _one(call: Call, clock: Clock) -> float:
+    start = clock()
+    call()
+    return clock() - start
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for traces that is gone afterwards, whatever happens."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="leanfit-profile-")
+    except OSError as error:
+        raise MachineProblem(
+            f"there is no place for onnxruntime's profile: {error.strerror or error}; point TMPDIR to a folder that "
+            "can be written"
+        ) from error
+    with folder as path:
+        yield Path(path)
+
+
+def _silent(message: str, done: float, total: float) -> None:
+    """The status callback of whoever gave none."""

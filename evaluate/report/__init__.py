@@ -1,0 +1,1 @@
+"""What people read: messages, tables, charts and pages made of Records and laws."""

@@ -1,1 +1,0 @@
-"""Arrivals, rates and batches: the parts behind `evaluate.scenarios`."""

@@ -1,1 +1,0 @@
-"""ONNX Runtime's providers and bindings, behind `evaluate.session`."""

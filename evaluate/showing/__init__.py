@@ -1,1 +1,0 @@
-"""What people look at: tables, sentences, pictures and pages, computed from Records only."""

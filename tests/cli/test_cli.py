@@ -1,0 +1,382 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import types
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_onnx import linear_onnx
+
+from compress import __version__
+from compress.cli.commands import main
+from compress.cli.console import EVERY_SECONDS, Progress
+from compress.core import errors
+from evaluate.core import errors as evaluate_errors
+
+torch.set_num_threads(1)
+LEANFIT = [sys.executable, "-c", "from compress.cli.commands import main; main()"]
+QUICK = ["digits-mlp-int8"]
+for change in ("train.epochs=1", "benchmark.seconds=0.2", "model.width=16", "goals={}"):
+    QUICK += ["--set", change]
+
+
+@pytest.fixture
+def leanfit(capsys, monkeypatch):
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["leanfit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One real run through the command line: its folder, stdout and stderr."""
+    folder = tmp_path_factory.mktemp("runs") / "a run"
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+        patch.setattr(sys, "argv", ["leanfit", "compress", *QUICK, "--out", str(folder)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+    assert not caught.value.code, err.getvalue()
+    return folder, out.getvalue(), err.getvalue()
+
+
+def test_help_is_light_and_quick():
+    code = "import sys; sys.argv = ['leanfit', '--help']; from compress.cli.commands import main\n"
+    code += "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'pydantic', 'yaml'}\n"
+    code += "try: main()\nfinally: print(sorted(heavy & set(sys.modules)))"
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    after = os.times()
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("compress", "bench", "verify", "list", "report", "schema", "doctor"):
+        assert command in done.stdout
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    assert processor < 1.0
+
+
+def test_version(leanfit):
+    assert leanfit("--version") == (0, f"leanfit {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["compres"], ["compress"], ["list", "pases"], ["bench"], ["compress", "x", "--device", "tpu"]]
+)
+def test_a_wrong_command_line_is_2(leanfit, arguments):
+    code, out, err = leanfit(*arguments)
+    assert code == 2
+    assert out == ""
+    assert "Error" in err
+
+
+def test_the_table_says_where_to_look(run):
+    folder, out, err = run
+    for word in ("baseline", "compressed", "latency", "params", "bytes", "drop"):
+        assert word in out
+    assert str(folder / "report.html") in out
+    assert f"leanfit verify '{folder}'" in out
+    for name in ("model.onnx", "weights.safetensors", "manifest.json", "recipe.yaml", "report.html", "records.jsonl"):
+        assert (folder / name).is_file()
+    assert "epoch 1 of 1" in err
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", out + err), "control characters where there is no terminal"
+    assert "Warning" not in err
+
+
+def test_json_is_one_object_of_the_same_figures(run, leanfit):
+    folder, _, _ = run
+    code, out, err = leanfit("compress", *QUICK, "--out", folder, "--json", "--quiet")
+    assert (code, err) == (0, "")
+    summary = json.loads(out)
+    assert {"artifact", "baseline", "compressed", "passes", "drop", "speedup"} <= set(summary)
+    assert summary["compressed"]["sizes"]["bytes"] == (folder / "model.onnx").stat().st_size
+    assert summary["passes"][0]["kind"] == "quantize"
+
+
+def test_a_missed_goal_is_9_with_everything_saved(run, leanfit):
+    folder, _, _ = run
+    code, out, err = leanfit("compress", *QUICK, "--out", folder, "--set", "goals.bytes=100B", "--quiet")
+    assert code == errors.GoalMissed.exit_code == 9
+    assert "missed the goal of bytes" in err
+    assert "to deploy" in out
+    assert leanfit("verify", folder)[0] == 0
+
+
+def test_verify_bench_and_report(run, leanfit, tmp_path):
+    folder, _, _ = run
+    code, out, _ = leanfit("verify", folder, "--json")
+    checked = json.loads(out)
+    assert (code, checked["ok"]) == (0, True)
+    assert {check["name"] for check in checked["checks"]} >= {"manifest", "model.onnx", "weights.safetensors"}
+    code, out, _ = leanfit("bench", folder / "baseline", folder, "--seconds", "0.2", "--json", "--quiet")
+    results = json.loads(out)["results"]
+    assert code == 0
+    assert [entry["speedup"] is None for entry in results] == [True, False]
+    assert "smallest difference" in leanfit("bench", folder / "model.onnx", "--seconds", "0.1", "-q")[1]
+    page = tmp_path / "page.html"
+    code, out, _ = leanfit("report", folder, folder.parent, "--out", page, "--json")
+    assert (code, json.loads(out)["out"]) == (0, str(page))
+    assert "<html" in page.read_text()
+    assert str(page) in leanfit("report", folder, "--out", page)[1]
+
+
+def test_verify_finds_one_flipped_byte(run, leanfit, tmp_path):
+    folder, _, _ = run
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("model.onnx", "weights.safetensors", "manifest.json", "recipe.yaml"):
+        (copy / name).write_bytes((folder / name).read_bytes())
+    assert leanfit("verify", copy)[0] == 0
+    data = bytearray((copy / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(data)
+    code, out, _ = leanfit("verify", copy)
+    assert code == 7
+    assert re.search(r"FAIL +model.onnx", out)
+
+
+def test_a_dry_run_writes_nothing(leanfit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = leanfit("compress", "digits-resnet-half-int8", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "layer2.0.conv1" in out
+    planned = json.loads(leanfit("compress", "digits-resnet-half-int8", "--dry-run", "--json")[1])
+    assert [step["kind"] for step in planned["steps"]] == ["baseline", "prune", "quantize"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["passes", "models", "tasks", "recipes"])
+def test_lists(leanfit, what):
+    code, out, _ = leanfit("list", what)
+    listed = json.loads(leanfit("list", what, "--json")[1])[what]
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [entry["name"] for entry in listed]
+    assert all(entry["summary"] for entry in listed)
+    assert {"passes": "prune", "models": "resnet", "tasks": "digits", "recipes": "half-int8"}[what] in out
+
+
+def test_schema_and_doctor(leanfit):
+    assert json.loads(leanfit("schema")[1])["title"] == "leanfit recipe"
+    code, out, _ = leanfit("doctor", "--json")
+    seen = json.loads(out)
+    assert code == (0 if seen["ok"] else 8)
+    assert {"torch", "onnxruntime", "evaluate", "cpu", "data", "disk"} <= {check["name"] for check in seen["checks"]}
+    assert "onnxruntime" in leanfit("doctor")[1]
+
+
+def test_doctor_tells_of_a_runtime_that_is_missing(leanfit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, out, _ = leanfit("doctor")
+    assert code == 8
+    assert re.search(r"fail +onnxruntime", out)
+
+
+def test_a_wrong_recipe_is_3_with_every_problem(leanfit, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("version: 1\npasses:\n  - kind: prun\n  - {kind: quantize, bit: 8}\n")
+    code, out, err = leanfit("compress", path)
+    assert (code, out) == (3, "")
+    assert f"{path}:3:11: unknown pass 'prun'; did you mean 'prune'?" in err
+    assert f"{path}:4:22: unknown key 'bit'; did you mean 'bits'?" in err
+    assert err.endswith("leanfit: the recipe has 2 problems\n")
+    code, out, _ = leanfit("compress", path, "--json", "--set", "passes.7.x=1")
+    error = json.loads(out)["error"]
+    assert (code, error["kind"], error["exit_code"], len(error["problems"])) == (3, "RecipeError", 3, 3)
+
+
+def test_a_recipe_for_python_says_so(leanfit):
+    code, _, err = leanfit("compress", "half-int8")
+    assert code == 3
+    assert "names no model and no task" in err
+    assert "compress(model, 'half-int8', task=task)" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.ModelError("the [red]model[/red] [/] {x}"), 4, "the [red]model[/red] [/] {x}"),
+        (errors.DataError("no data"), 5, "no data"),
+        (errors.PassError("changes nothing"), 6, "changes nothing"),
+        (errors.ArtifactError("damaged"), 7, "damaged"),
+        (errors.EnvironmentProblem("no runtime"), 8, "no runtime"),
+        (evaluate_errors.FileProblem("truncated"), 7, "truncated"),
+        (evaluate_errors.RuntimeMissing("no onnxruntime"), 8, "no onnxruntime"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 8, "the disk is full: runs/x"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 8, "permission denied: runs/x"),
+        (MemoryError(), 8, "out of memory"),
+        (ModuleNotFoundError("no", name="onnxscript.ir"), 8, "the package 'onnxscript' is not installed"),
+        (ModuleNotFoundError("no", name="evaluate.scaling.form"), 8, "evaluate.scaling.form is missing"),
+        (KeyboardInterrupt(), 130, "run the same command again to go on where it stopped"),
+    ],
+)
+def test_every_error_has_its_exit_code(leanfit, monkeypatch, error, code, said):
+    def broken(**_):
+        raise error
+
+    monkeypatch.setattr("compress.pipeline.run.compress", broken)
+    found, out, err = leanfit("compress", *QUICK)
+    assert (found, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+    found, out, _ = leanfit("compress", *QUICK, "--json")
+    assert json.loads(out)["error"]["exit_code"] == found == code
+
+
+def test_another_package_named_evaluate_is_said_to_be_one(leanfit, monkeypatch):
+    def broken(**_):
+        monkeypatch.setitem(sys.modules, "evaluate", types.ModuleType("evaluate"))
+        raise ModuleNotFoundError("no", name="evaluate.core.record_files")
+
+    monkeypatch.setattr("compress.pipeline.run.compress", broken)
+    code, _, err = leanfit("compress", *QUICK)
+    assert code == 8
+    assert "not leanfit's own" in err
+
+
+def test_a_bug_is_1_and_its_traceback_is_kept(leanfit, monkeypatch, tmp_path):
+    def broken(**_):
+        raise ZeroDivisionError("by zero\nsecond line")
+
+    monkeypatch.setattr("compress.pipeline.run.compress", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code, _, err = leanfit("compress", *QUICK)
+    assert code == 1
+    assert err.startswith("leanfit: a bug in leanfit: ZeroDivisionError: by zero\nThe details are in ")
+    (kept,) = tmp_path.glob("leanfit-*.txt")
+    assert str(kept) in err
+    assert "in broken" in kept.read_text()
+    monkeypatch.setenv("LEANFIT_DEBUG", "1")
+    assert "in broken" in leanfit("compress", *QUICK)[2]
+
+
+def test_a_reader_that_went_away_is_no_bug():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*LEANFIT, "list", "recipes"], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+    )
+    os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    arguments = ["compress", *QUICK, "--set", "train.epochs=400", "--out", str(tmp_path / "run")]
+    with subprocess.Popen([*LEANFIT, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert any("epoch" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == 130
+    assert rest.rstrip().endswith("run the same command again to go on where it stopped")
+
+
+def test_a_benchmark_that_is_interrupted_promises_nothing(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(linear_onnx())
+    arguments = ["bench", str(tmp_path / "net.onnx"), "--seconds", "60", "--json"]
+    with subprocess.Popen([*LEANFIT, *arguments], stdout=-1, stderr=subprocess.PIPE, text=True) as process:
+        assert any("trying" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said, rest = process.communicate(timeout=60)
+    assert process.returncode == 130 and rest.rstrip().endswith("leanfit: interrupted")
+    assert json.loads(said)["error"]["kind"] == "Interrupted"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="has no /dev/full")
+def test_json_on_a_full_disk_is_no_traceback():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*LEANFIT, "bench", "no.onnx", "--json"], stdout=full, stderr=-1, text=True, check=False)
+    assert done.returncode == 7 and done.stderr.startswith("leanfit: there is no file") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="has no SIGHUP")
+def test_a_terminal_that_is_gone_leaves_nothing_behind(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(linear_onnx())
+    (tmp_path / "scratch").mkdir()
+    where = {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+    command = [*LEANFIT, "bench", str(tmp_path / "net.onnx"), "--seconds", "60"]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=where) as process:
+        assert process.stderr and any("trying" in line for line in process.stderr)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not list((tmp_path / "scratch").glob("leanfit*"))
+
+
+@pytest.mark.parametrize("wrong", [("--seed", "-1"), ("--latency-bound", "5ms")])
+def test_a_bench_option_that_cannot_be_meant_is_2(wrong, leanfit):
+    code, out, err = leanfit("bench", "net.onnx", *wrong)
+    assert (code, out) == (2, "") and wrong[0] in err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Progress(stream=stream) as progress:
+        progress("epoch 1 [bold]of[/bold] 2", 1, 2)
+        progress("epoch 2 of 2", 0, 2)
+        progress("no total", 0, 0)
+    assert "epoch 1 [bold]of[/bold] 2" in stream.getvalue() or "no total" in stream.getvalue()
+    assert "\x1b[" in stream.getvalue()
+
+
+def test_progress_elsewhere_is_an_occasional_line():
+    now = 0.0
+    stream = io.StringIO()
+    with Progress(stream=stream, clock=lambda: now) as progress:
+        for step in range(1000):
+            progress(f"epoch {step // 100 + 1} of 10, loss {1 / (step + 1):.4f}", step % 100, 100)
+            now += EVERY_SECONDS / 400
+        progress("calibrate\x1b[2J", 0, 0)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "epoch 1 of 10, loss 1.0000"
+    assert lines[-1] == "calibrate [2J"
+    assert len(lines) == 4
+
+
+def test_progress_of_several_kinds_of_work_at_once_is_an_occasional_line_too():
+    now = 0.0
+    stream = io.StringIO()
+    with Progress(stream=stream, clock=lambda: now, timed=True) as progress:
+        for step in range(240):
+            progress(f"{step} of 240 trials, about 2 min left; {('prune', 'evaluate')[step % 2]}", step, 240)
+            now += 0.5
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 120 / EVERY_SECONDS
+    assert lines[1] == "30 of 240 trials, about 2 min left; prune"
+
+
+def test_a_bar_of_timed_work_has_no_second_estimate(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Progress(stream=stream, timed=True) as progress:
+        progress("1 of 2 trials, about 3 s left", 1, 2)
+        progress("1 of 4 trials, about 9 s left", 1, 4)
+        assert progress.bar.rich.tasks[0].total == 4
+    assert "about" in stream.getvalue() and "-:--" not in stream.getvalue()
+
+
+def test_quiet_is_quiet():
+    stream = Terminal()
+    with Progress(quiet=True, stream=stream) as progress:
+        progress("epoch 1", 1, 2)
+    assert stream.getvalue() == ""

@@ -1,0 +1,134 @@
+"""The exported file: what torch computes, for any batch, in few bytes, the same each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from compress.core.errors import ModelError
+from compress.graph.export import check_parity, export_onnx, load_graph, serialise
+from compress.graph.sizes import count_macs, count_nonzero, count_params, measure_sizes
+from compress.models import build_model
+from compress.tasks import Task
+from evaluate.runtime.session import open_session
+
+FAMILIES = {
+    "mlp": {"inputs": 64, "width": 16, "depth": 2},
+    "resnet": {"depth": 8, "width": 8, "in_channels": 1},
+    "mobilenet": {"width": 0.5, "in_channels": 1},
+    "vit": {"image": 8, "patch": 4, "in_channels": 1, "width": 32, "depth": 2},
+}
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(name, **FAMILIES[name]).eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_exports_with_a_free_batch(name: str, digits: Task):
+    model = build(name)
+    data = serialise(export_onnx(model, digits.example(3)))
+    for batch in (1, 5):
+        parity = check_parity(model, data, digits.example(batch), tolerance=1e-4)
+        assert parity.samples == batch
+    onnx.checker.check_model(load_graph(data), full_check=True)
+
+
+def test_the_same_model_gives_the_same_bytes(trained: nn.Module, digits: Task):
+    assert serialise(export_onnx(trained, digits.example(2))) == serialise(export_onnx(trained, digits.example(7)))
+
+
+def test_nothing_of_this_machine_is_in_the_file(trained: nn.Module, digits: Task):
+    data = serialise(export_onnx(trained, digits.example()))
+    assert b".py" not in data and b"site-packages" not in data
+    weights = 4 * count_params(trained)
+    assert len(data) < weights + 12_000, "the graph takes more than 12 kB beside the weights"
+
+
+def test_node_names_are_layer_names(trained: nn.Module, digits: Task):
+    names = {node.name for node in export_onnx(trained, digits.example()).graph.node}
+    assert {"conv1", "layer1.0.conv1", "layer3.0.conv2", "linear"} <= names
+
+
+def test_linear_layers_of_a_transformer_keep_their_names(digits: Task):
+    model = build("vit")
+    names = {node.name for node in export_onnx(model, digits.example()).graph.node}
+    assert {name for name, module in model.named_modules() if isinstance(module, nn.Linear)} <= names
+
+
+def test_the_exported_model_is_left_alone(digits: Task):
+    model = build("resnet").train()
+    export_onnx(model, digits.example())
+    assert model.training and all(p.requires_grad for p in model.parameters())
+
+
+def test_a_difference_is_an_error(trained: nn.Module, digits: Task):
+    graph = export_onnx(trained, digits.example())
+    bias = next(t for t in graph.graph.initializer if t.name == "linear.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, "linear.bias"))
+    with pytest.raises(ModelError, match="differs from torch"):
+        check_parity(trained, serialise(graph), digits.example(4), tolerance=1e-3)
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(TwoOutputs(), "must return one tensor"), (Branches(), "cannot be exported to ONNX")],
+    ids=["two outputs", "control flow on values"],
+)
+def test_what_cannot_be_exported_is_said(model: nn.Module, message: str, digits: Task):
+    with pytest.raises(ModelError, match=message):
+        export_onnx(model, digits.example())
+
+
+def test_garbage_is_no_model():
+    with pytest.raises(ModelError, match="not a readable ONNX model"):
+        load_graph(b"\x00garbage")
+
+
+def test_macs_of_a_convolution_are_the_textbook_number():
+    conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    assert count_macs(conv, {"x": torch.zeros(4, 3, 10, 10)}) == 10 * 10 * 8 * 3 * 9
+    linear = nn.Linear(7, 5)
+    assert count_macs(linear, {"x": torch.zeros(2, 7)}) == 35
+
+
+def test_macs_of_attention_are_counted():
+    attention = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    n, d, hidden = 5, 16, 32
+    projections, products, mlp = 4 * n * d * d, 2 * n * n * d, 2 * n * d * hidden
+    assert count_macs(attention, {"x": torch.zeros(1, n, d)}) == projections + products + mlp
+
+
+def test_tied_weights_count_once_and_zeros_do_not_count():
+    first = nn.Linear(4, 4, bias=False)
+    second = nn.Linear(4, 4, bias=False)
+    second.weight = first.weight
+    with torch.no_grad():
+        first.weight[0] = 0
+    tied = nn.Sequential(first, second)
+    assert count_params(tied) == 16
+    assert count_nonzero(tied) == 12
+
+
+def test_sizes_are_those_of_the_file(trained: nn.Module, digits: Task):
+    graph = export_onnx(trained, digits.example())
+    data = serialise(graph)
+    sizes = measure_sizes(trained, digits.example(), graph, data)
+    assert sizes["bytes"] == len(data) > sizes["packed_bytes"]
+    assert sizes["bits"] == 32
+    held = open_session(data).run({k: v.numpy() for k, v in digits.example().items()})
+    assert np.isfinite(held[0]).all()

@@ -1,0 +1,86 @@
+"""What every pass promises, whatever it does."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from pass_cases import CASES
+from torch import nn
+
+import compress.passes  # noqa: F401  (registers the passes)
+from compress.core.errors import RecipeError
+from compress.graph.export import check_parity, export_onnx, serialise
+from compress.passes.base import Context, PassResult, get_pass, pass_kinds, register_pass
+from compress.pipeline.artifact import save_state
+from compress.recipe.schema import load_recipe
+from compress.tasks import Task
+
+ROWS = [pytest.param(kind, config, id=f"{kind}-{n}") for kind, rows in CASES.items() for n, config in enumerate(rows)]
+
+
+def apply(kind: str, config: dict[str, Any], model: nn.Module, task: Task, seed: int = 0) -> PassResult:
+    registered = get_pass(kind)
+    return registered.apply(model, registered.config(**config), Context(task=task, seed=seed, original=model))
+
+
+def test_every_pass_has_a_case():
+    assert set(CASES) == set(pass_kinds())
+
+
+@pytest.mark.parametrize(("kind", "config"), ROWS)
+def test_a_pass_keeps_its_promises(kind: str, config: dict[str, Any], trained: nn.Module, digits: Task):
+    before, mode = save_state(trained), trained.training
+    first = apply(kind, config, copy.deepcopy(trained), digits)
+    result = apply(kind, config, trained, digits)
+
+    assert save_state(trained) == before, "the model that was handed in was changed"
+    assert trained.training == mode
+    assert save_state(result.module) == save_state(first.module), "twice the same seed gave two networks"
+    assert result.graph is not None or save_state(result.module) != before, "nothing was done"
+    if result.graph is not None:
+        assert serialise(result.graph) == serialise(first.graph)
+    assert result.changes or kind in ("finetune", "distill")
+
+    example = digits.example(8)
+    graph = result.graph if result.graph is not None else export_onnx(result.module, example)
+    parity = check_parity(result.module, serialise(graph), example)
+    assert parity.relative < (0.1 if result.graph is not None else 1e-5)
+
+
+@pytest.mark.parametrize(("kind", "config"), ROWS)
+def test_a_preview_shows_the_shapes_that_come_out(kind: str, config: dict[str, Any], trained: nn.Module, digits: Task):
+    registered = get_pass(kind)
+    preview = registered.preview(trained, registered.config(**config), Context(task=digits, seed=0, original=trained))
+    result = apply(kind, config, trained, digits)
+    shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (preview.module, result.module)]
+    assert shapes[0] == shapes[1]
+    assert preview.bits == (8 if result.graph is not None else 32)
+
+
+@pytest.mark.parametrize(("kind", "config"), ROWS)
+def test_a_config_survives_a_recipe(kind: str, config: dict[str, Any]):
+    recipe = load_recipe({"version": 1, "passes": [{"kind": kind, **config}]})
+    assert load_recipe(recipe.dump()) == recipe
+    assert load_recipe({"version": 1, "passes": [recipe.dump()["passes"][0]]}).passes == recipe.passes
+
+
+def test_an_unknown_pass_names_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean 'prune'"):
+        get_pass("prun")
+
+
+def test_a_kind_belongs_to_one_pass():
+    with pytest.raises(ValueError, match="registered already"):
+        register_pass("prune", get_pass("prune").config)(lambda model, config, context: PassResult(model))
+
+
+def test_patterns_name_every_layer_setting(trained: nn.Module):
+    for kind, rows in CASES.items():
+        config = get_pass(kind).config
+        for name in set(config.model_fields) & {"layers", "exclude", "per_layer"}:
+            value = {"nowhere*": 0.5} if name == "per_layer" else ["nowhere*"]
+            recipe = load_recipe({"version": 1, "passes": [{"kind": kind, **rows[0], name: value}]})
+            with pytest.raises(RecipeError, match=r"nowhere\*"):
+                recipe.check_layers(trained)

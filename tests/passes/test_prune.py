@@ -1,0 +1,342 @@
+"""Pruning: what must be removed together, how much of it, and what is left afterwards."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from prune_nets import (
+    CLASSES,
+    NETS,
+    Concat,
+    Flatten,
+    LambdaShortcut,
+    Residual,
+    Shuffle,
+    build,
+    colour_task,
+    config,
+    context,
+    parts,
+    same,
+    size,
+)
+from torch import nn
+
+from compress.core.errors import ModelError, PassError
+from compress.graph.surgery import apply_rewrites, remove_channels, resize_like, rewrite_shortcuts
+from compress.passes.pruning import prune as module
+from compress.passes.pruning.bn_reestimation import recalibrate
+from compress.passes.pruning.channel_groups import find_groups, removal
+from compress.passes.pruning.importance import score_units
+from compress.passes.pruning.preflight import mask_channels
+from compress.passes.pruning.prune import preview_prune, prune
+from compress.tasks import Task
+
+UNITS = ("params", "macs", "bytes")
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return colour_task()
+
+
+@pytest.fixture
+def no_export(monkeypatch):
+    """Leave out the export of the pruned network, which takes seconds and has tests of its own."""
+    monkeypatch.setattr(module, "export_onnx", lambda model, example: None)
+
+
+# --- every network --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_network_is_pruned_to_its_target(name, task, no_export):
+    model, net = build(name), NETS[name]
+    before = copy.deepcopy(model)
+    settings = config(keep={"macs": net.keep})
+    result = prune(model, settings, context(task, model))
+
+    assert same(model, before) and not model.training, "the caller's model was changed"
+    asked = net.keep * size(model, task, "macs")
+    got = size(result.module, task, "macs")
+    assert 0.98 * asked <= got <= 1.02 * asked or (
+        got < asked and any("nearest reachable" in w for w in result.warnings)
+    )
+    assert result.details["achieved"] == {
+        unit: {
+            "value": size(result.module, task, unit),
+            "ratio": round(size(result.module, task, unit) / size(model, task, unit), 4),
+        }
+        for unit in UNITS
+    }
+    x = task.example(5)["input"]
+    assert result.module(x).shape == (5, CLASSES)
+    result.module(x).sum().backward()
+    assert same(result.module, prune(model, settings, context(task, model)).module), "not deterministic"
+
+    left = {layer for entry in result.details["left_alone"] for layer in entry["layers"]}
+    assert left >= set(net.alone)
+    for layer in net.alone:
+        assert any(w.startswith("left alone") and layer in w for w in result.warnings)
+    widths = dict(before.named_modules())
+    for layer in left - {"attention"}:
+        assert result.module.get_submodule(layer).weight.shape[0] == widths[layer].weight.shape[0]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_pruned_network_is_rebuilt_from_shapes_and_rewrites(name, task, no_export):
+    model = build(name)
+    result = prune(model, config(keep={"params": NETS[name].keep}), context(task, model))
+    rebuilt = copy.deepcopy(model)
+    apply_rewrites(rebuilt, result.details["rewrites"])
+    resize_like(rebuilt, {key: tuple(t.shape) for key, t in result.module.state_dict().items()})
+    rebuilt.load_state_dict(result.module.state_dict())
+    x = task.example(3)["input"]
+    assert torch.equal(rebuilt.eval()(x), result.module(x))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_changes_say_what_happened_layer_by_layer(name, task, no_export):
+    model = build(name)
+    result = prune(model, config(keep={"params": NETS[name].keep}), context(task, model))
+    rewritten = {rewrite["layer"] for rewrite in result.details["rewrites"]}
+    seen = set()
+    for change in result.changes:
+        old, new = (m.get_submodule(change.layer) for m in (model, result.module))
+        kind = change.what if isinstance(new, nn.modules.conv._ConvNd) else change.what.replace("channels", "features")
+        assert change.after == getattr(new, kind) < change.before
+        assert change.layer in rewritten or change.before == getattr(old, kind)
+        seen.add(change.layer)
+    for layer, old in model.named_modules():
+        if isinstance(old, nn.modules.conv._ConvNd | nn.Linear):
+            assert (old.weight.shape != result.module.get_submodule(layer).weight.shape) == (layer in seen)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_any_widths_cost_what_was_predicted_and_compute_what_was_kept(name, task):
+    """Predicted MACs and params are those of the cut network, which equals the whole one without those channels."""
+    model, groups, costs = parts(name, task)
+    x = task.example(4)["input"]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        kept = np.array([rng.integers(1, n + 1) for n in costs.units])
+        chosen = [rng.permutation(n)[: n - k].tolist() for n, k in zip(costs.units, kept, strict=True)]
+        cut = copy.deepcopy(model)
+        remove_channels(cut, removal(groups, chosen))
+        assert [int(costs.of(unit, kept)) for unit in UNITS] == [size(cut, task, unit) for unit in UNITS]
+        if NETS[name].exact:
+            torch.testing.assert_close(cut(x), mask_channels(model, groups, chosen)(x), rtol=1e-3, atol=1e-4)
+
+
+# --- which layers ---------------------------------------------------------------------------------------------------
+
+
+def widths(result) -> dict[str, tuple[int, int]]:
+    return {entry["layer"]: (entry["before"], entry["after"]) for entry in result.details["groups"]}
+
+
+def test_excluded_layers_and_what_is_coupled_to_them_keep_their_channels(task, no_export):
+    model = build("resnet A")
+    result = prune(model, config(keep={"macs": 0.7}, exclude=("layer2.*", "conv1")), context(task, model))
+    assert set(widths(result)) == {"layer1.0.conv1", "layer3.0.conv1", "layer3.0.conv2"}
+    assert any("layer1.0.conv2: coupled to conv1, which is excluded" in w for w in result.warnings)
+
+
+def test_only_the_layers_asked_for_lose_channels(task, no_export):
+    model = build("resnet A")
+    result = prune(model, config(keep={"macs": 0.8}, layers=("layer3",)), context(task, model))
+    assert {c.layer.split(".")[0] for c in result.changes if c.what == "out_channels"} == {"layer3"}
+
+
+def test_a_layer_coupled_to_one_not_asked_for_is_named(task, no_export):
+    model = build("resnet A")
+    result = prune(model, config(keep={"macs": 0.8}, layers=("layer1.*", "layer3.*")), context(task, model))
+    assert any("coupled to conv1, which the patterns in `layers` leave out" in w for w in result.warnings)
+
+
+def test_a_share_for_a_layer_overrides_its_importance(task, no_export):
+    model = build("residual")
+    shares = {"b3c1": 0.25, "b2c1": 1.0}
+    result = prune(model, config(keep={"macs": 0.6}, per_layer=shares), context(task, model))
+    assert widths(result)["b3c1"] == (64, 16) and widths(result)["b2c1"] == (32, 32)
+    assert result.details["achieved"]["macs"]["ratio"] == pytest.approx(0.6, rel=0.02)
+
+
+def test_coupled_layers_cannot_have_two_shares(task):
+    model = build("residual")
+    with pytest.raises(PassError, match=r"0.25 and 0.5 .* b3c2, b3s"):
+        preview_prune(model, config(per_layer={"b3c2": 0.25, "b3s": 0.5}), context(task, model))
+
+
+def test_nothing_to_prune_says_why(task):
+    model = build("shuffle")
+    with pytest.raises(PassError, match="a: its channels are mixed"):
+        preview_prune(model, config(exclude=("b", "c")), context(task, model))
+
+
+def test_patterns_are_listed_with_their_place():
+    listed = config(layers=("a*", "b*"), exclude=("c",), per_layer={"d": 0.5}).patterns()
+    assert listed == [(("layers", 0), "a*"), (("layers", 1), "b*"), (("exclude", 0), "c"), (("per_layer", "d"), "d")]
+
+
+# --- importance -----------------------------------------------------------------------------------------------------
+
+KINDS = ("l1", "l2", "group_norm", "bn_scale", "taylor")
+
+
+def with_dead_channels(task: Task) -> tuple[nn.Module, set[int]]:
+    """A network in which the channels 3, 8 .. 14 of the first layer are made of nothing and read by nobody."""
+    model, dead = build("lambda shortcut"), [3, 8, 9, 10, 11, 12, 13, 14]
+    with torch.no_grad():
+        for tensor in (model.a.weight, model.an.weight, model.an.bias):
+            tensor[dead] *= 1e-6
+        model.b.weight[:, dead] *= 1e-6
+    return model, set(dead)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_channels_that_do_nothing_go_first(kind, task, no_export):
+    model, dead = with_dead_channels(task)
+    settings = config(importance=kind, keep={"macs": 0.7}, per_layer={"a": 0.5, "b": 1.0}, layers=("a", "b", "c"))
+    small = prune(model, settings, context(task, model)).module
+    kept = [i for i in range(16) if i not in dead]
+    torch.testing.assert_close(small.a.weight, model.a.weight[kept])
+
+
+def test_removing_dead_channels_changes_nothing(task):
+    model, dead = with_dead_channels(task)
+    example = task.example(4)
+    rewrite_shortcuts(model, example)
+    groups = [group for group in find_groups(model, example)[0] if group.name == "a"]
+    before = model(example["input"])
+    remove_channels(model, removal(groups, [sorted(dead)]))
+    torch.testing.assert_close(model(example["input"]), before, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "random"])
+@pytest.mark.parametrize("name", ["lambda shortcut", "grouped"])
+def test_every_importance_prunes_every_kind_of_network(kind, name, task, no_export):
+    model = build(name)
+    if kind == "bn_scale" and name == "grouped":
+        with pytest.raises(PassError, match="nothing to score"):
+            prune(model, config(importance=kind), context(task, model))
+        return
+    first, again, other = (
+        prune(model, config(importance=kind, batches=1), context(task, model, seed)).module for seed in (0, 0, 1)
+    )
+    assert same(first, again)
+    assert same(first, other) == (kind not in ("random", "taylor"))
+    assert all(p.grad is None for p in first.parameters())
+
+
+def test_bn_scale_falls_back_by_name(task, no_export):
+    model = build("flatten")
+    result = prune(model, config(importance="bn_scale"), context(task, model))
+    assert any("nothing to score in hidden: group_norm" in w for w in result.warnings)
+
+
+def test_weights_that_are_not_finite_are_refused(task):
+    model = build("flatten")
+    model.b.weight.data[0] = float("nan")
+    example = task.example(1)
+    with pytest.raises(PassError, match="b is not finite"):
+        score_units(model, find_groups(model, example)[0], "l2", seed=0)
+
+
+def test_rewritten_shortcuts_have_no_say_in_importance(task):
+    model, example = build("lambda shortcut"), task.example(1)
+    rewrite_shortcuts(model, example)
+    groups = find_groups(model, example)[0]
+    before, _ = score_units(model, groups, "group_norm", seed=0, skip=frozenset(["shortcut"]))
+    model.shortcut.weight.data.mul_(1000)
+    after, _ = score_units(model, groups, "group_norm", seed=0, skip=frozenset(["shortcut"]))
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# --- what follows pruning -------------------------------------------------------------------------------------------
+
+
+def test_recalibration_gives_the_statistics_of_the_data(task):
+    model = Flatten()
+    model.norm.running_mean.fill_(7)
+    assert recalibrate(model, task, 1, seed=0)
+    features = model.a(task.calibration(128, 0).inputs["input"])
+    torch.testing.assert_close(model.norm.running_mean, features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.norm.running_var, features.var((0, 2, 3)), rtol=1e-3, atol=1e-5)
+    assert model.norm.momentum == 0.1 and not model.norm.training
+    assert not recalibrate(Concat(), task, 4, seed=0)
+    assert not recalibrate(model, task, 0, seed=0)
+
+
+def test_recovery_trains_in_parts_and_says_how_it_went(task, no_export, tmp_path):
+    model = build("lambda shortcut")
+    seen = []
+    recover = {"epochs": 3, "batch_size": 64, "learning_rate": 0.01, "distill": {"temperature": 2, "weight": 0.5}}
+    settings = config(steps=2, recalibrate=2, recover=recover)
+    place = context(task, model, folder=tmp_path, status=lambda message, done, total: seen.append(message))
+    result = prune(model, settings, place)
+    assert result.details["achieved"]["macs"]["ratio"] == pytest.approx(0.5, rel=0.02)
+    assert [len(part["epochs"]) for part in result.details["history"]] == [1, 2]
+    assert set(result.details["metric"]) == {"name", "pruned", "recalibrated", "recovered"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"part1", "part2"}
+    assert "prune: part 2 of 2" in seen
+    assert not result.module.training and result.module.shortcut.weight.requires_grad
+
+
+def test_steps_meet_the_same_target(task):
+    model = build("residual")
+    for steps in (1, 3):
+        preview = preview_prune(model, config(keep={"params": 0.4}, steps=steps), context(task, model))
+        assert 0.98 * 0.4 <= size(preview.module, task, "params") / size(model, task, "params") <= 0.4
+
+
+def test_the_pruned_network_exports(task):
+    model = LambdaShortcut().eval()
+    result = prune(model, config(), context(task, model))
+    assert result.details["rewrites"] == [
+        {"layer": "shortcut", "in_channels": 16, "out_channels": 32, "stride": [2, 2], "kind": "shortcut_conv"}
+    ]
+
+
+@pytest.mark.parametrize("broken", ["before", "after"])
+def test_an_export_that_fails_names_the_time(broken, task, monkeypatch):
+    model = build("concat")
+
+    def export(candidate, example):
+        if broken == "before" or candidate is not model:
+            raise ModelError("an operator is missing")
+
+    monkeypatch.setattr(module, "export_onnx", export)
+    with pytest.raises(PassError, match="even before pruning" if broken == "before" else "but not after"):
+        prune(model, config(), context(task, model))
+
+
+def test_a_network_that_cannot_be_traced_is_refused(task):
+    class NoGradient(Residual):
+        @torch.no_grad()
+        def forward(self, x):
+            return super().forward(x)
+
+    model = NoGradient().eval()
+    with pytest.raises(PassError, match="NoGradient"):
+        preview_prune(model, config(), context(task, model))
+
+
+@pytest.mark.parametrize("importance", ["group_norm", "taylor"])
+def test_a_frozen_network_is_pruned_and_stays_frozen(importance, task, no_export):
+    model = build("residual").requires_grad_(False)
+    small = prune(model, config(importance=importance, batches=1), context(task, model)).module
+    assert not any(p.requires_grad for p in (*model.parameters(), *small.parameters()))
+
+
+def test_a_preview_tells_the_sizes_and_trains_nothing(task):
+    model = Shuffle().eval()
+    before = copy.deepcopy(model)
+    preview = preview_prune(model, config(importance="taylor", recover={"epochs": 50}), context(task, model))
+    assert same(model, before)
+    assert set(preview.layers) == {"b", "c"}
+    assert f"macs {size(preview.module, task, 'macs'):,}" in preview.notes[0]
+    assert any("taylor" in note for note in preview.notes)

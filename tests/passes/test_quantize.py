@@ -1,0 +1,208 @@
+"""Static int8: ranges that stream, types by target, and a file that keeps what the network knew."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from compress.core.errors import DataError, PassError
+from compress.graph.export import export_onnx, serialise
+from compress.passes.base import Context, PassResult
+from compress.passes.quantization.calibrate import (
+    BINS,
+    CalibrateConfig,
+    Histogram,
+    clip_range,
+    collect_histograms,
+    collect_ranges,
+)
+from compress.passes.quantization.quantize import QuantizeConfig, quantize, saturation_db, scheme_for
+from compress.tasks import Task, TensorSplit
+from evaluate.metrics.accuracy import predict, score
+from evaluate.runtime.session import open_session
+
+METHODS = ["minmax", "percentile", "mse", "entropy"]
+
+
+def run(model: nn.Module, task: Task, **settings) -> PassResult:
+    settings = {"calibrate": {"samples": 128}, **settings}
+    return quantize(model, QuantizeConfig(**settings), Context(task=task, seed=0, original=model))
+
+
+def accuracy(data: bytes, task: Task) -> float:
+    batches = ({k: v.numpy() for k, v in inputs.items()} for inputs, _ in task.validation.batches(64))
+    return float(score(predict(open_session(data), batches), task.validation.all_targets().numpy())["value"])
+
+
+def weight_codes(graph: onnx.ModelProto) -> list[np.ndarray]:
+    arrays = [numpy_helper.to_array(t) for t in graph.graph.initializer]
+    return [a for a in arrays if a.dtype == np.int8 and a.ndim >= 2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_int8_keeps_the_accuracy_in_a_third_of_the_bytes(method: str, trained: nn.Module, digits: Task):
+    graph = run(trained, digits, calibrate={"method": method, "samples": 256}).graph
+    dense = serialise(export_onnx(trained, digits.example()))
+    assert accuracy(serialise(graph), digits) >= accuracy(dense, digits) - 2.0
+    assert len(serialise(graph)) < 0.45 * len(dense)  # a net of 20 kB pays for its graph
+
+
+@pytest.mark.parametrize(("target", "bits"), [("vnni", 8), ("avx2", 7), ("avx512", 7)])
+def test_weights_keep_within_the_bits_of_the_target(target: str, bits: int, trained: nn.Module, digits: Task):
+    codes = weight_codes(run(trained, digits, target=target).graph)
+    largest = max(int(np.abs(c.astype(int)).max()) for c in codes)
+    assert (largest <= 64) == (bits == 7)
+    assert len(codes) == 8  # the stem, six convolutions, the classifier
+
+
+def test_activations_are_unsigned_on_x86_and_signed_on_arm(trained: nn.Module, digits: Task):
+    for target, dtype in (("avx2", np.uint8), ("arm", np.int8)):
+        graph = run(trained, digits, target=target).graph
+        q = next(n for n in graph.graph.node if n.op_type == "QuantizeLinear")
+        zero = next(t for t in graph.graph.initializer if t.name == q.input[2])
+        assert numpy_helper.to_array(zero).dtype == dtype
+
+
+def test_the_output_stays_in_fp32(trained: nn.Module, digits: Task):
+    graph = run(trained, digits).graph
+    last = next(n for n in graph.graph.node if "output" in n.output)
+    assert last.op_type == "Gemm"
+
+
+def test_excluded_layers_keep_their_weights(trained: nn.Module, digits: Task):
+    result = run(trained, digits, exclude=["conv1", "linear"])
+    changed = {change.layer for change in result.changes}
+    assert changed and not changed & {"conv1", "linear"}
+    kept = [t for t in result.graph.graph.initializer if t.name == "linear.weight"]
+    assert kept and numpy_helper.to_array(kept[0]).dtype == np.float32
+
+
+def test_only_the_chosen_layers_change(trained: nn.Module, digits: Task):
+    result = run(trained, digits, layers=["layer2.*"])
+    assert {c.layer.split(".")[0] for c in result.changes} == {"layer2"}
+
+
+def test_the_file_has_the_operator_set_that_was_asked_for(trained: nn.Module, digits: Task):
+    context = Context(task=digits, seed=0, original=trained, opset=18)
+    graph = quantize(trained, QuantizeConfig(calibrate={"samples": 16}), context).graph
+    assert {o.domain: o.version for o in graph.opset_import}[""] == 18
+
+
+def test_excluding_everything_is_an_error(trained: nn.Module, digits: Task):
+    with pytest.raises(PassError, match="would change nothing"):
+        run(trained, digits, exclude=["*"])
+
+
+def test_a_file_safe_on_every_x86_is_asked_for_where_this_one_is_not(trained: nn.Module, digits: Task, monkeypatch):
+    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "vnni")
+    assert any("target: avx2" in w for w in run(trained, digits).warnings)
+    assert scheme_for("auto").target == "vnni"
+    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "neon-dot")
+    assert scheme_for("auto").target == "arm"
+    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "other")
+    assert scheme_for("auto").reduce_range
+
+
+def test_seven_bit_weights_do_not_saturate_here(trained: nn.Module, digits: Task):
+    data = serialise(run(trained, digits, target="avx2").graph)
+    feeds = {k: v.numpy() for k, v in digits.example(32).items()}
+    decibel = saturation_db(data, feeds)
+    assert decibel is None or decibel > 34
+
+
+def test_calibration_finds_the_extremes_of_all_samples(trained: nn.Module, digits: Task):
+    graph = export_onnx(trained, digits.example())
+    split = digits.calibration(100, seed=3)
+    shares: list[float] = []
+    ranges = collect_ranges(graph, split, 7, shares.append)
+    name, inputs = next(iter(split.inputs.items()))
+    assert ranges[name] == (float(inputs.min()), float(inputs.max()))
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    other = collect_ranges(graph, split, 64, shares.append)
+    assert list(ranges) == list(other)
+    np.testing.assert_allclose(list(ranges.values()), list(other.values()), rtol=1e-5)
+
+
+def test_histograms_hold_every_value_once(trained: nn.Module, digits: Task):
+    graph = export_onnx(trained, digits.example())
+    split = digits.calibration(50, seed=3)
+    ranges = collect_ranges(graph, split, 16, lambda share: None)
+    found = collect_histograms(graph, split, 16, ranges, lambda share: None)
+    name, inputs = next(iter(split.inputs.items()))
+    assert found[name].counts.sum() == inputs.numel()
+    assert len(found[name].counts) == BINS
+
+
+def test_nan_in_an_activation_is_named(trained: nn.Module, digits: Task):
+    graph = export_onnx(trained, digits.example())
+    weight = next(t for t in graph.graph.initializer if t.name == "linear.bias")
+    weight.CopyFrom(numpy_helper.from_array(np.full(10, np.nan, np.float32), "linear.bias"))
+    with pytest.raises(DataError, match="'output' holds NaN"):
+        collect_ranges(graph, digits.calibration(16, 0), 16, lambda share: None)
+
+
+def heavy_tailed(seed: int = 0) -> Histogram:
+    values = np.random.default_rng(seed).standard_t(3, 200_000).astype(np.float32)
+    histogram = Histogram(float(values.min()), float(values.max()))
+    histogram.add(values)
+    return histogram
+
+
+def rounding_error(histogram: Histogram, low: float, high: float) -> float:
+    scale = (high - low) / 255
+    kept = np.clip(np.round((histogram.centres - low) / scale), 0, 255) * scale + low
+    return float(np.average(np.square(kept - histogram.centres), weights=histogram.counts))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_range_lies_within_what_was_seen_and_holds_zero(method: str):
+    histogram = heavy_tailed()
+    low, high = clip_range(histogram, CalibrateConfig(method=method))
+    assert histogram.low <= low <= 0 <= high <= histogram.high
+    assert (method == "minmax") == ((low, high) == (histogram.low, histogram.high))
+
+
+def test_mse_rounds_a_heavy_tail_better_than_minmax():
+    histogram = heavy_tailed()
+    least = rounding_error(histogram, *clip_range(histogram, CalibrateConfig(method="mse")))
+    for other in ("minmax", "percentile", "entropy"):
+        assert least <= rounding_error(histogram, *clip_range(histogram, CalibrateConfig(method=other))) * 1.001
+
+
+def test_percentile_cuts_that_share():
+    histogram = heavy_tailed()
+    low, high = clip_range(histogram, CalibrateConfig(method="percentile", percentile=99.0))
+    inside = histogram.counts[(histogram.centres >= low) & (histogram.centres <= high)].sum() / histogram.counts.sum()
+    assert inside == pytest.approx(0.98, abs=0.005)
+
+
+def test_entropy_is_not_led_by_the_zeros_of_relu():
+    values = np.maximum(np.random.default_rng(0).normal(size=200_000), 0).astype(np.float32)
+    histogram = Histogram(0.0, float(values.max()))
+    histogram.add(values)
+    _, high = clip_range(histogram, CalibrateConfig(method="entropy"))
+    assert high > 2.5, "more than 1 % of the values would be clipped"
+
+
+def test_constant_activations_do_no_harm(digits: Task):
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.linear(torch.relu(x.flatten(1) - 1e6))
+
+    zeros = TensorSplit({"image": torch.zeros(16, 1, 8, 8)}, torch.zeros(16, dtype=torch.int64))
+    task = dataclasses.replace(digits, train=zeros)
+    model = Constant().eval()
+    for method in METHODS:
+        graph = run(model, task, calibrate={"method": method, "samples": 16}).graph
+        outputs = open_session(serialise(graph)).run({"image": np.zeros((2, 1, 8, 8), np.float32)})[0]
+        assert np.isfinite(outputs).all()

@@ -1,0 +1,152 @@
+"""The folder that is deployed: it comes back in a fresh process, and vouches for itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from compress import Artifact, compress
+from compress.core.errors import ArtifactError
+from compress.pipeline.artifact import load_state, network_from, save_state, verify
+from compress.tasks import Task
+from evaluate.runtime.session import open_session
+
+RECIPE = {
+    "version": 1,
+    "name": "tiny",
+    "passes": [{"kind": "prune", "keep": {"macs": 0.5}}, {"kind": "quantize", "calibrate": {"samples": 64}}],
+    "benchmark": {"seconds": 0.5},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(trained: nn.Module, digits: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("artifact") / "run"
+    compress(trained, RECIPE, task=digits, out=out)
+    return out
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_the_folder_holds_what_the_documents_say(folder: Path):
+    wanted = {"model.onnx", "weights.safetensors", "manifest.json", "recipe.yaml", "report.html", "records.jsonl"}
+    assert wanted <= {path.name for path in folder.iterdir()}
+    assert (folder / "baseline" / "model.onnx").is_file()
+
+
+def test_a_fresh_process_rebuilds_the_pruned_network(folder: Path, digits: Task):
+    inputs = digits.example(4)["image"]
+    np.save(folder / "inputs.npy", inputs.numpy())
+    code = (
+        "import sys, numpy as np, torch; from compress import Artifact\n"
+        "m = Artifact.load(sys.argv[1]).module()\n"
+        "y = m(torch.from_numpy(np.load(sys.argv[1] + '/inputs.npy')))\n"
+        "np.save(sys.argv[1] + '/outputs.npy', y.detach().numpy())\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+    here = Artifact.load(folder).module()(inputs).detach().numpy()
+    np.testing.assert_allclose(np.load(folder / "outputs.npy"), here, rtol=1e-5, atol=1e-5)
+    deployed = open_session(folder / "model.onnx").run({"image": inputs.numpy()})[0]
+    assert np.abs(deployed - here).max() < 0.1 * np.ptp(here)
+
+
+def test_an_artifact_verifies(folder: Path):
+    checks = verify(folder)
+    assert [c.name for c in checks if not c.ok] == []
+    assert {"manifest", "model.onnx", "weights.safetensors", "recipe.yaml", "sizes", "parity"} <= {
+        c.name for c in checks
+    }
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "manifest.json", "recipe.yaml"])
+def test_one_flipped_bit_is_found(name: str, copied: Path):
+    data = bytearray((copied / name).read_bytes())
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(data), size=5):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        (copied / name).write_bytes(changed)
+        assert any(not check.ok for check in verify(copied)), f"byte {place} of {name}"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors", "manifest.json"])
+def test_a_missing_file_is_found(name: str, copied: Path):
+    (copied / name).unlink()
+    assert any(not check.ok for check in verify(copied))
+
+
+@pytest.mark.parametrize("unit", ["params", "nonzero", "macs", "bytes", "packed_bytes", "bits"])
+def test_a_claim_that_is_not_true_is_found(unit: str, copied: Path):
+    from compress.core.files import hash_of
+
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest.pop("self")
+    manifest["sizes"][unit] *= 0.9
+    manifest["self"] = hash_of(manifest)
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    assert [c.name for c in verify(copied) if not c.ok] == ["sizes"]
+
+
+def test_what_is_no_artifact_is_said(tmp_path: Path):
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
+        Artifact.load(tmp_path)
+    with pytest.raises(ArtifactError, match="there is no such folder"):
+        Artifact.load(tmp_path / "nowhere")
+
+
+class Brought(nn.Module):
+    """A user's own network, with tied weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.second = nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.second(torch.relu(self.first(x.flatten(1))))))
+
+
+def test_a_brought_network_needs_its_constructor_in_a_fresh_process(digits: Task, tmp_path: Path):
+    torch.manual_seed(0)
+    recipe = {**RECIPE, "passes": [RECIPE["passes"][1]]}
+    artifact = compress(Brought(), recipe, task=digits, out=tmp_path / "run")
+    x = digits.example(2)["image"]
+    expected = artifact.module()(x)
+    loaded = Artifact.load(tmp_path / "run")
+    with pytest.raises(ArtifactError, match=r"module\(base=MyNet\(\)\)"):
+        loaded.module()
+    torch.testing.assert_close(loaded.module(base=Brought())(x), expected)
+    unseen = {check.name: check.detail for check in verify(tmp_path / "run") if check.ok is None}
+    assert set(unseen) == {"sizes", "parity"} and "module(base=MyNet())" in unseen["parity"]
+    assert all(check.ok for check in verify(tmp_path / "run", base=Brought()))
+    with pytest.raises(ArtifactError, match="do not fit"):
+        loaded.module(base=nn.Linear(3, 3))
+
+
+def test_tied_weights_are_stored_once_and_come_back_tied(tmp_path: Path):
+    model = Brought()
+    (tmp_path / "w.safetensors").write_bytes(save_state(model))
+    assert len([n for n in load_state(tmp_path / "w.safetensors") if n.endswith("weight")]) == 2
+    again = network_from(Brought(), [], tmp_path / "w.safetensors")
+    assert again.first.weight is again.second.weight
+    torch.testing.assert_close(again.second.weight, model.second.weight)
+
+
+def test_no_pickle_is_written(folder: Path):
+    for path in folder.rglob("*"):
+        assert path.suffix not in {".pt", ".pth", ".pkl", ".bin"}
+        if path.is_file():
+            assert not path.read_bytes().startswith(b"\x80\x04")

@@ -1,0 +1,56 @@
+"""Every shipped recipe runs, on its real task, in a smaller cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_sets import require_data
+from torch import nn
+
+from compress import compress, load_recipe
+from compress.recipe.schema import shipped_recipes
+from compress.tasks import Task
+
+BRIEF = ["benchmark.seconds=0.5"]
+SMALL = ["task.train_limit=640", "task.validation_limit=200", "task.test_limit=500"]
+CIFAR = "cifar-10-batches-bin"
+
+CUTS: dict[str, list[str]] = {
+    "digits-mlp-int8": ["train.epochs=4"],
+    "digits-resnet-half-int8": ["train.epochs=3", "passes.0.recover.epochs=2", "model.width=16"],
+    "half-int8": ["passes.0.recover.epochs=1"],
+    "resnet8-int8": ["passes.0.calibrate.samples=64"],
+    "fashion-mobilenet-half-int8": [*SMALL, "train.epochs=1", "passes.0.recover.epochs=1"],
+    "cifar10-resnet20-int8": [*SMALL, "passes.0.calibrate.samples=64"],
+    "cifar10-resnet56-int8": [*SMALL, "passes.0.calibrate.samples=32"],
+    "cifar10-resnet20-half-int8": [*SMALL, "passes.0.recover.epochs=1", "passes.0.recalibrate=4"],
+}
+NEEDS = {
+    "fashion-mobilenet-half-int8": ["fashion-mnist"],
+    "cifar10-resnet20-int8": [CIFAR, "resnet20_cifar10.pt"],
+    "cifar10-resnet56-int8": [CIFAR, "resnet56_cifar10.pt"],
+    "cifar10-resnet20-half-int8": [CIFAR, "resnet20_cifar10.pt"],
+}
+BROUGHT = {"half-int8", "resnet8-int8"}
+
+
+def test_every_recipe_is_run():
+    assert set(CUTS) == set(shipped_recipes())
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_path: Path):
+    require_data(f"recipe {name}", NEEDS.get(name, []))
+    recipe = load_recipe(name, [*CUTS[name], *BRIEF])
+    given: dict[str, Any] = {"model": trained, "task": digits} if name in BROUGHT else {}
+    summary = compress(recipe=recipe, out=tmp_path / "run", **given).summary()
+    sizes = [summary[side]["sizes"] for side in ("baseline", "compressed")]
+    assert sizes[1]["bytes"] < 0.5 * sizes[0]["bytes"]
+    assert sizes[1]["bits"] == 8
+    if name.endswith("half-int8"):
+        assert sizes[1]["macs"] <= 0.51 * sizes[0]["macs"]
+    if name.startswith("cifar10") and "half" not in name:
+        assert summary["baseline"]["accuracy"]["value"] > 89
+        assert abs(summary["drop"]["value"]) < 1.5

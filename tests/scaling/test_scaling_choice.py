@@ -1,0 +1,190 @@
+"""Choice by extrapolation, the averaged law, and prediction intervals, on real points."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import pathlib
+from functools import cache
+
+import numpy as np
+import pytest
+
+from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.scaling import Average, Law, PowerLaw, PowerLawFloor, select_law
+from evaluate.scaling.rehearsal import half_block
+from evaluate.scaling.spread import Spread
+
+POINTS = pathlib.Path(__file__).parents[2] / "studies" / "points"
+FAST = ["power-floor", "m3"]
+KEY = ("LM", "val_loss", "1.34e+08")
+
+
+@cache
+def curve(domain: str, task: str, model: str) -> tuple[np.ndarray, ...]:
+    """x, y of the fitted points and of those beyond."""
+    with gzip.open(POINTS / "learning_curves_dev.csv.gz", "rt", newline="") as file:
+        rows = [
+            row for row in csv.DictReader(file) if (row["domain"], row["task"], row["model"]) == (domain, task, model)
+        ]
+    table = np.array([[float(row["x"]), float(row["loss"]), float(row["is_train"])] for row in rows])
+    fitted, beyond = table[table[:, 2] == 1], table[table[:, 2] == 0]
+    return fitted[:, 0], fitted[:, 1], beyond[:, 0], beyond[:, 1]
+
+
+@cache
+def averaged() -> Law:
+    x, y, *_ = curve(*KEY)
+    return select_law(x, y, candidates=FAST, bootstrap=10)
+
+
+def gadre() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The five small runs of the paper and its two targets."""
+    with (POINTS / "gadre2024_openlm_rpj.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    small = [
+        "rpj-d=96_l=8_h=4-1.0", "rpj-d=512_l=8_h=4-1.0", "rpj-d=576_l=24_h=8-1.0", "rpj-d=1024_l=24_h=8-1.0",
+        "rpj-d=96_l=8_h=4-16.0",
+    ]  # fmt: skip
+    targets = ["rpj-open_lm_1b-32.0", "rpj-open_lm_7b-1.0"]
+
+    def columns(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        x = np.array([[float(rows[name]["N"]), float(rows[name]["D"])] for name in names])
+        return x, np.array([float(rows[name]["loss_c4_val"]) for name in names])
+
+    return (*columns(small), *columns(targets))
+
+
+def test_five_small_runs_choose_the_tied_law_and_predict_the_large_ones() -> None:
+    x, y, far_x, far_y = gadre()
+    law = select_law(x, y, bootstrap=20, force=True)
+    assert law.name == "chinchilla-tied"
+    assert np.all(np.abs(law.predict(far_x) / far_y - 1) < 0.011)
+    reasons = {entry["law"]: entry["why_not"] for entry in law.holdout_["candidates"]}
+    assert "5 p" in reasons["chinchilla"]
+    assert not reasons["chinchilla-tied"]
+
+
+def test_a_curve_is_predicted_beyond_its_points() -> None:
+    _, _, far_x, far_y = curve(*KEY)
+    found, low, high = averaged().predict(far_x, interval=0.9)
+    assert np.sqrt(np.mean(np.log(found / far_y) ** 2)) < 0.02
+    assert np.all((low < found) & (found < high))
+    assert np.mean((low <= far_y) & (far_y <= high)) > 0.8
+
+
+def test_the_choice_tells_what_was_tried_and_why_not() -> None:
+    found = averaged().holdout_
+    assert {entry["law"] for entry in found["candidates"]} == set(FAST)
+    assert all({"error", "weight", "aic", "bic", "why_not"} <= set(entry) for entry in found["candidates"])
+    assert sum(entry["weight"] for entry in found["candidates"]) == pytest.approx(1)
+    assert found["error"] > 0
+    assert "held-out" in found["rule"] or "hold-out" in found["rule"]
+    assert found["chosen"] == averaged().name
+
+
+def test_the_choice_is_deterministic() -> None:
+    x, y, far_x, _ = curve(*KEY)
+    again = select_law(x, y, candidates=FAST, bootstrap=10)
+    for one, other in zip(averaged().predict(far_x, interval=0.9), again.predict(far_x, interval=0.9), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_the_order_and_the_unit_of_points_change_nothing() -> None:
+    x, y, far_x, _ = curve(*KEY)
+    order = np.random.default_rng(1).permutation(len(x))
+    other = select_law(x[order] * 1e-6, y[order], candidates=FAST, bootstrap=0)
+    assert other.predict(far_x * 1e-6) == pytest.approx(averaged().predict(far_x), rel=2e-3)
+
+
+def test_an_average_goes_through_json_and_comes_back() -> None:
+    x, y, far_x, _ = curve(*KEY)
+    law = Average(candidates=FAST, bootstrap=10).fit(x, y)
+    back = Law.from_dict(json.loads(json.dumps(law.to_dict())))
+    assert isinstance(back, Average)
+    assert back.params_ == law.params_
+    assert back.holdout_ == law.holdout_
+    for one, other in zip(law.predict(far_x, interval=0.9), back.predict(far_x, interval=0.9), strict=True):
+        assert other == pytest.approx(one, rel=1e-5)
+
+
+def test_an_average_is_solved_for_a_target() -> None:
+    x, y, *_ = curve(*KEY)
+    law = Average(candidates=FAST, bootstrap=10).fit(x, y)
+    target = float(law.predict([2 * x.max()])[0])
+    assert law.solve(target).value == pytest.approx(2 * x.max(), rel=1e-6)
+
+
+def test_shares_of_an_average_add_up_and_name_form_and_weighting() -> None:
+    x, y, *_ = curve(*KEY)
+    law = Average(candidates=FAST, bootstrap=0).fit(x, y)
+    assert sum(law.params_.values()) == pytest.approx(1)
+    assert all(name.split(", ")[0] in FAST for name in law.params_)
+    assert all(low == high == law.params_[name] for name, (low, high) in law.intervals_.items())
+
+
+def test_points_that_were_not_given_cannot_matter() -> None:
+    """Weight 0 on the largest points is the same as leaving them out."""
+    x, y, *_ = curve(*KEY)
+    keep = x < np.sort(x)[-4]
+    left_out = select_law(x[keep], y[keep], candidates=FAST, bootstrap=0)
+    weighted = select_law(x, y, candidates=FAST, bootstrap=0, sample_weight=keep.astype(float))
+    assert weighted.predict(x) == pytest.approx(left_out.predict(x), rel=1e-9)
+
+
+def test_points_of_one_group_are_held_out_together() -> None:
+    x, y, *_ = curve(*KEY)
+    groups = np.arange(len(x)) // 4
+    law = PowerLawFloor(bootstrap=0).fit(x, y, groups=groups)
+    part = half_block(law, 3)
+    assert part is not None
+    assert not set(law.data_.groups[part.held]) & set(law.data_.groups[part.kept])
+
+
+def test_intervals_widen_with_the_share_and_the_distance() -> None:
+    x, y, *_ = curve(*KEY)
+    law = PowerLawFloor(bootstrap=20, force=True).fit(x, y)
+    far = x.max() * np.array([1.0, 2.0, 8.0])
+    widths = {share: np.subtract(*map(np.log, law.predict(far, interval=share)[:0:-1])) for share in (0.5, 0.9)}
+    assert np.all(widths[0.9] > widths[0.5])
+    assert np.all(np.diff(widths[0.9]) > 0)
+
+
+def test_a_spread_goes_to_plain_data_and_back() -> None:
+    spread = averaged().spread_
+    assert Spread.from_dict(json.loads(json.dumps(spread.to_dict()))) == spread
+
+
+def test_few_points_take_the_law_with_fewest_parameters() -> None:
+    x = np.array([1e3, 1e4, 1e5, 1e6])
+    law = select_law(x, 2 * x**-0.3 * np.array([1.01, 0.99, 1.0, 1.01]), bootstrap=0, force=True)
+    used = [entry["law"] for entry in law.holdout_["candidates"] if entry["weight"]]
+    assert used == ["power"]
+    assert "need 9 points" in next(e["why_not"] for e in law.holdout_["candidates"] if e["law"] == "m3")
+
+
+@pytest.mark.parametrize(
+    ("candidates", "told"),
+    [(["m33"], "m3"), (["chinchilla"], "2 columns"), ([], "candidates"), ("m3", "candidates"), (["average"], "known")],
+)
+def test_candidates_that_do_not_suit_are_refused(candidates: list[str], told: str) -> None:
+    with pytest.raises(UsageProblem, match=told):
+        select_law([1.0, 2.0, 4.0], [3.0, 2.0, 1.0], candidates=candidates)
+
+
+def test_columns_whose_law_cannot_be_guessed_are_refused() -> None:
+    with pytest.raises(UsageProblem, match="--law"):
+        select_law(np.ones((9, 3)), np.ones(9))
+
+
+def test_two_points_choose_nothing() -> None:
+    with pytest.raises(DataProblem, match="2"):
+        select_law([1.0, 2.0], [2.0, 1.0])
+
+
+def test_a_law_says_how_it_predicts_its_largest_points() -> None:
+    x, y, *_ = curve(*KEY)
+    found = PowerLaw(bootstrap=0, force=True).fit(x, y).holdout_
+    assert 0 < found["error"] < 0.1
+    assert found["n"] == int(np.sum(x > x.max() / 2 * (1 + 1e-9)))
