@@ -24,12 +24,11 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
 
-from compress.core.errors import LeanfitError
 from compress.graph.export import export_onnx, load_graph, serialise
 from compress.models import build_model, load_weights
 from evaluate.benchmark.latency import Call, Opener, measure_conditions
 from evaluate.benchmark.summaries import judge, summarise
-from evaluate.core.errors import EvaluateError
+from evaluate.core.errors import LeanfitError
 from evaluate.hardware.environment import environment
 from evaluate.load_test.saturation import saturation
 from evaluate.runtime.session import open_session
@@ -268,7 +267,7 @@ def main() -> None:
     place = chosen(arguments)
     try:
         record = measure(place, arguments.depth, arguments.batch, arguments.seconds)
-    except (EvaluateError, LeanfitError) as error:
+    except LeanfitError as error:
         raise SystemExit(f"{error}") from error
     print(table(record["results"]))
     print(saturations(record["results"]))

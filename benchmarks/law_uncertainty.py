@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import EvaluateError
+from evaluate.core.errors import LeanfitError
 from evaluate.scaling import Chinchilla, optimum
 from evaluate.scaling.diagnosis import Unidentified
 from evaluate.scaling.fitting import NotConverged
@@ -171,7 +171,7 @@ def refusals(count: int) -> None:
         true = Chinchilla.form.predict(x, Chinchilla.form.vector(truth))
         try:
             Chinchilla().fit(x, true * np.exp(rng.uniform(0.005, 0.03) * rng.standard_normal(len(n))))
-        except EvaluateError as error:
+        except LeanfitError as error:
             refused += error.exit_code == 6
             named += "alpha" in str(error) and "D = 20 N" in str(error)
     bar(refused == count, f"{refused} of {count} designs with D = 20 N refused with exit code 6")

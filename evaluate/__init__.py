@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evaluate.benchmark.compare import Comparison, Measurement, compare, measure, serve
     from evaluate.benchmark.latency import measure_latency
-    from evaluate.core.errors import EvaluateError
+    from evaluate.core.errors import LeanfitError
     from evaluate.core.journal import Journal, find_records
     from evaluate.core.stats import mcnemar, median_interval, paired_drop, verdict, wilson
     from evaluate.metrics.accuracy import drop, predict, score
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __leanfit__ = True
 __all__ = [
     "Comparison",
-    "EvaluateError",
+    "LeanfitError",
     "Journal",
     "Measurement",
     "Samples",
@@ -50,7 +50,7 @@ _HOMES = {
     "Samples": "evaluate.metrics.samples",
     "compare": "evaluate.benchmark.compare",
     "measure": "evaluate.benchmark.compare",
-    "EvaluateError": "evaluate.core.errors",
+    "LeanfitError": "evaluate.core.errors",
     "Journal": "evaluate.core.journal",
     "Session": "evaluate.runtime.session",
     "drop": "evaluate.metrics.accuracy",

@@ -26,7 +26,7 @@ def trials():
     """Iterative pruning of MLPs, as the trials of a study; one of them failed."""
     table = [r for r in rows("imp_mnist1d_mlp.csv") if r["n_train"] == "2000" and int(r["round"]) % 4 == 0]
     found = [_trial(row) for row in table]
-    found[5] |= {"status": "failed", "reason": {"kind": "MachineProblem", "message": "no space"}, "error": None}
+    found[5] |= {"status": "failed", "reason": {"kind": "MachineError", "message": "no space"}, "error": None}
     return found
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from compress import __version__
 from compress.bundle.packable import PackedModel, is_onnx, models_of, named, open_run, shared_task
-from compress.core.errors import ArtifactError, DataError, EnvironmentProblem, ModelError
 from compress.core.files import write_bytes, writing
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
@@ -19,7 +18,7 @@ from compress.graph.export import load_graph
 from compress.tasks import Task
 from evaluate.bundle.needs import oldest_runtime
 from evaluate.bundle.zipapp import build_bundle, read_bundle
-from evaluate.core.errors import EvaluateError, FileProblem
+from evaluate.core.errors import ArtifactError, DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.text import size
 from evaluate.hardware.environment import environment
 from evaluate.metrics.accuracy import outputs_on, score
@@ -92,7 +91,7 @@ def pack(
     Without a run and a task the device measures on random inputs, and no accuracy.
 
     Raises ArtifactError for what is no artifact, DataError for missing data or runs of different tasks, ModelError and
-    EvaluateErrors for a model that does not run on the samples, EnvironmentProblem where `out` cannot be written.
+    EvaluateErrors for a model that does not run on the samples, MachineError where `out` cannot be written.
     """
     place, paths = Path(out), [Path(run) for run in runs]
     _check_arguments(place, paths, samples)
@@ -141,15 +140,15 @@ def _check_arguments(out: Path, paths: Sequence[Path], samples: int) -> None:
     if samples < 0:
         raise DataError(f"samples must be 0 or more, got {samples}")
     if out.is_dir():
-        raise EnvironmentProblem(f"{out} is a folder; a bundle is one file, as {out / 'bench.pyz'}")
+        raise MachineError(f"{out} is a folder; a bundle is one file, as {out / 'bench.pyz'}")
     if out.exists() and not _is_bundle(out):
-        raise EnvironmentProblem(f"{out} is there and is no bundle; it was left alone: choose another name")
+        raise MachineError(f"{out} is there and is no bundle; it was left alone: choose another name")
 
 
 def _is_bundle(path: Path) -> bool:
     try:
         read_bundle(path)
-    except FileProblem:
+    except ArtifactError:
         return False
     return True
 
@@ -166,7 +165,7 @@ def _judged(
             expected[name] = outputs_on(opened.session, bare)
             if bare.targets is not None:
                 accuracy[name] = score(expected[name], bare.targets, task.metric, task.classes)["value"]
-        except EvaluateError as error:
+        except LeanfitError as error:
             raise ModelError(
                 f"{opened.model.path} does not run on the samples of task {task.name!r}: {error} Pack it alone, or "
                 "with --samples 0: it is then measured on random inputs, without accuracy."

@@ -12,7 +12,6 @@ from typing import Any
 import onnx
 from onnx.external_data_helper import uses_external_data
 
-from compress.core.errors import ArtifactError, DataError
 from compress.core.files import file_hash
 from compress.core.progress import Status, silent
 from compress.graph.export import load_graph, serialise
@@ -20,7 +19,7 @@ from compress.pipeline.artifact import read_manifest
 from compress.recipe.find import read_text
 from compress.recipe.yaml_text import read_yaml
 from compress.tasks import Task, get_task
-from evaluate.core.errors import FileProblem
+from evaluate.core.errors import ArtifactError, DataError
 from evaluate.core.journal import find_records
 from evaluate.runtime.session import open_session
 
@@ -93,7 +92,7 @@ def _name(run: Path) -> str:
 
 
 def _whole_file(path: Path) -> bytes:
-    """An ONNX file, with the weights that lie in files beside it taken in. Raises FileProblem for anything else."""
+    """An ONNX file, with the weights that lie in files beside it taken in. Raises ArtifactError for anything else."""
     open_session(path)
     data = path.read_bytes()
     if any(uses_external_data(tensor) for tensor in load_graph(data).graph.initializer):
@@ -144,7 +143,7 @@ def _claimed(run: Run) -> str | None:
     """The fingerprint of the task a run was judged on, by its Record; None where the folder holds none."""
     try:
         records = find_records(run.path)
-    except FileProblem:
+    except ArtifactError:
         return None
     mine = run.manifest["hashes"][ONNX]
     prints = [

@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compress.bundle.packable import is_onnx, open_run, shared_task
-from compress.core.errors import ArtifactError
 from compress.core.progress import Status, silent
 from evaluate.benchmark.inputs import split_provider
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import ArtifactError, UsageError
 from evaluate.metrics.samples import Samples
 
 __all__ = ["numbers", "samples_of_runs", "with_baselines"]
 
 
 def numbers(text: str, what: str) -> list[int]:
-    """ "1,2,8" as numbers. Raises UsageProblem for anything else."""
+    """ "1,2,8" as numbers. Raises UsageError for anything else."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or min(found) < 1:
-        raise UsageProblem(f"--{what} takes whole numbers of at least 1, as in 1,2; got {text!r}")
+        raise UsageError(f"--{what} takes whole numbers of at least 1, as in 1,2; got {text!r}")
     return found
 
 

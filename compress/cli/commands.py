@@ -118,7 +118,7 @@ def _dry_run(recipe: Recipe, as_json: bool) -> None:
 
 
 def _run(recipe: Recipe, out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
-    from compress.core.errors import GoalMissed
+    from compress.core.errors import GoalMissedError
     from compress.pipeline.run import compress as run
 
     with Progress(quiet) as progress:
@@ -131,7 +131,7 @@ def _run(recipe: Recipe, out: Path | None, device: str, quiet: bool, as_json: bo
     missed = [goal["goal"] for goal in artifact.record().get("goals") or () if goal.get("status") == "missed"]
     if missed:
         say(f"leanfit: finished and saved, and missed the goal of {' and '.join(missed)}")
-        raise typer.Exit(GoalMissed.exit_code)
+        raise typer.Exit(GoalMissedError.exit_code)
 
 
 @app.command()
@@ -235,8 +235,8 @@ def verify(
 ) -> None:
     """Check an artifact: hashes, claimed sizes, and that the file computes what the network computes."""
     with edge(as_json):
-        from compress.core.errors import ArtifactError
         from compress.pipeline.artifact import verify as examine
+        from evaluate.core.errors import ArtifactError
 
         checks = examine(folder)
         ok = not any(check.failed for check in checks)
@@ -294,7 +294,7 @@ def report(
 ) -> None:
     """Write one self-contained page about the records found below these paths."""
     with edge(as_json):
-        from compress.core.errors import ArtifactError
+        from evaluate.core.errors import ArtifactError
         from evaluate.core.journal import find_records
         from evaluate.report.compress_page import write_page
         from evaluate.report.write import lines_of
@@ -336,7 +336,7 @@ def doctor(as_json: Json = False) -> None:
     """Say whether this machine has what leanfit needs, and what makes its figures doubtful."""
     with edge(as_json):
         from compress.cli.doctor import examine
-        from compress.core.errors import EnvironmentProblem
+        from evaluate.core.errors import MachineError
         from evaluate.hardware.environment import environment
 
         found = examine()
@@ -346,7 +346,7 @@ def doctor(as_json: Json = False) -> None:
         else:
             print(check_lines([(finding.status, finding.name, finding.detail) for finding in found]))
         if not ok:
-            raise typer.Exit(EnvironmentProblem.exit_code)
+            raise typer.Exit(MachineError.exit_code)
 
 
 def _patient_threads() -> None:

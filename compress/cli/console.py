@@ -20,8 +20,9 @@ from typing import IO, Annotated, Any, NoReturn, Self
 
 import typer
 
-from compress.core.errors import EnvironmentProblem, disk_problem
+from compress.core.errors import disk_problem
 from compress.recipe.positions import RecipeProblems
+from evaluate.core.errors import MachineError
 
 __all__ = ["Json", "Progress", "Quiet", "check_lines", "edge", "emit", "say", "where_to_look"]
 
@@ -110,7 +111,7 @@ def _leave(kind: str, message: str, code: int, as_json: bool, **more: Any) -> No
 def _explain(error: Exception) -> tuple[str, int]:
     """The message and the exit code of an error."""
     if isinstance(error, ImportError) and (missing := _not_installed(error)):
-        return missing, EnvironmentProblem.exit_code
+        return missing, MachineError.exit_code
     code = getattr(error, "exit_code", None)  # of compress.core.errors and evaluate.core.errors
     if isinstance(code, int):
         if os.environ.get("LEANFIT_DEBUG") == "1":
@@ -119,18 +120,15 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and (problem := disk_problem(error)):
         return str(problem), problem.exit_code
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory; take a smaller batch_size or a smaller model", EnvironmentProblem.exit_code
+        return "out of memory; take a smaller batch_size or a smaller model", MachineError.exit_code
     return _bug(error), 1
 
 
 def _not_installed(error: ImportError) -> str:
     """What to do about a package that is missing, or that is another one of the same name."""
     name = (error.name or "").split(".")[0]
-    if name == "evaluate" and not _is_ours():
-        return (
-            "the package `evaluate` that Python finds is not leanfit's own (Hugging Face has one of that name): "
-            "uninstall it, or use a virtual environment of leanfit's own; `leanfit doctor` shows where it is"
-        )
+    if name == "evaluate" and not isinstance(error, ModuleNotFoundError):
+        return str(error)
     if isinstance(error, ModuleNotFoundError) and name in ("compress", "evaluate"):
         return f"leanfit is not whole: its module {error.name} is missing; install leanfit again"
     if isinstance(error, ModuleNotFoundError) and name:
@@ -138,11 +136,6 @@ def _not_installed(error: ImportError) -> str:
             f'the package {name!r} is not installed: pip install "leanfit[cpu]" brings everything; see `leanfit doctor`'
         )
     return ""
-
-
-def _is_ours() -> bool:
-    """Whether the package `evaluate` that is imported is leanfit's own; where none is, it is not."""
-    return bool(getattr(sys.modules.get("evaluate"), "__leanfit__", False))
 
 
 def _bug(error: Exception) -> str:

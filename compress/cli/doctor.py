@@ -87,9 +87,6 @@ def _runtime() -> Finding:
 
 
 def _evaluate() -> Finding:
-    evaluate = importlib.import_module("evaluate")
-    if not getattr(evaluate, "__leanfit__", False):
-        return Finding("evaluate", "fail", f"{evaluate.__file__} is another package of that name; see the README")
     try:
         version = importlib.metadata.version("evaluate")
     except importlib.metadata.PackageNotFoundError:

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from compress.core.errors import RecipeError, did_you_mean
+from compress.core.errors import RecipeError
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["Builder", "Registry"]
 

@@ -1,27 +1,22 @@
-"""Errors a user can cause. Library code raises them; only the command line turns them into an exit code.
-
-Every message says what went wrong, where, what was expected and what was got, and the next step.
-"""
+"""The kinds of error that only compress raises, on the one family of `evaluate.core.errors`."""
 
 from __future__ import annotations
 
-import difflib
 import errno
-from collections.abc import Iterable
+import sys
 from pathlib import Path
 
-__all__ = [
-    "ArtifactError",
-    "DataError",
-    "EnvironmentProblem",
-    "GoalMissed",
-    "LeanfitError",
-    "ModelError",
-    "PassError",
-    "RecipeError",
-    "did_you_mean",
-    "disk_problem",
-]
+try:
+    from evaluate.core.errors import LeanfitError, MachineError
+except ImportError as error:
+    place = getattr(sys.modules.get("evaluate"), "__file__", None)
+    raise ImportError(
+        f"the package `evaluate` that Python finds{f' ({place})' if place else ''} is not leanfit's own (Hugging Face "
+        "has one of that name): uninstall it, or use a virtual environment of leanfit's own",
+        name="evaluate",
+    ) from error
+
+__all__ = ["GoalMissedError", "PassError", "RecipeError", "disk_problem"]
 
 _SPACE, _PLACE = "free some space", "choose another place"
 _DISK = {
@@ -40,28 +35,10 @@ _DISK = {
 }
 
 
-class LeanfitError(Exception):
-    """Base of every error leanfit raises on purpose; `exit_code` is the command's exit status."""
-
-    exit_code = 1
-
-
 class RecipeError(LeanfitError):
     """The recipe (or a `--set`) is wrong: raised before any work is done, with all problems at once."""
 
     exit_code = 3
-
-
-class ModelError(LeanfitError):
-    """The model cannot be built, loaded, run or exported."""
-
-    exit_code = 4
-
-
-class DataError(LeanfitError):
-    """The task's data is missing, empty, of the wrong shape, or not finite."""
-
-    exit_code = 5
 
 
 class PassError(LeanfitError):
@@ -70,31 +47,13 @@ class PassError(LeanfitError):
     exit_code = 6
 
 
-class ArtifactError(LeanfitError):
-    """An artifact, an ONNX file or a journal is incomplete, damaged or not what it claims."""
-
-    exit_code = 7
-
-
-class EnvironmentProblem(LeanfitError):
-    """The machine lacks something: a runtime, a provider, disk space, permissions."""
-
-    exit_code = 8
-
-
-class GoalMissed(LeanfitError):
+class GoalMissedError(LeanfitError):
     """The run is complete and saved, and a goal of the recipe was not met."""
 
     exit_code = 9
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'ratio'?"` for the nearest of `known`, else an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def disk_problem(error: OSError, place: Path | None = None) -> EnvironmentProblem | None:
+def disk_problem(error: OSError, place: Path | None = None) -> MachineError | None:
     """An error of the operating system as the user's own problem, with the file (or `place`) and the next step.
 
     None for errors that say nothing of the machine, as a file that is not there.
@@ -103,4 +62,4 @@ def disk_problem(error: OSError, place: Path | None = None) -> EnvironmentProble
         return None
     what, remedy = _DISK[error.errno]
     where = error.filename if error.filename is not None else place
-    return EnvironmentProblem(f"{what}{f': {where}' if where else ''}; {remedy} and run the same command again")
+    return MachineError(f"{what}{f': {where}' if where else ''}; {remedy} and run the same command again")

@@ -60,7 +60,7 @@ def clear_parts(*folders: Path) -> None:
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Raise EnvironmentProblem, with the place, where the disk is full or may not be written."""
+    """Raise MachineError, with the place, where the disk is full or may not be written."""
     try:
         yield
     except OSError as error:

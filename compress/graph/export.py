@@ -18,8 +18,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compress.core.errors import ModelError
 from compress.training.losses import run_model
+from evaluate.core.errors import ModelError
 from evaluate.runtime.session import open_session
 
 __all__ = ["Parity", "check_parity", "export_onnx", "load_graph", "require_parity", "serialise"]

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from compress.core.errors import ModelError, did_you_mean
+from evaluate.core.errors import ModelError, did_you_mean
 
 __all__ = [
     "Rewrite",

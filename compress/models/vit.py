@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from compress.core.errors import ModelError
 from compress.models.model_registry import register_model
+from evaluate.core.errors import ModelError
 
 __all__ = ["Attention", "Block", "ViT", "vit"]
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from compress.core.errors import ModelError, did_you_mean
 from compress.core.folders import data_folder
+from evaluate.core.errors import ModelError, did_you_mean
 
 __all__ = ["find_weights", "load_weights", "read_weights"]
 

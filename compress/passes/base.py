@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.core.config import Config
-from compress.core.errors import RecipeError, did_you_mean
+from compress.core.errors import RecipeError
+from evaluate.core.errors import did_you_mean
 
 if TYPE_CHECKING:
     import onnx

@@ -19,13 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from compress.core.errors import ArtifactError, LeanfitError, ModelError
 from compress.core.files import file_hash, hash_of, json_text, write_together
 from compress.graph.export import Parity, check_parity, load_graph
 from compress.graph.sizes import measure_sizes
 from compress.graph.surgery import apply_rewrites, resize_like
 from compress.models import build_model
-from evaluate.core.errors import EvaluateError
+from evaluate.core.errors import ArtifactError, LeanfitError, ModelError
 from evaluate.core.journal import find_records
 from evaluate.report.write import summary, text_table
 
@@ -231,7 +230,7 @@ def _guarded(name: str, check: Callable[[Artifact], tuple[bool, str]], artifact:
         return Check(name, *check(artifact))
     except _NeedsBase as error:
         return Check(name, None, f"not checked: {error}")
-    except (LeanfitError, EvaluateError, RuntimeError, ValueError, KeyError, OSError) as error:
+    except (LeanfitError, RuntimeError, ValueError, KeyError, OSError) as error:
         return Check(name, False, f"{type(error).__name__}: {error}")
 
 

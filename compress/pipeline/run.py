@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from compress import __version__
-from compress.core.errors import ArtifactError, EnvironmentProblem, ModelError
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed, seeded
@@ -25,6 +24,7 @@ from compress.recipe.schema import Recipe, load_recipe
 from compress.tasks import Task, get_task
 from compress.training.devices import check_device
 from evaluate.benchmark.latency import Opener, measure_latency
+from evaluate.core.errors import ArtifactError, MachineError, ModelError
 from evaluate.core.journal import JOURNAL, Journal
 from evaluate.report.compress_page import write_page
 from evaluate.runtime.session import open_session, require_provider
@@ -50,7 +50,7 @@ def compress(
     device : where training runs: cpu, cuda, or auto (cuda where there is one). Figures are always of the exported file.
     status : called with (message, done, total) during long work.
 
-    Raises a subclass of LeanfitError or EvaluateError, with nothing half-written.
+    Raises a subclass of LeanfitError or LeanfitError, with nothing half-written.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
@@ -220,7 +220,7 @@ def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
 
 
 def device_for(device: str) -> str:
-    """ "cpu" or "cuda" for what was asked; "auto" takes CUDA where it is. Raises EnvironmentProblem."""
+    """ "cpu" or "cuda" for what was asked; "auto" takes CUDA where it is. Raises MachineError."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
@@ -229,9 +229,9 @@ def device_for(device: str) -> str:
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise EnvironmentProblem(f"{folder} is a file; --out must name a folder")
+        raise MachineError(f"{folder} is a file; --out must name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{folder} holds other files and no leanfit run; give an empty or new folder with --out, "
             "so that nothing is lost"
         )

@@ -17,8 +17,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from compress.core.errors import EnvironmentProblem
 from compress.core.files import file_hash, write_json
+from evaluate.core.errors import MachineError
 from evaluate.core.journal import Journal, sync_folder
 
 __all__ = ["Stages", "Work", "locked"]
@@ -102,13 +102,13 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder against a second process. Raises EnvironmentProblem where one is at work in it."""
+    """Hold a run's folder against a second process. Raises MachineError where one is at work in it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise EnvironmentProblem(
+            raise MachineError(
                 f"{folder}: another leanfit process is at work in this folder; wait for it, or give another --out"
             ) from error
         yield

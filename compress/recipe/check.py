@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from compress.core.errors import did_you_mean
 from compress.recipe.expectations import describe, got, nearest, options, scalar_fits
 from compress.recipe.positions import Key
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["Finding", "as_error", "check", "findings", "schema_of"]
 

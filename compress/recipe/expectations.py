@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from compress.core.errors import did_you_mean
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["describe", "got", "nearest", "options", "scalar_fits", "slip"]
 

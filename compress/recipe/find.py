@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from compress.core.errors import RecipeError, did_you_mean
+from compress.core.errors import RecipeError
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["find_recipe", "read_text", "shipped_recipes", "summary_line"]
 

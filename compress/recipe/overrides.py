@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from compress.core.errors import did_you_mean
 from compress.recipe.positions import Key, Problem, Source
 from compress.recipe.yaml_text import read_yaml
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["apply_overrides"]
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, ValidationError
 
 from compress.core.config import Config
-from compress.core.errors import did_you_mean
 from compress.passes.base import pass_kinds
 from compress.recipe.check import Finding, as_error, check, findings
 from compress.recipe.expectations import got, slip
 from compress.recipe.named import BlockSchema
 from compress.recipe.order import order_findings
 from compress.recipe.plain import plain
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["PassList", "PassStep", "read_passes"]
 

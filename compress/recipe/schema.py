@@ -13,7 +13,6 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
 from compress.core.config import Config
-from compress.core.errors import did_you_mean
 from compress.core.files import hash_of
 from compress.core.units import BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.recipe.check import Finding, check, findings
@@ -26,6 +25,7 @@ from compress.recipe.plain import plain, plain_data
 from compress.recipe.positions import Key, Problem, RecipeProblems, Source
 from compress.recipe.yaml_text import add_core_schema, read_yaml
 from compress.training.settings import TrainConfig
+from evaluate.core.errors import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn

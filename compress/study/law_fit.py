@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluate.core.errors import EvaluateError, UsageProblem
+from evaluate.core.errors import LeanfitError, UsageError
 from evaluate.scaling.asking import (
     WITH_LEVELS,
     ask_break_even,
@@ -80,7 +80,7 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> Outcome:
     """Fit and ask. What is odd about the points is in stored["points"]["problems"]; `say` is told of it when the fit
     fails, and of defaults that were taken.
 
-    Raises UsageProblem, DataProblem, FileProblem; Unidentified and NotConverged (exit code 6) of the fit.
+    Raises UsageError, DataError, ArtifactError; Unidentified and NotConverged (exit code 6) of the fit.
     """
     from evaluate.scaling.points import read_points
 
@@ -93,7 +93,7 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> Outcome:
         rows = points.where(request.where)
         law, chosen = _fitted(request, rows, told, status)
         answers = _answers(request, law, points, told, status)
-    except EvaluateError:
+    except LeanfitError:
         for sentence in told:
             say(f"warning: {sentence}")
         raise
@@ -121,33 +121,33 @@ def _shown(points: Points, chosen: Chosen, y: str) -> dict[str, Any]:
 
 
 def _check(request: FitRequest) -> None:
-    """What can be said before anything is read. Raises UsageProblem."""
+    """What can be said before anything is read. Raises UsageError."""
     from evaluate.scaling.law_registry import law_class
 
     asked = request.asked
     if request.law != AUTO:
         law_class(request.law)
     elif request.set_param:
-        raise UsageProblem("--set-param holds a parameter of one law: name it by --law (leanfit fit --law list)")
+        raise UsageError("--set-param holds a parameter of one law: name it by --law (leanfit fit --law list)")
     if request.reference is not None and request.law not in WITH_LEVELS:
-        raise UsageProblem(f"--reference names a level of the law {', '.join(WITH_LEVELS)}; add --law")
+        raise UsageError(f"--reference names a level of the law {', '.join(WITH_LEVELS)}; add --law")
     if (asked.compute is None) != (asked.budget is None):
         missing = "--budget" if asked.budget is None else '--compute, as "6*N*D"'
-        raise UsageProblem(f"the best split of a budget takes --compute and --budget; add {missing}")
+        raise UsageError(f"the best split of a budget takes --compute and --budget; add {missing}")
     if (asked.solve_for or asked.given) and not (asked.solve or asked.against or asked.compute):
-        raise UsageProblem("--solve-for and --given go with --solve, --against or --compute: add one, as --solve 0.08")
+        raise UsageError("--solve-for and --given go with --solve, --against or --compute: add one, as --solve 0.08")
 
 
 def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
-    """The request with its x and y named, where the points leave no doubt. Raises UsageProblem."""
+    """The request with its x and y named, where the points leave no doubt. Raises UsageError."""
     numeric = [name for name, column in points.columns.items() if _holds_numbers(column)]
     y = request.y or ("error" if "error" in numeric else None)
     if y is None:
-        raise UsageProblem(f"say what to fit by --y NAME; {points.source} has the columns {', '.join(numeric)}")
+        raise UsageError(f"say what to fit by --y NAME; {points.source} has the columns {', '.join(numeric)}")
     others = [name for name in numeric if name != y]
     x = list(request.x) or (["params"] if "params" in others else others if len(others) == 1 else [])
     if not x:
-        raise UsageProblem(f"say along what by --x NAME; {points.source} has the columns {', '.join(others)}")
+        raise UsageError(f"say along what by --x NAME; {points.source} has the columns {', '.join(others)}")
     if (x, y) != (list(request.x), request.y):
         say(f"fitting {y} along {', '.join(x)} (--x and --y name others)")
     return replace(request, x=x, y=y)
@@ -159,20 +159,20 @@ def _holds_numbers(column: Any) -> bool:
 
 
 def _check_questions(request: FitRequest, points: Points) -> None:
-    """What is wrong with the questions, before the law is fitted. Raises UsageProblem, DataProblem."""
+    """What is wrong with the questions, before the law is fitted. Raises UsageError, DataError."""
     asked, names = request.asked, [axis.name for axis in _axes(request.x, points)]
     given = _given(request, names)
     if asked.solve or asked.against is not None:
         unknown_to_solve(names, asked.solve_for, given)
     for target in asked.solve:
         if not (math.isfinite(target) and target > 0):
-            raise UsageProblem(f"--solve takes a positive value of {request.y}, got {target:g}")
+            raise UsageError(f"--solve takes a positive value of {request.y}, got {target:g}")
     if asked.compute is not None:
         split = [name for name in Formula(asked.compute, names).names if name in given]
         if split and not (asked.solve or asked.against):
-            raise UsageProblem(f"--given holds {split[0]}, which the budget is to be split in: leave it out")
+            raise UsageError(f"--given holds {split[0]}, which the budget is to be split in: leave it out")
         if asked.budget is not None and not (math.isfinite(asked.budget) and asked.budget > 0):
-            raise UsageProblem(f"--budget takes a positive number, got {asked.budget:g}")
+            raise UsageError(f"--budget takes a positive number, got {asked.budget:g}")
     if asked.against is not None and not Path(asked.against).exists():
         _rows_of_condition(points, asked.against)
 
@@ -184,7 +184,7 @@ def _given(request: FitRequest, names: Sequence[str]) -> dict[str, Any]:
 
 def _rows_of_condition(points: Points, against: str) -> Points:
     if not re.search(r"[<>=]", against):
-        raise UsageProblem(
+        raise UsageError(
             f"--against takes a condition such as role=native, points, or a law's file; there is no {against}"
         )
     return points.where(against)
@@ -212,7 +212,7 @@ class _Axis(NamedTuple):
 
 
 def _axes(x: Sequence[str], points: Points) -> list[_Axis]:
-    """--x N, --x N=params, --x N,D. Raises UsageProblem for a name that is there twice."""
+    """--x N, --x N=params, --x N,D. Raises UsageError for a name that is there twice."""
     parts = [part for text in x for part in ([text] if text in points.columns else text.split(","))]
     axes = []
     for part in parts:
@@ -222,12 +222,12 @@ def _axes(x: Sequence[str], points: Points) -> list[_Axis]:
     names = [axis.name for axis in axes]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UsageProblem(f"--x names {twice!r} twice; each x is another column")
+        raise UsageError(f"--x names {twice!r} twice; each x is another column")
     return axes
 
 
 def _wanted(name: str, axes: Sequence[_Axis]) -> dict[str, Any]:
-    """What the law asks of its columns, for `Points.take`. Raises UsageProblem for a wrong number of them."""
+    """What the law asks of its columns, for `Points.take`. Raises UsageError for a wrong number of them."""
     if name == AUTO:
         return {}
     from evaluate.scaling.law import Law
@@ -242,7 +242,7 @@ def _wanted(name: str, axes: Sequence[_Axis]) -> dict[str, Any]:
     given = list(columns)
     if len(given) != len(form.variables) and kind._read is Law._read:  # others take their columns as they come
         told = " ".join(f"--x {variable}" for variable in form.variables)
-        raise UsageProblem(
+        raise UsageError(
             f"the law {name} takes {told}, in this order ({form.variables[0]}=COLUMN for a column of another name); "
             f"got {len(given)}: {', '.join(given)}"
         )
@@ -284,14 +284,14 @@ def _counted(status: Status) -> Callable[[str], None]:
 
 def _single(name: str, values: Sequence[Any]) -> Any:
     if len(values) > 1:
-        raise UsageProblem(f"{name} takes one value here, got {', '.join(map(str, values))}")
+        raise UsageError(f"{name} takes one value here, got {', '.join(map(str, values))}")
     return values[0]
 
 
 def _number(name: str, values: Sequence[Any]) -> float:
     value = _single(name, values)
     if not isinstance(value, float):
-        raise UsageProblem(f"--set-param {name} takes a number, got {value!r}")
+        raise UsageError(f"--set-param {name} takes a number, got {value!r}")
     return value
 
 

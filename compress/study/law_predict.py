@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import UsageProblem, did_you_mean
+from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.report.law_words import answer_sentence, beyond_text, quantity
 from evaluate.scaling.asking import ask_solve, assignments, level_of
 from evaluate.scaling.cells import is_numeric
@@ -41,8 +41,8 @@ class PredictRequest:
 
 
 def run_predict(request: PredictRequest) -> dict[str, Any]:
-    """{law, variables, params, target, interval, predictions, solve, warnings}. Raises UsageProblem, FileProblem,
-    DataProblem."""
+    """{law, variables, params, target, interval, predictions, solve, warnings}. Raises UsageError, ArtifactError,
+    DataError."""
     law, stored = read_law(request.path)
     target = str(stored.get("target") or "y")
     problems: list[str] = []
@@ -69,33 +69,33 @@ def run_predict(request: PredictRequest) -> dict[str, Any]:
 
 
 def _check(request: PredictRequest, law: Law, given: Mapping[str, Sequence[Any]]) -> None:
-    """Raise UsageProblem for variables that are missing, unknown, or given twice."""
+    """Raise UsageError for variables that are missing, unknown, or given twice."""
     names = law.variables
     for name in given:
         if name not in names:
             near = did_you_mean(name, names)
-            raise UsageProblem(f"{request.path}: the law has no variable {name!r}{near}; it has {', '.join(names)}")
+            raise UsageError(f"{request.path}: the law has no variable {name!r}{near}; it has {', '.join(names)}")
     if request.solve:
         if request.points is not None:
-            raise UsageProblem("--solve and --points exclude each other; the other variables are given by --x")
+            raise UsageError("--solve and --points exclude each other; the other variables are given by --x")
         many = next((name for name, values in given.items() if len(values) > 1), None)
         if many:
-            raise UsageProblem(f"--solve takes one value of {many}; ask again for each of the others")
+            raise UsageError(f"--solve takes one value of {many}; ask again for each of the others")
         return
     if request.points is not None and given:
-        raise UsageProblem("give the variables by --x, or by --points, not by both")
+        raise UsageError("give the variables by --x, or by --points, not by both")
     missing = [name for name in names if name not in given]
     if missing and request.points is None:
         told = " ".join(f"--x {name}=VALUE" for name in missing)
-        raise UsageProblem(f"{request.path}: {', '.join(missing)} not given; add {told}, or --points FILE")
+        raise UsageError(f"{request.path}: {', '.join(missing)} not given; add {told}, or --points FILE")
 
 
 def _aligned(given: Mapping[str, Sequence[Any]]) -> dict[str, NDArray[Any]]:
-    """Columns (n,) of equal length; a single value stands for all. Raises UsageProblem."""
+    """Columns (n,) of equal length; a single value stands for all. Raises UsageError."""
     count = max(len(values) for values in given.values())
     for name, values in given.items():
         if len(values) not in (1, count):
-            raise UsageProblem(f"--x {name} has {len(values)} values and another has {count}; give as many, or one")
+            raise UsageError(f"--x {name} has {len(values)} values and another has {count}; give as many, or one")
     return {name: np.array(list(values) * (count // len(values))) for name, values in given.items()}
 
 

@@ -6,11 +6,10 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from compress.core.errors import did_you_mean
 from compress.recipe.check import Finding
 from compress.recipe.positions import Key
 from compress.study.grid import blocks
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.scaling.filters import parse_conditions
 from evaluate.scaling.law_registry import LAWS
 from evaluate.scaling.trial_points import rows_of_records
@@ -67,7 +66,7 @@ def _of_wish(wish: Mapping[str, Any], place: Key, columns: Collection[str]) -> I
 def _of_condition(text: Any, place: Key, columns: Collection[str]) -> Iterator[Finding]:
     try:
         conditions = parse_conditions(text) if isinstance(text, str) else []
-    except UsageProblem as error:
+    except UsageError as error:
         yield Finding(place, str(error))
         return
     for condition in conditions:

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.core.errors import did_you_mean
 from compress.recipe.check import Finding, check, findings
 from compress.recipe.named import read_model, read_task
 from compress.recipe.pass_list import read_passes
@@ -20,6 +19,7 @@ from compress.study.law_spec import of_laws
 from compress.study.point_source import StudyProblems, read_study
 from compress.study.spec import DENSE, Study
 from compress.training.settings import TrainConfig
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["apply_point", "check_study", "load_study"]
 

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compress.core.errors import RecipeError, did_you_mean
+from compress.core.errors import RecipeError
 from compress.recipe.find import SUFFIXES, read_text
 from compress.recipe.overrides import apply_overrides
 from compress.recipe.positions import Problem, RecipeProblems, Source
 from compress.recipe.yaml_text import read_yaml
+from evaluate.core.errors import did_you_mean
 
 __all__ = ["StudyProblems", "read_study", "shipped_studies"]
 

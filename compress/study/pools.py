@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from compress.core.errors import EnvironmentProblem
 from compress.study.trial import Trial
+from evaluate.core.errors import MachineError
 
 __all__ = ["Event", "LocalPool", "Pool"]
 
@@ -78,7 +78,7 @@ class LocalPool:
         return worker
 
     def wait(self, seconds: float) -> list[Event]:
-        """Results, signs of life, and workers that are gone. Raises EnvironmentProblem where none can even start."""
+        """Results, signs of life, and workers that are gone. Raises MachineError where none can even start."""
         events = []
         with contextlib.suppress(queue.Empty):
             events += self._event(*self.said.get(timeout=seconds))
@@ -96,7 +96,7 @@ class LocalPool:
             self.busy.remove(worker)
             worker.close()
             if not worker.ready:
-                raise EnvironmentProblem(f"a worker of the study could not start: {self._last_words()}")
+                raise MachineError(f"a worker of the study could not start: {self._last_words()}")
             return [Event(trial, died=worker.how_it_ended())]
         elif "status" in message:
             return [Event(trial, status=message["status"])]

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from compress.core.errors import EnvironmentProblem
 from compress.study.pools import Event
 from compress.study.trial import Trial
+from evaluate.core.errors import MachineError
 
 __all__ = ["RayPool"]
 
@@ -19,7 +19,7 @@ class RayPool:
     """At most `workers` tasks at a time (by default one for each core of the cluster), in the order of the study.
 
     The study's folder must be at the same path on every node for stages to be shared and trainings to be resumed.
-    Raises EnvironmentProblem where ray is not installed, or no cluster answers.
+    Raises MachineError where ray is not installed, or no cluster answers.
     """
 
     retries = False
@@ -66,7 +66,7 @@ def _connected(address: str, workers: int | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             '--ray needs the package ray, which is not installed: pip install "leanfit[ray]"; or leave --ray out, '
             "and the study runs in processes of this machine"
         ) from error
@@ -82,7 +82,7 @@ def _connected(address: str, workers: int | None) -> Any:
     except (ConnectionError, ValueError) as error:
         if address != "auto":
             reason = (str(error).splitlines() or [""])[0]
-            raise EnvironmentProblem(f"--ray {address}: no Ray cluster answers there ({reason})") from error
+            raise MachineError(f"--ray {address}: no Ray cluster answers there ({reason})") from error
         ray.init(num_cpus=workers, include_dashboard=False, **settings)
     return ray
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.core.errors import EnvironmentProblem
 from compress.core.files import clear_parts, writing
 from compress.core.progress import Status, silent
 from compress.pipeline.stages import locked
@@ -24,6 +23,7 @@ from compress.study.study_plan import PLAN, Plan, find_plan, plan_key, planned_n
 from compress.study.study_table import rows, table
 from compress.study.trial import Trial
 from compress.study.trial_records import FAILED, FINISHED, by_id
+from evaluate.core.errors import MachineError
 from evaluate.core.journal import JOURNAL, Journal
 
 __all__ = ["Outcome", "plan_study", "run_study"]
@@ -106,7 +106,7 @@ def run_study(
     device      : where training runs: cpu, cuda or auto.
 
     A trial that fails is a Record as well and stops nothing; what every trial would meet alike (missing data, a full
-    disk) is raised. Raises a subclass of LeanfitError or EvaluateError.
+    disk) is raised. Raises a subclass of LeanfitError or LeanfitError.
     """
     deadline = None if time_budget is None else time.monotonic() + time_budget
     read = read_study(source, overrides)
@@ -192,17 +192,17 @@ def _pool(folder: Path, workers: int | None, ray: str | None, device: str) -> Po
 
 
 def _check_folder(folder: Path, name: str) -> None:
-    """Raise EnvironmentProblem where a folder holds other things than this study: nothing there shall be lost."""
+    """Raise MachineError where a folder holds other things than this study: nothing there shall be lost."""
     if folder.exists() and not folder.is_dir():
-        raise EnvironmentProblem(f"{folder} is a file; --out must name a folder")
+        raise MachineError(f"{folder} is a file; --out must name a folder")
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if there - {".lock"} and PLAN not in there:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{folder} holds other files and no study; give an empty or new folder with --out, so that nothing is lost"
         )
     held = planned_name(folder)
     if held is not None and held != name:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{folder} holds the study {held!r}, and this one is {name!r}; give another folder with --out, or go on "
             f"with that study under its name (--set name={held})"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compress.core.errors import DataError, EnvironmentProblem, LeanfitError, RecipeError
+from compress.core.errors import RecipeError
 from compress.core.progress import Status
 from compress.study.estimate import duration_text
 from compress.study.forecast import Forecast
@@ -17,6 +17,7 @@ from compress.study.pools import Event, Pool
 from compress.study.study_plan import Plan
 from compress.study.trial import Trial
 from compress.study.trial_records import FINISHED, failed_record
+from evaluate.core.errors import DataError, LeanfitError, MachineError
 from evaluate.core.journal import Journal
 
 __all__ = ["Drive"]
@@ -24,7 +25,7 @@ __all__ = ["Drive"]
 POLL = 0.5
 ATTEMPTS = 2
 Settle = Callable[[Trial, int], Plan]
-STOPS = {kind.exit_code: kind for kind in (RecipeError, DataError, EnvironmentProblem)}
+STOPS = {kind.exit_code: kind for kind in (RecipeError, DataError, MachineError)}
 
 
 @dataclass

@@ -13,7 +13,7 @@ from compress import __version__
 from compress.core.files import hash_of, write_json
 from compress.core.progress import Status, silent
 from compress.study.trial_records import FINISHED
-from evaluate.core.errors import EvaluateError
+from evaluate.core.errors import LeanfitError
 from evaluate.core.journal import JOURNAL
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _fit(folder: Path, records: Sequence[Mapping[str, Any]], wish: Mapping[str, 
         points.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
         try:
             stored = _fitted(points, x, wish)
-        except EvaluateError as error:
+        except LeanfitError as error:
             return None, f"{about}: no law: {str(error).replace(str(points), str(folder))}"
     law = {"schema": 1, "kind": "law", **stored, "points": {**stored["points"], "source": str(folder)}}
     return law, f"{about}: {_headline(law)}"

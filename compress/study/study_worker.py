@@ -20,7 +20,7 @@ from typing import Any, TextIO
 __all__ = ["attempt", "limit_threads", "main"]
 
 SAYS_EVERY = 1.0  # seconds between two lines on how far a trial is
-STOPS = ("EnvironmentProblem", "MachineProblem", "RuntimeMissing", "RecipeError", "RecipeProblems")
+STOPS = ("MachineError", "MachineError", "NoRuntimeError", "RecipeError", "RecipeProblems")
 
 
 def limit_threads(threads: int) -> None:

@@ -35,7 +35,7 @@ def run_trial(trial: Trial, out: Path, *, device: str = "cpu", status: Status = 
     """Train, compress and judge one model; gives its Record, which the caller writes.
 
     out : the study's folder. Stages of other trials found in it are not made again.
-    Raises a subclass of LeanfitError or EvaluateError.
+    Raises a subclass of LeanfitError or LeanfitError.
     """
     recipe = TrialRecipe.model_validate(trial.recipe)
     task = _task(canonical_json(trial.recipe["task"]))

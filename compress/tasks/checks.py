@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.core.errors import DataError
+from evaluate.core.errors import DataError
 
 __all__ = ["as_inputs", "as_targets", "as_tensor", "check_finite", "check_labels", "check_lengths"]
 

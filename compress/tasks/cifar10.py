@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 
-from compress.core.errors import DataError
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels
@@ -18,6 +17,7 @@ from compress.tasks.download import fetch, writable
 from compress.tasks.images import Limit, Limits, image_task, read_bytes
 from compress.tasks.task import Normalize, Task, TensorSplit
 from compress.tasks.task_registry import register_task
+from evaluate.core.errors import DataError
 
 __all__ = ["cifar10"]
 

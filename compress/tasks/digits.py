@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from compress.core.errors import DataError
 from compress.tasks.sampling import split_indices
 from compress.tasks.task import Task, TensorSplit
 from compress.tasks.task_registry import register_task
+from evaluate.core.errors import DataError
 
 __all__ = ["digits"]
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from compress.core.errors import DataError, EnvironmentProblem
 from compress.core.progress import Status, silent
+from evaluate.core.errors import DataError, MachineError
 
 __all__ = ["fetch", "writable"]
 
@@ -25,7 +25,7 @@ def fetch(url: str, md5: str, target: Path, *, advice: str, status: Status = sil
     """Download `url` to `target`, checking the md5 its publisher states.
 
     `advice` ends every message: where the file can be put by hand. Raises DataError where the address cannot be
-    reached, the connection breaks off or the checksum differs, EnvironmentProblem where the folder cannot be written;
+    reached, the connection breaks off or the checksum differs, MachineError where the folder cannot be written;
     nothing is left behind then.
     """
     with writable(target.parent):
@@ -65,11 +65,11 @@ def _chunks(url: str, timeout: float, advice: str, status: Status) -> Iterator[b
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an EnvironmentProblem that names the folder."""
+    """Turn a full or read-only disk into an MachineError that names the folder."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{folder}: cannot be written ({reason}). Free some space, or set LEANFIT_DATA to another folder."
         ) from error

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compress.core.errors import DataError
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels, check_lengths
@@ -19,6 +18,7 @@ from compress.tasks.download import fetch
 from compress.tasks.images import Limit, Limits, image_task
 from compress.tasks.task import Normalize, Task, TensorSplit
 from compress.tasks.task_registry import register_task
+from evaluate.core.errors import DataError
 
 __all__ = ["fashion_mnist"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from compress.core.errors import DataError
 from compress.tasks.sampling import split_indices
 from compress.tasks.task import Task, TensorSplit
+from evaluate.core.errors import DataError
 
 __all__ = ["Limit", "Limits", "image_task", "read_bytes"]
 

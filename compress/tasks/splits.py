@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from compress.core.errors import DataError
 from compress.core.seeding import seeded
 from compress.tasks.checks import as_inputs, as_targets, check_finite, check_lengths
 from compress.tasks.sampling import subset_indices
+from evaluate.core.errors import DataError
 
 __all__ = ["Batch", "LoaderSplit", "Normalize", "Split", "TensorSplit"]
 

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from compress.core.errors import DataError, did_you_mean
 from compress.core.sources import source_of_function
 from compress.tasks.checks import as_inputs, as_targets, check_labels, check_lengths
 from compress.tasks.sampling import split_indices
 from compress.tasks.splits import Batch, LoaderSplit, Normalize, Split, TensorSplit
+from evaluate.core.errors import DataError, did_you_mean
 
 __all__ = [
     "Batch",

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from compress.core.errors import EnvironmentProblem
 from compress.core.files import write_bytes
+from evaluate.core.errors import MachineError
 
 __all__ = ["load_tensors", "merge", "save_tensors", "split_off", "state_hash"]
 
@@ -23,14 +23,14 @@ _HEADER = "leanfit"
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     """Write tensors and JSON-able `info`, which holds the "key" by which they are recognised, as one file.
 
-    Raises EnvironmentProblem where the disk is full or read-only; an earlier file is whole then.
+    Raises MachineError where the disk is full or read-only; an earlier file is whole then.
     """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save(plain, {_HEADER: json.dumps(dict(info), allow_nan=False)}))
     except OSError as error:
-        raise EnvironmentProblem(
+        raise MachineError(
             f"{path}: the checkpoint cannot be written ({error.strerror or error}). Free some space and run again: "
             f"training goes on from its last finished epoch."
         ) from error

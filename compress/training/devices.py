@@ -8,18 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from compress.core.errors import EnvironmentProblem
+from evaluate.core.errors import MachineError
 
 __all__ = ["at_home", "autocast_dtype", "check_device", "place"]
 
 
 def check_device(device: str) -> str:
-    """The type of a torch device, "cuda" for "cuda:1". Raises EnvironmentProblem for one that is not there."""
+    """The type of a torch device, "cuda" for "cuda:1". Raises MachineError for one that is not there."""
     try:
         return torch.empty(0, device=device).device.type
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
-        raise EnvironmentProblem(
+        raise MachineError(
             f"device {device!r} cannot be used ({reason}). Use cpu, or cuda where there is one."
         ) from error
 
@@ -27,13 +27,11 @@ def check_device(device: str) -> str:
 def autocast_dtype(precision: str, device: str) -> torch.dtype | None:
     """bfloat16 where training shall use it, None for plain float32.
 
-    Raises EnvironmentProblem for a device that is not there, and for bf16 anywhere but on CUDA.
+    Raises MachineError for a device that is not there, and for bf16 anywhere but on CUDA.
     """
     kind = check_device(device)
     if precision == "bf16" and kind != "cuda":
-        raise EnvironmentProblem(
-            f"precision bf16 needs a CUDA device, and training runs on {device!r}: use auto or fp32."
-        )
+        raise MachineError(f"precision bf16 needs a CUDA device, and training runs on {device!r}: use auto or fp32.")
     able = kind == "cuda" and torch.cuda.is_bf16_supported()
     return torch.bfloat16 if able and precision in ("auto", "bf16") else None
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.core.errors import LeanfitError, ModelError
 from compress.core.files import hash_of
 from compress.core.progress import Status
 from compress.core.seeding import derive_seed, generator
@@ -26,6 +25,7 @@ from compress.training.optimizers import load_optimizer, make_optimizer, optimiz
 from compress.training.schedules import rate_factor
 from compress.training.settings import DistillConfig, TrainConfig
 from compress.training.teacher import Teacher
+from evaluate.core.errors import LeanfitError, ModelError
 
 __all__ = ["Training"]
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.core.errors import ModelError, RecipeError
+from compress.core.errors import RecipeError
 from compress.tasks.task import Loss, Split, Task
 from compress.training.settings import TrainConfig
+from evaluate.core.errors import ModelError
 
 __all__ = ["TaskLoss", "check_logits", "distillation_loss", "run_model", "task_loss", "training_loss"]
 

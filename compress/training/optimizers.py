@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from compress.core.errors import ModelError
 from compress.training.settings import TrainConfig
+from evaluate.core.errors import ModelError
 
 __all__ = ["load_optimizer", "make_optimizer", "optimizer_tensors"]
 

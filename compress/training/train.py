@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from compress.core.errors import ModelError
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
 from compress.tasks.task import Task
@@ -19,6 +18,7 @@ from compress.training.evaluation import evaluate_split
 from compress.training.loop import Training
 from compress.training.settings import AugmentConfig, DistillConfig, RecoverConfig, ScheduleConfig, TrainConfig
 from compress.training.teacher import Teacher, TeacherMode
+from evaluate.core.errors import ModelError
 
 __all__ = [
     "AugmentConfig",
@@ -77,7 +77,7 @@ def train(
     at the end of an epoch is skipped: batch normalisation cannot use it.
 
     Raises ModelError where the model cannot run or the loss is no longer finite, RecipeError where settings do not fit
-    the task, EnvironmentProblem for a device that is not there, bf16 without CUDA, or a full disk.
+    the task, MachineError for a device that is not there, bf16 without CUDA, or a full disk.
     """
     if distill is not None and teacher is None:
         raise ModelError("distillation needs a teacher: hand in the trained model to learn from.")

@@ -12,7 +12,7 @@ import numpy as np
 from evaluate.benchmark.bench_record import Timed
 from evaluate.benchmark.candidates import TWIN, Candidate, Settings
 from evaluate.benchmark.supervise import Ended, run_job
-from evaluate.core.errors import DataProblem, EvaluateError, FileProblem, ModelProblem, RuntimeMissing, UsageProblem
+from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelError, NoRuntimeError, UsageError
 from evaluate.metrics.accuracy import agreement, score
 from evaluate.metrics.samples import Samples
 
@@ -62,7 +62,7 @@ class Steps:
                 candidate.scores["accuracy"] = score(found, samples.targets, samples.metric, samples.classes)
             if candidate.name in samples.expected:
                 candidate.scores["agreement"] = agreement(found, samples.expected[candidate.name])
-        except EvaluateError as error:
+        except LeanfitError as error:
             return {"kind": "refused", "reason": f"{candidate.path}: {error}", "exit_code": error.exit_code}
         return None
 
@@ -138,11 +138,11 @@ class Steps:
             raise self.first_error()
         return found
 
-    def first_error(self) -> EvaluateError:
+    def first_error(self) -> LeanfitError:
         """What the first candidate that failed failed with."""
         first = self.failed[0]
-        kinds: dict[int, type[EvaluateError]] = {8: RuntimeMissing, 7: FileProblem, 5: DataProblem, 2: UsageProblem}
-        return kinds.get(first["exit_code"], ModelProblem)(first["reason"])
+        kinds: dict[int, type[LeanfitError]] = {8: NoRuntimeError, 7: ArtifactError, 5: DataError, 2: UsageError}
+        return kinds.get(first["exit_code"], ModelError)(first["reason"])
 
     def _job(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
         s = self.settings
@@ -166,7 +166,7 @@ class Steps:
             "path": str(candidate.path),
             "kind": kind,
             "reason": reason,
-            "exit_code": said["exit_code"] if said else ModelProblem.exit_code,
+            "exit_code": said["exit_code"] if said else ModelError.exit_code,
         })  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from evaluate.benchmark.inputs import model_file, split_provider, unique_names
-from evaluate.core.errors import FileProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import ArtifactError, UsageError, did_you_mean
 from evaluate.runtime.session import PROVIDERS
 
 __all__ = ["TWIN", "Candidate", "Settings", "checked", "find_candidates"]
@@ -68,20 +68,20 @@ def checked(
     if provider not in PROVIDERS:
         known = ", ".join(PROVIDERS)
         near = did_you_mean(provider, PROVIDERS) or "."
-        raise UsageProblem(f"unknown provider {provider!r}{near} Known providers: {known}.")
+        raise UsageError(f"unknown provider {provider!r}{near} Known providers: {known}.")
     if io not in ("device", "host"):
-        raise UsageProblem(f"io must be device or host, got {io!r}{did_you_mean(str(io), ('device', 'host'))}")
+        raise UsageError(f"io must be device or host, got {io!r}{did_you_mean(str(io), ('device', 'host'))}")
     several = {"threads": _several(threads), "batch": _several(batch)}
     for what, values in (*several.items(), ("models", (models,))):
         if not values or min(values) < 1:
-            raise UsageProblem(f"bench needs {what} of at least 1, got {', '.join(map(str, values)) or 'nothing'}")
+            raise UsageError(f"bench needs {what} of at least 1, got {', '.join(map(str, values)) or 'nothing'}")
         if len(set(values)) < len(values):
-            raise UsageProblem(f"{what} names a value twice: {', '.join(map(str, values))}")
+            raise UsageError(f"{what} names a value twice: {', '.join(map(str, values))}")
     if seed < 0:
-        raise UsageProblem(f"seed must be 0 or more, got {seed}")
+        raise UsageError(f"seed must be 0 or more, got {seed}")
     for what, value in (("seconds", seconds), ("patience", patience)):
         if not 0 < value < math.inf:
-            raise UsageProblem(f"{what} must be above 0, and finite; got {value:g}")
+            raise UsageError(f"{what} must be above 0, and finite; got {value:g}")
     return Settings(
         provider, io, graphs, several["threads"], several["batch"], float(seconds), seed, energy, float(patience)
     )
@@ -94,11 +94,11 @@ def _several(value: int | Sequence[int]) -> tuple[int, ...]:
 def find_candidates(
     paths: Sequence[str | Path], baseline: str | Path | None, provider: str, names: Sequence[str] | None
 ) -> tuple[list[Candidate], str]:
-    """The models to measure, and the name of the baseline. Raises FileProblem for a file that is not there."""
+    """The models to measure, and the name of the baseline. Raises ArtifactError for a file that is not there."""
     given = [split_provider(path, provider) for path in paths]
     if names is not None and (len(names) != len(paths) or len({*names, TWIN}) <= len(names)):
         told = f"{len(paths)} model{'s' if len(paths) > 1 else ''} and {len(names)} names"
-        raise UsageProblem(f"names must be as many as models, and differ; got {told}: {', '.join(names)}")
+        raise UsageError(f"names must be as many as models, and differ; got {told}: {', '.join(names)}")
     first = 0
     if baseline is not None:
         wanted, its_provider = split_provider(baseline, provider)
@@ -109,7 +109,7 @@ def find_candidates(
         else:
             if not here[0].exists():
                 near = did_you_mean(str(baseline), map(str, paths))
-                raise FileProblem(f"there is no baseline {baseline}{near}")
+                raise ArtifactError(f"there is no baseline {baseline}{near}")
             given.insert(0, (wanted, its_provider))
             names = None if names is None else [*unique_names([wanted], [TWIN, *names]), *names]
     called = list(names) if names is not None else unique_names([path for path, _ in given], [TWIN])
@@ -132,6 +132,6 @@ def _bytes(file: Path) -> bytes:
         return file.read_bytes()
     except FileNotFoundError:
         siblings = [p.name for p in file.parent.glob("*.onnx")] if file.parent.is_dir() else []
-        raise FileProblem(f"there is no file {file}{did_you_mean(file.name, siblings)}") from None
+        raise ArtifactError(f"there is no file {file}{did_you_mean(file.name, siblings)}") from None
     except OSError as error:
-        raise FileProblem(f"{file} cannot be read: {error.strerror or error}") from error
+        raise ArtifactError(f"{file} cannot be read: {error.strerror or error}") from error

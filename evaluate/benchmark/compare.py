@@ -15,7 +15,7 @@ from typing import Any
 from evaluate.benchmark.bench_record import Found, Timed, make_record
 from evaluate.benchmark.bench_steps import Steps
 from evaluate.benchmark.candidates import checked, find_candidates
-from evaluate.core.errors import UsageProblem, did_you_mean
+from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import load_runtime
 
@@ -118,8 +118,8 @@ def compare(
     patience : seconds without any sign of life after which a candidate counts as hung.
 
     A candidate that crashes, hangs, gives values that are not finite, or cannot be run is named in `failed`, and the
-    others are measured. Raises FileProblem for a path where no file is, UsageProblem for a wrong argument, and what the
-    first candidate failed with (or ModelProblem) where none is left.
+    others are measured. Raises ArtifactError for a path where no file is, UsageError for a wrong argument, and what the
+    first candidate failed with (or ModelError) where none is left.
     """
     begun, paths = time.perf_counter(), [paths] if isinstance(paths, (str, Path)) else paths
     settings = checked(provider, io, graphs, threads, batch, seconds, seed, energy, patience, len(paths))
@@ -170,7 +170,7 @@ def serve(
     begun, paths = time.perf_counter(), [paths] if isinstance(paths, (str, Path)) else paths
     if scenario not in SCENARIOS:
         known = ", ".join(SCENARIOS)
-        raise UsageProblem(f"unknown scenario {scenario!r}{did_you_mean(scenario, SCENARIOS) or '.'} Known: {known}.")
+        raise UsageError(f"unknown scenario {scenario!r}{did_you_mean(scenario, SCENARIOS) or '.'} Known: {known}.")
     settings = checked(provider, io, graphs, threads, batch, seconds, seed, False, patience, len(paths))
     told = _scenario(scenario, bound, percentile, settings.batch, len(settings.threads))
     load_runtime()
@@ -189,16 +189,16 @@ def serve(
 def _scenario(
     name: str, bound: str | float, percentile: float, batches: tuple[int, ...], threads: int
 ) -> dict[str, Any]:
-    """What the worker is told about a scenario. Raises UsageProblem for settings that do not go together."""
+    """What the worker is told about a scenario. Raises UsageError for settings that do not go together."""
     from evaluate.load_test.scenarios import parse_bound
 
     if threads > 1:
-        raise UsageProblem(f"the scenario {name} takes one number of threads; run it once for each")
+        raise UsageError(f"the scenario {name} takes one number of threads; run it once for each")
     if name != "offline" and batches != (1,):
-        raise UsageProblem(f"the scenario {name} serves one sample a call; --batch is for offline")
+        raise UsageError(f"the scenario {name} serves one sample a call; --batch is for offline")
     if (name == "server") != bool(bound):
         need = "needs a bound of latency, as --latency-bound 50ms" if name == "server" else "takes no latency bound"
-        raise UsageProblem(f"the scenario {name} {need}")
+        raise UsageError(f"the scenario {name} {need}")
     return {
         "name": name,
         "bound": (parse_bound(bound) if isinstance(bound, str) else bound) if bound else None,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import FileProblem, MachineProblem, ModelProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError, did_you_mean
 from evaluate.runtime.session import PROVIDERS, Port, Session
 
 __all__ = ["feeds_for", "input_warnings", "model_file", "random_feeds", "split_provider", "true_batch", "unique_names"]
@@ -18,28 +18,28 @@ Feeds = dict[str, NDArray[Any]]
 
 
 def model_file(path: str | Path) -> Path:
-    """The ONNX file meant by a path: itself, or `model.onnx` in a folder. Raises FileProblem where there is none."""
+    """The ONNX file meant by a path: itself, or `model.onnx` in a folder. Raises ArtifactError where there is none."""
     place = Path(path)
     if not place.is_dir():
         return place
     file = place / "model.onnx"
     if not file.exists():
         other = ", ".join(sorted(p.name for p in place.glob("*.onnx"))[:5])
-        raise FileProblem(f"{place} holds no model.onnx" + (f"; name one of its files: {other}" if other else ""))
+        raise ArtifactError(f"{place} holds no model.onnx" + (f"; name one of its files: {other}" if other else ""))
     return file
 
 
 def split_provider(path: str | Path, provider: str) -> tuple[Path, str]:
     """`model.onnx@cuda` is that file on that provider; a path that exists as it stands is taken as it stands.
 
-    Raises UsageProblem where the file is there and the provider is none.
+    Raises UsageError where the file is there and the provider is none.
     """
     head, at, tail = str(path).rpartition("@")
     if at and head and tail in PROVIDERS and not Path(path).exists():
         return Path(head), tail
     if at and Path(head).exists() and not Path(path).exists():
         near = did_you_mean(tail, PROVIDERS) or "."
-        raise UsageProblem(f"{path}: unknown provider {tail!r}{near} Known providers: {', '.join(PROVIDERS)}.")
+        raise UsageError(f"{path}: unknown provider {tail!r}{near} Known providers: {', '.join(PROVIDERS)}.")
     return Path(path), provider
 
 
@@ -81,7 +81,7 @@ def random_feeds(session: Session, batch: int = 1, seed: int = 0) -> Feeds:
     """Seeded inputs of the model's shapes and dtypes: a free first dimension is `batch`, any other free one 1.
 
     Floats are standard normal, uint8 is an image's 0 to 255, other integers are 0 or 1, so that they are valid indices.
-    Raises ModelProblem for an input that is no numeric tensor.
+    Raises ModelError for an input that is no numeric tensor.
     """
     rng = np.random.default_rng(seed)
     return {port.name: _random(port, _shape(port, batch), rng, session.label) for port in session.inputs}
@@ -90,14 +90,14 @@ def random_feeds(session: Session, batch: int = 1, seed: int = 0) -> Feeds:
 def feeds_for(session: Session, batch: int, seed: int, real: Mapping[str, NDArray[Any]] | None = None) -> Feeds:
     """Inputs for one call: the first `batch` of the `real` ones (repeated where they are fewer), else random ones.
 
-    Raises UsageProblem where real inputs are given and the model takes others.
+    Raises UsageError where real inputs are given and the model takes others.
     """
     size = true_batch(session, batch)
     if real is None:
         return random_feeds(session, size, seed)
     wanted = {port.name for port in session.inputs}
     if wanted != set(real):
-        raise UsageProblem(
+        raise UsageError(
             f"{session.label} takes {', '.join(sorted(wanted))}; the samples are for {', '.join(sorted(real))}"
         )
     return {name: np.resize(rows, (size, *rows.shape[1:])) for name, rows in real.items()}
@@ -129,7 +129,7 @@ def _random(port: Port, shape: tuple[int, ...], rng: np.random.Generator, label:
     try:
         dtype = np.dtype(port.dtype)
     except TypeError:
-        raise ModelProblem(
+        raise ModelError(
             f"{label}: input {port.name!r} is a {port.dtype}; bench can fill only numeric tensors"
         ) from None
     try:
@@ -137,6 +137,6 @@ def _random(port: Port, shape: tuple[int, ...], rng: np.random.Generator, label:
             return rng.standard_normal(shape).astype(dtype)
         return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
     except (MemoryError, ValueError, OverflowError) as error:  # beyond this memory, or beyond any
-        raise MachineProblem(
+        raise MachineError(
             f"{label}: an input {port.name!r} of shape {shape} does not fit into memory; take a smaller batch"
         ) from error

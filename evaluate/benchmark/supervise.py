@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from evaluate.core.errors import MachineProblem
+from evaluate.core.errors import MachineError
 
 __all__ = ["DOING", "Beacon", "Ended", "run_job"]
 
@@ -86,7 +86,7 @@ def run_job(
     legs     : the names that the job can be at.
     patience : seconds without an event and without a step of the beacon after which the worker counts as hung.
     command  : what to start; a Python with this package's worker where not given.
-    Raises MachineProblem where no process can be started, RuntimeError for a fault of the worker's own.
+    Raises MachineError where no process can be started, RuntimeError for a fault of the worker's own.
     """
     with tempfile.TemporaryDirectory(prefix="leanfit-bench-") as folder, _log(folder) as log:
         place = Path(folder) / "beacon"
@@ -105,7 +105,7 @@ def run_job(
 def _command() -> list[str]:
     """This Python, with this process's own search path, running the worker: also out of a zipped bundle."""
     if not sys.executable:
-        raise MachineProblem(
+        raise MachineError(
             "a benchmark starts a process of its own, and this Python does not know its own program (sys.executable is "
             "empty); run it from an ordinary Python"
         )
@@ -130,7 +130,7 @@ def _start(command: Sequence[str], log: IO[bytes], scratch: str) -> subprocess.P
     try:
         return subprocess.Popen(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=places)
     except OSError as error:
-        raise MachineProblem(f"no process could be started for the benchmark: {error.strerror or error}") from error
+        raise MachineError(f"no process could be started for the benchmark: {error.strerror or error}") from error
 
 
 def _send(process: subprocess.Popen[bytes], job: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from evaluate.benchmark.inputs import feeds_for, input_warnings, true_batch
 from evaluate.benchmark.latency import Call, Opener, Sitting, measure_conditions
 from evaluate.benchmark.supervise import Beacon
-from evaluate.core.errors import EvaluateError, ModelProblem, RuntimeMissing
+from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
 from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, open_session
 
@@ -38,7 +38,7 @@ PADDING = 1 << 20
 class _LegFailed(Exception):
     """A leg cannot be measured: `error` says why."""
 
-    def __init__(self, leg: str, error: EvaluateError, kind: str) -> None:
+    def __init__(self, leg: str, error: LeanfitError, kind: str) -> None:
         super().__init__(str(error))
         self.leg, self.error, self.kind = leg, error, kind
 
@@ -167,17 +167,17 @@ def _check_finite(session: Session, outputs: Sequence[Any], where: str) -> None:
 
 
 def _rows(session: Session, output: Any, size: int) -> NDArray[Any]:
-    """The first output of a call on `size` samples. Raises ModelProblem where it does not hold numbers for each."""
+    """The first output of a call on `size` samples. Raises ModelError where it does not hold numbers for each."""
     if isinstance(output, np.ndarray) and output.dtype.kind in "fiub" and output.ndim and len(output) == size:
         return output
     got = f"{list(output.shape)} of {output.dtype}" if isinstance(output, np.ndarray) else f"a {type(output).__name__}"
-    raise ModelProblem(
+    raise ModelError(
         f"{session.label}: its first output, {session.outputs[0].name!r}, has to hold numbers for each of {size} "
         f"samples to be scored, and is {got}; measure it without samples"
     )
 
 
-class _NotFinite(ModelProblem):
+class _NotFinite(ModelError):
     """Outputs that are NaN or infinite."""
 
 
@@ -200,11 +200,11 @@ class _failing:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, EvaluateError):
-            words = "missing provider" if isinstance(error, RuntimeMissing) else "refused"
+        if isinstance(error, LeanfitError):
+            words = "missing provider" if isinstance(error, NoRuntimeError) else "refused"
             raise _LegFailed(self.leg, error, "not finite" if isinstance(error, _NotFinite) else words) from error
         if isinstance(error, MemoryError):
-            raise _LegFailed(self.leg, ModelProblem("out of memory; take a smaller batch"), "refused") from error
+            raise _LegFailed(self.leg, ModelError("out of memory; take a smaller batch"), "refused") from error
 
 
 def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
@@ -241,7 +241,7 @@ def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
         )
     except runtime_errors() as error:
         _, leg, doing = beacon.read()
-        raise _LegFailed(str(leg), ModelProblem(f"{leg} failed while {doing}: {error}"), "refused") from error
+        raise _LegFailed(str(leg), ModelError(f"{leg} failed while {doing}: {error}"), "refused") from error
     summary = watch.summary()
     emit({
         "legs": [{leg: {**vars(how), "calls": how.calls} for leg, how in timing.legs.items()} for timing in timings],

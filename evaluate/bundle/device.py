@@ -17,7 +17,7 @@ import evaluate
 from evaluate.bundle.needs import PROVIDERS, check_needs
 from evaluate.bundle.terminal import Progress, close_stdout, say, show, stopped_by_signals
 from evaluate.bundle.zipapp import SAMPLES, Bundle, read_bundle
-from evaluate.core.errors import EvaluateError, FileProblem, MachineProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import ArtifactError, LeanfitError, MachineError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from evaluate.benchmark.compare import Comparison
@@ -31,7 +31,7 @@ DEBUG = "LEANFIT_DEBUG"
 
 
 def main(argv: Sequence[str] | None = None, archive: str | Path | None = None) -> int:
-    """The bundle's command; gives the exit code: 0, that of an EvaluateError, 130 when interrupted, 1 for a bug.
+    """The bundle's command; gives the exit code: 0, that of an LeanfitError, 130 when interrupted, 1 for a bug.
 
     argv    : the arguments; those of the process where not given.
     archive : the bundle's file; the one this runs from where not given.
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, archive: str | Path | None = None) -
     except KeyboardInterrupt:
         say("bench: interrupted; nothing was written")
         return INTERRUPTED
-    except EvaluateError as error:
+    except LeanfitError as error:
         say(f"bench: {error}" if os.environ.get(DEBUG) != "1" else traceback.format_exc())
         return error.exit_code
     except BrokenPipeError:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None, archive: str | Path | None = None) -
         return 1
     except OSError as error:
         say(f"bench: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        return MachineProblem.exit_code
+        return MachineError.exit_code
     except Exception as error:  # noqa: BLE001  (the edge of the program: what is raised ends here)
         details = traceback.format_exc() if os.environ.get(DEBUG) == "1" else f"{DEBUG}=1 shows where"
         say(f"bench: a bug in leanfit: {type(error).__name__}: {error}\n{details}")
@@ -104,9 +104,9 @@ def _counts(text: str) -> list[int]:
 
 def _run(options: argparse.Namespace, archive: Path) -> int:
     if options.scenario is None and options.latency_bound:
-        raise UsageProblem("--latency-bound belongs to --scenario server")
+        raise UsageError("--latency-bound belongs to --scenario server")
     if options.scenario is not None and (options.profile or options.baseline):
-        raise UsageProblem("a scenario runs one model after the other: it takes no --baseline or --profile")
+        raise UsageError("a scenario runs one model after the other: it takes no --baseline or --profile")
     bundle = read_bundle(archive)
     bundle.check()
     if options.list:
@@ -162,10 +162,10 @@ def _compare(
 
 
 def _known(bundle: Bundle, name: str | None) -> str:
-    """The name of the baseline. Raises UsageProblem for one that is not in the bundle."""
+    """The name of the baseline. Raises UsageError for one that is not in the bundle."""
     wanted = str(bundle.manifest["baseline"]) if name is None else name
     if wanted not in bundle.models:
-        raise UsageProblem(
+        raise UsageError(
             f"there is no model {wanted!r} in this bundle{did_you_mean(wanted, bundle.models) or '.'} "
             f"It holds {', '.join(bundle.models)}."
         )
@@ -174,7 +174,9 @@ def _known(bundle: Bundle, name: str | None) -> str:
 
 def _own_archive() -> Path:
     if HOME.is_dir():
-        raise FileProblem("this runs from a bundle only: python bench.pyz. `leanfit pack RUN -o bench.pyz` writes one.")
+        raise ArtifactError(
+            "this runs from a bundle only: python bench.pyz. `leanfit pack RUN -o bench.pyz` writes one."
+        )
     return HOME
 
 
@@ -210,7 +212,7 @@ def _unpacked(bundle: Bundle) -> Iterator[Path]:
     try:
         scratch = tempfile.TemporaryDirectory(prefix="leanfit-bundle-")
     except OSError as error:
-        raise MachineProblem(f"no folder for temporary files can be written ({error}); set TMPDIR to one") from error
+        raise MachineError(f"no folder for temporary files can be written ({error}); set TMPDIR to one") from error
     with scratch as place:
         folder = Path(place).resolve()
         bundle.extract(folder)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluate.core.errors import MachineProblem, RuntimeMissing, UsageProblem, did_you_mean
+from evaluate.core.errors import MachineError, NoRuntimeError, UsageError, did_you_mean
 
 __all__ = ["Host", "check_needs", "here", "oldest_runtime", "pip_line"]
 
@@ -80,11 +80,11 @@ def check_needs(
     """The versions found, {"numpy": ..., "onnxruntime": ...}, where everything is there.
 
     needs : at least which versions, {"onnxruntime": "1.18"}. load : imports a module by name.
-    Raises RuntimeMissing or MachineProblem (exit code 8) that says what is missing and how to get it here.
+    Raises NoRuntimeError or MachineError (exit code 8) that says what is missing and how to get it here.
     """
     place = host or here()
     if provider not in PROVIDERS:
-        raise UsageProblem(
+        raise UsageError(
             f"unknown provider {provider!r}{did_you_mean(provider, PROVIDERS) or '.'} Known: {', '.join(PROVIDERS)}."
         )
     least = {"numpy": NUMPY, "onnxruntime": max(needs.get("onnxruntime", RUNTIME), RUNTIME, key=_numbers)}
@@ -97,9 +97,9 @@ def check_needs(
     for name, wanted in least.items():
         found[name] = _version(modules[name])
         if _numbers(found[name]) < _numbers(wanted):
-            raise MachineProblem(f"{name} {found[name]} is too old: the bundle needs {wanted} or newer. {line}")
+            raise MachineError(f"{name} {found[name]} is too old: the bundle needs {wanted} or newer. {line}")
     if _numbers(found["numpy"]) >= (2,) and _numbers(found["onnxruntime"]) < _numbers(NUMPY_2_RUNTIME):
-        raise MachineProblem(
+        raise MachineError(
             f"onnxruntime {found['onnxruntime']} was built for numpy 1 and crashes beside numpy {found['numpy']}. "
             + pip_line(place, ["numpy<2"])
         )
@@ -155,12 +155,12 @@ def _imported(name: str, load: Import, found: Mapping[str, str], line: str) -> A
         module = load(name)
     except ModuleNotFoundError as error:
         what = f"{name} is not installed" if error.name == name else f"{name} lacks {error.name}"
-        raise RuntimeMissing(f"{what} for Python {platform.python_version()}. {line}") from error
+        raise NoRuntimeError(f"{what} for Python {platform.python_version()}. {line}") from error
     except Exception as error:  # a broken installation can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RuntimeMissing(f"{name} is installed and cannot be imported ({reason}). {_broken(name, line)}") from error
+        raise NoRuntimeError(f"{name} is installed and cannot be imported ({reason}). {_broken(name, line)}") from error
     if name == "onnxruntime" and not hasattr(module, "InferenceSession"):
-        raise RuntimeMissing(
+        raise NoRuntimeError(
             "onnxruntime is damaged: it has no InferenceSession, as when one of onnxruntime and onnxruntime-gpu was "
             f"removed from beside the other. Uninstall both. {line}"
         )
@@ -184,7 +184,7 @@ def _check_provider(runtime: Any, provider: str, host: Host, least: str) -> None
         if jetson
         else f"Uninstall onnxruntime first, both cannot stand together. {pip_line(host, [f'onnxruntime-gpu>={least}'])}"
     )
-    raise RuntimeMissing(f"provider {provider!r} was asked for, and this onnxruntime has only {has}. {line}")
+    raise NoRuntimeError(f"provider {provider!r} was asked for, and this onnxruntime has only {has}. {line}")
 
 
 def _version(module: Any) -> str:

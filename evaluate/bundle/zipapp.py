@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import evaluate
-from evaluate.core.errors import FileProblem
+from evaluate.core.errors import ArtifactError
 
 __all__ = ["MAIN", "MANIFEST", "SAMPLES", "Bundle", "build_bundle", "model_member", "read_bundle", "sources"]
 
@@ -74,7 +74,7 @@ class Bundle:
         return found
 
     def check(self) -> None:
-        """Raise FileProblem, naming every member that is missing, damaged, or not in the manifest."""
+        """Raise ArtifactError, naming every member that is missing, damaged, or not in the manifest."""
         members: Mapping[str, Mapping[str, Any]] = self.manifest["members"]
         with _opened(self.path) as archive:
             names = archive.namelist()
@@ -82,10 +82,10 @@ class Bundle:
         wrong += [f"{name} (twice)" for name in sorted({name for name in names if names.count(name) > 1})]
         wrong += [f"{name} (not in its manifest)" for name in sorted(set(names) - {*members, MANIFEST})]
         if wrong:
-            raise FileProblem(f"{self.path} is damaged: {'; '.join(wrong)}. {_AGAIN}")
+            raise ArtifactError(f"{self.path} is damaged: {'; '.join(wrong)}. {_AGAIN}")
 
     def extract(self, folder: Path) -> None:
-        """Write all members below `folder`. Raises FileProblem where one cannot be read, OSError as writing does."""
+        """Write all members below `folder`. Raises ArtifactError where one cannot be read, OSError as writing does."""
         with _opened(self.path) as archive:
             for name in self.manifest["members"]:
                 target = folder / name
@@ -130,11 +130,11 @@ def build_bundle(models: Mapping[str, bytes], samples: bytes, facts: Mapping[str
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """The bundle in a file, by its manifest; `Bundle.check` looks at the rest. Raises FileProblem."""
+    """The bundle in a file, by its manifest; `Bundle.check` looks at the rest. Raises ArtifactError."""
     place = Path(path)
     with _opened(place) as archive:
         if MANIFEST not in archive.namelist():
-            raise FileProblem(f"{place} is no leanfit bundle: it has no {MANIFEST}. `leanfit pack` writes bundles.")
+            raise ArtifactError(f"{place} is no leanfit bundle: it has no {MANIFEST}. `leanfit pack` writes bundles.")
         data = _read(archive, MANIFEST, place)
     try:
         manifest = json.loads(data)
@@ -143,9 +143,9 @@ def read_bundle(path: str | Path) -> Bundle:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         claimed, digest, schema, names = None, "", SCHEMA, []
     if claimed != digest or not all(_PLAIN_NAME.fullmatch(name) for name in names):
-        raise FileProblem(f"{place} is damaged: {MANIFEST} is not what was packed. {_AGAIN}")
+        raise ArtifactError(f"{place} is damaged: {MANIFEST} is not what was packed. {_AGAIN}")
     if schema != SCHEMA:
-        raise FileProblem(f"{place} has schema {schema!r}, and this leanfit reads {SCHEMA}; pack it again")
+        raise ArtifactError(f"{place} has schema {schema!r}, and this leanfit reads {SCHEMA}; pack it again")
     return Bundle(place, manifest, digest)
 
 
@@ -199,16 +199,18 @@ def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise FileProblem(f"{path} is no whole bundle ({error}): cut off, or another kind of file. {_AGAIN}") from error
+        raise ArtifactError(
+            f"{path} is no whole bundle ({error}): cut off, or another kind of file. {_AGAIN}"
+        ) from error
     except OSError as error:
-        raise FileProblem(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _read(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     try:
         return archive.read(name)
     except _UNREADABLE as error:
-        raise FileProblem(f"{path} is damaged: {name} cannot be read ({error}). {_AGAIN}") from error
+        raise ArtifactError(f"{path} is damaged: {name} cannot be read ({error}). {_AGAIN}") from error
 
 
 def _fault(archive: zipfile.ZipFile, name: str, claim: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Errors a user can cause on the device side. The exit codes are those of `compress.core.errors`.
+"""The one family of errors a user can cause. Library code raises them; only a command turns them into an exit code.
 
 Every message says what went wrong, where, what was expected and what was got, and the next step.
 """
@@ -9,54 +9,54 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
-    "DataProblem",
-    "EvaluateError",
-    "FileProblem",
-    "MachineProblem",
-    "ModelProblem",
-    "RuntimeMissing",
-    "UsageProblem",
+    "ArtifactError",
+    "DataError",
+    "LeanfitError",
+    "MachineError",
+    "ModelError",
+    "NoRuntimeError",
+    "UsageError",
     "did_you_mean",
 ]
 
 
-class EvaluateError(Exception):
-    """Base of every error this package raises on purpose; `exit_code` is the command's exit status."""
+class LeanfitError(Exception):
+    """Base of every error leanfit raises on purpose; `exit_code` is the command's exit status."""
 
     exit_code = 1
 
 
-class UsageProblem(EvaluateError):
+class UsageError(LeanfitError):
     """The call or the command line is wrong: an unknown provider, metric or baseline."""
 
     exit_code = 2
 
 
-class ModelProblem(EvaluateError):
-    """The model cannot be run as asked, or gives outputs that cannot be scored."""
+class ModelError(LeanfitError):
+    """The model cannot be built, loaded, run or exported, or gives outputs that cannot be scored."""
 
     exit_code = 4
 
 
-class DataProblem(EvaluateError):
-    """Inputs or targets are missing, empty or of the wrong shape."""
+class DataError(LeanfitError):
+    """Data, inputs or targets are missing, empty, of the wrong shape, or not finite."""
 
     exit_code = 5
 
 
-class FileProblem(EvaluateError):
-    """An ONNX file or a journal is missing, truncated, or not what it claims."""
+class ArtifactError(LeanfitError):
+    """An artifact, an ONNX file, a journal or a law is missing, damaged, or not what it claims."""
 
     exit_code = 7
 
 
-class MachineProblem(EvaluateError):
-    """The machine lacks something: disk space, permissions."""
+class MachineError(LeanfitError):
+    """The machine lacks something: a runtime, a provider, disk space, permissions."""
 
     exit_code = 8
 
 
-class RuntimeMissing(MachineProblem):
+class NoRuntimeError(MachineError):
     """onnxruntime, or the execution provider asked for, is not there."""
 
 

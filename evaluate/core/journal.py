@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluate.core.errors import FileProblem, MachineProblem
+from evaluate.core.errors import ArtifactError, MachineError
 from evaluate.core.record_files import SCHEMA, fault_of, holds_records, plain, read_json_records
 
 __all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records", "sync_folder"]
@@ -32,7 +32,7 @@ class Journal:
         Writers take a lock on the file (on Windows there is none: one writer at a time); a line torn by a killed writer
         is closed first, so that it spoils no other line; a line that does not fit on the disk is taken back. Numbers
         that are not finite become null.
-        Raises MachineProblem where the file cannot be written (no space, no permission).
+        Raises MachineError where the file cannot be written (no space, no permission).
         """
         text = json.dumps(plain(record), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         line = text.encode(errors="surrogatepass") + b"\n"  # a path that is no UTF-8; json.loads reads it back
@@ -42,7 +42,7 @@ class Journal:
                 _append(handle, line)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise MachineProblem(
+            raise MachineError(
                 f"the record could not be written to {self.path}: {error.strerror or error}. Free some space or allow "
                 "writing there, and run the same command again; finished work is kept."
             ) from error
@@ -50,7 +50,7 @@ class Journal:
     def read(self) -> list[Record]:
         """All whole records in the order written; [] where there is no file yet. Broken lines go to `problems`.
 
-        Raises FileProblem where the file cannot be read at all.
+        Raises ArtifactError where the file cannot be read at all.
         """
         self.problems = []
         try:
@@ -59,7 +59,7 @@ class Journal:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise FileProblem(f"{self.path} cannot be read: {error.strerror or error}") from error
+            raise ArtifactError(f"{self.path} cannot be read: {error.strerror or error}") from error
         lines = data.split(b"\n")
         torn = len(lines) if lines[-1] else 0
         records = (self._parse(line, number, number == torn) for number, line in enumerate(lines, start=1))
@@ -88,11 +88,11 @@ def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None =
 
     A record found twice (a copied folder) is given once, the last one read. `on_problem` is called with a sentence for
     every line and every Record that could not be used. Below a folder, JSON files without Records are passed over.
-    Raises FileProblem where there is no such place, where it cannot be read, or where no record is in it.
+    Raises ArtifactError where there is no such place, where it cannot be read, or where no record is in it.
     """
     place = Path(path)
     if not place.exists():
-        raise FileProblem(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} or .json file")
+        raise ArtifactError(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} or .json file")
     found: dict[tuple[object, ...], Record] = {}
     problems: list[str] = []
     for file in _files(place):
@@ -103,7 +103,7 @@ def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None =
         (on_problem or _ignored)(problem)
     if not found:
         why = f"; {problems[0]}" if problems else ""
-        raise FileProblem(
+        raise ArtifactError(
             f"no records were found in {place}{why}. `leanfit compress RECIPE --out DIR` writes DIR/{JOURNAL}, "
             "`leanfit bench ... --out FILE.json` that of a benchmark."
         )
@@ -130,7 +130,7 @@ def _read_file(file: Path, quiet: bool) -> tuple[list[Record], list[str]]:
     try:
         whole = read_json_records(file, quiet=quiet)
     except OSError as error:
-        raise FileProblem(f"{file} cannot be read: {error.strerror or error}") from error
+        raise ArtifactError(f"{file} cannot be read: {error.strerror or error}") from error
     return (journal.read(), journal.problems) if whole is None else whole
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.core.errors import MachineProblem
+from evaluate.core.errors import MachineError
 
 __all__ = [
     "SCHEMA",
@@ -91,7 +91,7 @@ def _is_record(item: Any) -> bool:
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write one Record as a JSON file: whole, or not at all; numbers that are not finite become null.
 
-    Raises MachineProblem where it cannot be written.
+    Raises MachineError where it cannot be written.
     """
     part = path.parent / f".{path.name}.{os.getpid()}.part"  # not with_name, which a folder like "." has not
     try:
@@ -106,7 +106,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise MachineProblem(
+        raise MachineError(
             f"{path} could not be written: {error.strerror or error}; free some space or choose another place"
         ) from error
     finally:
@@ -115,7 +115,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def require_writable(path: Path, option: str) -> None:
-    """Raise MachineProblem, before anything is measured, where a Record could not be written to `path` afterwards.
+    """Raise MachineError, before anything is measured, where a Record could not be written to `path` afterwards.
 
     A file that is there and holds something else than Records is left alone. option : the flag that names it.
     """
@@ -123,17 +123,15 @@ def require_writable(path: Path, option: str) -> None:
         return
     folder = path.parent
     if path.is_dir():
-        raise MachineProblem(f"{path} is a folder; {option} takes the name of a file, as {path / 'out.json'}")
+        raise MachineError(f"{path} is a folder; {option} takes the name of a file, as {path / 'out.json'}")
     if not folder.is_dir():
-        raise MachineProblem(f"there is no folder {folder} for {option}; make it, or choose another place")
+        raise MachineError(f"there is no folder {folder} for {option}; make it, or choose another place")
     if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise MachineProblem(f"{path} may not be written; choose another place for {option}, or change its rights")
+        raise MachineError(f"{path} may not be written; choose another place for {option}, or change its rights")
     if path.exists() and path.stat().st_size:
         held = read_json_records(path, quiet=True)
         if held is None or not held[0]:
-            raise MachineProblem(
-                f"{path} is there and holds no Record; it was left alone: name another file by {option}"
-            )
+            raise MachineError(f"{path} is there and holds no Record; it was left alone: name another file by {option}")
 
 
 def is_special(path: Path) -> bool:

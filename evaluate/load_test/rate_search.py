@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from evaluate.core import stats
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.load_test import arrivals
 from evaluate.load_test.arrivals import Call, Served, Timekeeper
 from evaluate.load_test.rate_result import Alone, Goal, Probe, found_rate, judged, out_of_reach, rate_result, too_short
@@ -69,7 +69,7 @@ def highest_rate(
     bound is met below, and missed above or the server saturated; mlperf_valid: LoadGen's early stopping would
     accept the probes below;
     issued, completed, lost, counted_twice (queries of all probes), calls (all that were made), warnings.
-    Raises UsageProblem for a bound, percentile or budget that is none; what `call` raises is passed on.
+    Raises UsageError for a bound, percentile or budget that is none; what `call` raises is passed on.
     """
     _check(bound_ms, percentile, seconds)
     goal = Goal(bound_ms / 1e3, percentile, seed, stats.needed(percentile))
@@ -90,7 +90,7 @@ def _check(bound_ms: float, percentile: float, seconds: float) -> None:
     ):
         if not low < value < high:
             limit = f"between {low:g} and {high:g}" if high < math.inf else f"above {low:g} and finite"
-            raise UsageProblem(f"the server scenario needs {what} {limit}, got {value:g}")
+            raise UsageError(f"the server scenario needs {what} {limit}, got {value:g}")
 
 
 class _Server:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core import stats
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.load_test import arrivals
 from evaluate.load_test.arrivals import POLL_SECONDS, Call, Timekeeper, collector_off
 from evaluate.load_test.rate_search import highest_rate
@@ -38,14 +38,14 @@ MAX_SERVED = 2_000_000  # of a server: some 150 MB while it runs
 
 
 def parse_bound(text: str) -> float:
-    """Seconds of a latency bound such as `50ms`, `800us` or `0.2 s`. Raises UsageProblem for anything else."""
+    """Seconds of a latency bound such as `50ms`, `800us` or `0.2 s`. Raises UsageError for anything else."""
     found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-zA-Z]*)\s*", text)
     if not found or found[2] not in UNITS:
         unit = " without a unit" if found and not found[2] else ""
-        raise UsageProblem(f"a latency bound is a number with us, ms or s, as 50ms; got {text!r}{unit}")
+        raise UsageError(f"a latency bound is a number with us, ms or s, as 50ms; got {text!r}{unit}")
     seconds = float(found[1]) * UNITS[found[2]]
     if not 0 < seconds < math.inf:
-        raise UsageProblem(f"a latency bound must be above 0 and finite, got {text[:40]!r}")
+        raise UsageError(f"a latency bound must be above 0 and finite, got {text[:40]!r}")
     return seconds
 
 
@@ -56,7 +56,7 @@ def single_stream(
 
     Gives scenario, queries, qps (queries a second), median_ms with its 95 % interval low and high (blocks of
     neighbouring queries are resampled), p90_ms (MLPerf's figure) and p99_ms, None where the queries do not carry them,
-    needs {"p99": queries missing}, seconds. Raises UsageProblem for a budget that is none.
+    needs {"p99": queries missing}, seconds. Raises UsageError for a budget that is none.
     """
     positive(seconds=seconds)
     begun = clock()
@@ -112,7 +112,7 @@ def server(
     `call` is not warmed up here. Gives scenario, rate, seed, queries, issued, completed, lost, counted_twice, qps
     (completed, over the time to the last answer), p50_ms, p90_ms, p99_ms (None where the queries do not carry them),
     max_ms (latencies from the SCHEDULED arrival), utilisation (share of that time the server was busy), seconds.
-    Raises UsageProblem for a wrong argument.
+    Raises UsageError for a wrong argument.
     """
     number = _number(rate, seconds, queries)
     schedule = arrivals.poisson_arrivals(rate, number, (seed, 0))
@@ -146,9 +146,9 @@ def _number(rate: float, seconds: float | None, queries: int | None) -> int:
         wanted = queries
     else:
         both = "neither" if seconds is None else "both"
-        raise UsageProblem(f"the server scenario takes either seconds or queries, got {both}")
+        raise UsageError(f"the server scenario takes either seconds or queries, got {both}")
     positive(rate=rate, queries=wanted)
     number = max(1, round(wanted))
     if number > MAX_SERVED:
-        raise UsageProblem(f"the server scenario keeps at most {MAX_SERVED:,} queries in memory, got {number:,}")
+        raise UsageError(f"the server scenario keeps at most {MAX_SERVED:,} queries in memory, got {number:,}")
     return number

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evaluate.core import stats
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.load_test import arrivals
 from evaluate.load_test.arrivals import Call, Timekeeper, collector_off
 
@@ -40,11 +40,11 @@ def offline(
     Gives scenario, batch (the best), samples_per_s with its interval low and high, fastest (the batch with the highest
     figure), rounds, seconds, warnings, and batches: [{batch, samples_per_s, low, high, call_ms, of_best {value, low,
     high} or None for the fastest, samples (samples a second, one a round)}].
-    Raises UsageProblem where there is no batch, one below 1, or no budget.
+    Raises UsageError where there is no batch, one below 1, or no budget.
     """
     positive(seconds=seconds)
     if not calls_by_batch or min(calls_by_batch) < 1:
-        raise UsageProblem(f"the offline scenario needs batches of at least 1, got {sorted(calls_by_batch)}")
+        raise UsageError(f"the offline scenario needs batches of at least 1, got {sorted(calls_by_batch)}")
     begun = clock()
     longest = WARM_UP_SHARE * seconds / len(calls_by_batch)
     one = {b: arrivals.warm_up(call, Timekeeper(clock), longest)[0] for b, call in sorted(calls_by_batch.items())}
@@ -126,7 +126,7 @@ def _batch_warnings(batches: Sequence[int], best: int, fastest: int) -> list[str
 
 
 def positive(**values: float) -> None:
-    """Raises UsageProblem for an argument that is not above zero and finite."""
+    """Raises UsageError for an argument that is not above zero and finite."""
     for name, value in values.items():
         if not 0 < value < math.inf:
-            raise UsageProblem(f"a scenario needs {name} above 0 and finite, got {value:g}")
+            raise UsageError(f"a scenario needs {name} above 0 and finite, got {value:g}")

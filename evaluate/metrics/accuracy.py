@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluate.core import stats
-from evaluate.core.errors import DataProblem, ModelProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataError, ModelError, UsageError, did_you_mean
 from evaluate.core.stats import Drop
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import Session
@@ -80,7 +80,7 @@ class Accuracy(TypedDict):
 def predict(session: Session, batches: Iterable[Mapping[str, Array]]) -> Array:
     """The model's first output over all batches (name -> (n, ...) array), joined along the first axis.
 
-    Raises DataProblem where there is no batch, ModelProblem where the model cannot run on one, or gives another number
+    Raises DataError where there is no batch, ModelError where the model cannot run on one, or gives another number
     of rows than it was handed.
     """
     outputs: list[Array] = []
@@ -88,10 +88,10 @@ def predict(session: Session, batches: Iterable[Mapping[str, Array]]) -> Array:
         rows = len(next(iter(feeds.values())))
         output = session.run(feeds)[0]
         if output.ndim == 0 or len(output) != rows:
-            raise ModelProblem(f"{session.label} gave an output of shape {list(output.shape)} for {rows} samples")
+            raise ModelError(f"{session.label} gave an output of shape {list(output.shape)} for {rows} samples")
         outputs.append(output)
     if not outputs:
-        raise DataProblem("there are no samples to predict: the split is empty")
+        raise DataError("there are no samples to predict: the split is empty")
     return np.concatenate(outputs)
 
 
@@ -110,10 +110,10 @@ def outputs_on(session: Session, samples: Samples, batch: int = BATCH) -> Array:
 
 
 def agreement(outputs: ArrayLike, expected: ArrayLike) -> Agreement:
-    """Compare outputs (n, ...) with those expected of the same file. Raises DataProblem where their shapes differ."""
+    """Compare outputs (n, ...) with those expected of the same file. Raises DataError where their shapes differ."""
     got, wanted = _finite(outputs), _finite(expected)
     if got.shape != wanted.shape or not got.size:
-        raise DataProblem(f"outputs {list(got.shape)} cannot be compared with expected ones, {list(wanted.shape)}")
+        raise DataError(f"outputs {list(got.shape)} cannot be compared with expected ones, {list(wanted.shape)}")
     classes = got.ndim == 2 and got.shape[1] > 1
     noise = float(np.sum((got - wanted) ** 2))
     power = max(float(np.sum(wanted**2)), np.finfo(np.float64).tiny)
@@ -132,8 +132,8 @@ def score(outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy", clas
     targets : (n,) integer class ids, or floats for mse.
     classes : names by id; the ids themselves where none are given.
     Accuracy has Wilson's interval; mse a bootstrap interval over samples. A precision, recall or F1 that would divide
-    by zero is 0. Raises ModelProblem for outputs that are not finite, DataProblem for shapes and ids that do not fit,
-    UsageProblem for an unknown metric.
+    by zero is 0. Raises ModelError for outputs that are not finite, DataError for shapes and ids that do not fit,
+    UsageError for an unknown metric.
     """
     _check_metric(metric)
     if metric == "mse":
@@ -207,17 +207,17 @@ def _share(part: Array, whole: Array) -> Floats:
 def _classified(outputs: ArrayLike, targets: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
     logits, ids = _finite(outputs), np.asarray(targets)
     if logits.ndim != 2 or logits.shape[1] < 2:
-        raise DataProblem(
+        raise DataError(
             f"accuracy needs outputs of shape (n, classes) with 2 classes or more, got {list(logits.shape)}"
         )
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-        raise DataProblem(f"accuracy needs targets of shape (n,) with class ids, got {list(ids.shape)} of {ids.dtype}")
+        raise DataError(f"accuracy needs targets of shape (n,) with class ids, got {list(ids.shape)} of {ids.dtype}")
     if len(ids) != len(logits) or len(ids) == 0:
-        raise DataProblem(
+        raise DataError(
             f"there are {len(logits)} outputs for {len(ids)} targets; equal numbers, at least 1, are needed"
         )
     if ids.min() < 0 or ids.max() >= logits.shape[1]:
-        raise DataProblem(
+        raise DataError(
             f"class ids go from {ids.min()} to {ids.max()}, but the model's output has {logits.shape[1]} classes (0 to "
             f"{logits.shape[1] - 1})"
         )
@@ -230,11 +230,11 @@ def _errors(outputs: ArrayLike, targets: ArrayLike) -> Floats:
     if values.shape == (*wanted.shape, 1):
         values = values[..., 0]
     if values.shape != wanted.shape or values.ndim == 0 or len(values) == 0:
-        raise DataProblem(
+        raise DataError(
             f"mse needs outputs and targets of one shape, got {list(values.shape)} and {list(wanted.shape)}"
         )
     if not np.all(np.isfinite(wanted)):
-        raise DataProblem("some targets are not finite")
+        raise DataError("some targets are not finite")
     return np.asarray(np.square(values - wanted).reshape(len(values), -1).mean(axis=1), dtype=np.float64)
 
 
@@ -243,7 +243,7 @@ def _finite(outputs: ArrayLike) -> Floats:
     bad = ~np.isfinite(values)
     if bad.any():
         rows = np.unique(np.nonzero(bad)[0]) if values.ndim else np.array([0])
-        raise ModelProblem(
+        raise ModelError(
             f"the model gave values that are not finite for {len(rows)} of {len(values) if values.ndim else 1} samples "
             f"(the first is sample {rows[0]}): no metric can be taken. Look for NaN in its weights or inputs."
         )
@@ -252,13 +252,13 @@ def _finite(outputs: ArrayLike) -> Floats:
 
 def _class_names(classes: Sequence[str], count: int) -> list[str]:
     if classes and len(classes) != count:
-        raise DataProblem(f"the task names {len(classes)} classes, but the model's output has {count}")
+        raise DataError(f"the task names {len(classes)} classes, but the model's output has {count}")
     return [str(c) for c in classes] or [str(i) for i in range(count)]
 
 
 def _check_metric(metric: str) -> None:
     if metric not in METRICS:
-        raise UsageProblem(
+        raise UsageError(
             f"unknown metric {metric!r}{did_you_mean(metric, METRICS) or '.'} Known metrics: {', '.join(METRICS)}."
         )
 

@@ -19,7 +19,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem, FileProblem
+from evaluate.core.errors import ArtifactError, DataError
 
 __all__ = ["Samples"]
 
@@ -42,7 +42,7 @@ class Samples:
     metric   : "accuracy" or "mse".
     classes  : class names by id, () for regression.
     expected : model name -> (n, ...) first outputs, computed where the samples were packed.
-    Raises DataProblem where there are no samples, or not equally many of everything.
+    Raises DataError where there are no samples, or not equally many of everything.
     """
 
     inputs: Mapping[str, Array]
@@ -58,10 +58,10 @@ class Samples:
             arrays["targets"] = self.targets
         rows = {what: len(array) if array.ndim else 0 for what, array in arrays.items()}
         if not self.inputs or min(rows.values()) == 0:
-            raise DataProblem("there are no samples: an input, the targets or an expected output is empty")
+            raise DataError("there are no samples: an input, the targets or an expected output is empty")
         if len(set(rows.values())) > 1:
             told = ", ".join(f"{what} {count}" for what, count in rows.items())
-            raise DataProblem(f"samples need equally many rows of everything, got {told}")
+            raise DataError(f"samples need equally many rows of everything, got {told}")
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -69,7 +69,7 @@ class Samples:
     def batches(self, size: int) -> Iterator[dict[str, Array]]:
         """Feeds (input name -> array) of `size` samples each, in order; the last may hold fewer."""
         if size < 1:
-            raise DataProblem(f"a batch needs at least 1 sample, got {size}")
+            raise DataError(f"a batch needs at least 1 sample, got {size}")
         for start in range(0, len(self), size):
             yield {name: array[start : start + size] for name, array in self.inputs.items()}
 
@@ -98,23 +98,23 @@ class Samples:
 
     @classmethod
     def load(cls, source: Source) -> Samples:
-        """The samples of an .npz file (a path, or its bytes), bit for bit as they were saved. Raises FileProblem."""
+        """The samples of an .npz file (a path, or its bytes), bit for bit as they were saved. Raises ArtifactError."""
         label = "the samples" if isinstance(source, bytes) else str(source)
         try:
             data = source if isinstance(source, bytes) else Path(source).read_bytes()
             with np.load(io.BytesIO(data), allow_pickle=False) as stored:
                 return cls._from(stored)
-        except DataProblem as error:
-            raise FileProblem(f"{label} cannot be used: {error}") from error
+        except DataError as error:
+            raise ArtifactError(f"{label} cannot be used: {error}") from error
         except _UNREADABLE as error:
             reason = f"{type(error).__name__}: {error}"
-            raise FileProblem(f"{label} cannot be read as packed samples ({reason}); pack them again") from error
+            raise ArtifactError(f"{label} cannot be read as packed samples ({reason}); pack them again") from error
 
     @classmethod
     def _from(cls, stored: Mapping[str, Array]) -> Samples:
         meta = json.loads(stored["meta"].tobytes())
         if meta["schema"] != SCHEMA:
-            raise DataProblem(f"they have schema {meta['schema']!r}, and this leanfit reads {SCHEMA}")
+            raise DataError(f"they have schema {meta['schema']!r}, and this leanfit reads {SCHEMA}")
         return cls(
             inputs={name: _unpacked(stored, number) for number, name in enumerate(meta["inputs"])},
             targets=stored.get("targets"),

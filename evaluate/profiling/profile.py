@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import MachineProblem, UsageProblem
+from evaluate.core.errors import MachineError, UsageError
 from evaluate.profiling.profile_runs import CHAIN, Leg, Subject, chains
 from evaluate.profiling.sums import Cost, event_cost, summed
 
@@ -89,11 +89,11 @@ def profiles(
     A time is the mean of the middle half of all calls, since the runtime's clock counts whole microseconds; iqr_ms is
     their interquartile range, error_ms the standard error from the spread over rounds. `shape` is that of the first
     output in the layout that runs. On a GPU, times are the GPU's own where this onnxruntime can read them; `warnings`
-    says where it cannot. Raises what `open_session` and `Session.bind` raise, MachineProblem where no trace could be
-    written, UsageProblem for a wrong argument.
+    says where it cannot. Raises what `open_session` and `Session.bind` raise, MachineError where no trace could be
+    written, UsageError for a wrong argument.
     """
     if not models or not seconds > 0 or min_calls < 1:
-        raise UsageProblem(
+        raise UsageError(
             f"a profile needs a model, seconds above 0 and at least 1 call, got {len(models)} models, {seconds} and "
             f"{min_calls}"
         )
@@ -170,7 +170,7 @@ def _folder() -> Iterator[Path]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="leanfit-profile-")
     except OSError as error:
-        raise MachineProblem(
+        raise MachineError(
             f"there is no place for onnxruntime's profile: {error.strerror or error}; point TMPDIR to a folder that "
             "can be written"
         ) from error

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import MachineProblem
+from evaluate.core.errors import MachineError
 from evaluate.profiling.graph import chain_model, read_graph
 from evaluate.profiling.node_names import Names
 from evaluate.profiling.sums import Timed
@@ -79,7 +79,7 @@ class Leg:
         text = file.read_text(encoding="utf-8", errors="replace") if file and file.exists() else ""
         trace = parse_trace(text, rows * (self.calls + self.lead))
         if trace is None or len(trace.calls_ms) < rows * (self.calls + self.lead):
-            raise MachineProblem(
+            raise MachineError(
                 f"onnxruntime's profile of {self.session.label} is not complete in {self.folder.parent}: free some "
                 "space there, or point TMPDIR to another place, and run the same command again"
             )

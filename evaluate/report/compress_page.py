@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 from evaluate.core.text import clean, finite, size
 from evaluate.report.bench_page import bench_sections, bench_tiles
 from evaluate.report.bench_sentences import bench_conditions, bench_headline
@@ -39,10 +39,10 @@ def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
 
     One record gives its report; several give an overview and each one folded in below it. Records of kind "bench" may
     stand among those of compressed models, and so may the trials of studies, a section a study, and laws.
-    Raises DataProblem without records, MachineProblem where the file cannot be written.
+    Raises DataError without records, MachineError where the file cannot be written.
     """
     if not records:
-        raise DataProblem("there is no record to report on: run `leanfit compress RECIPE` first, or name its folder")
+        raise DataError("there is no record to report on: run `leanfit compress RECIPE` first, or name its folder")
     alone = len(records) == 1 and not of_studies(records[0])
     page = _document(records[0]) if alone else _documents(records)
     return written(Path(out), page)

@@ -7,7 +7,7 @@ import os
 from importlib import resources
 from pathlib import Path
 
-from evaluate.core.errors import MachineProblem
+from evaluate.core.errors import MachineError
 from evaluate.core.record_files import is_special
 from evaluate.report.markup import Html, element, joined
 
@@ -15,7 +15,7 @@ __all__ = ["shell", "written"]
 
 
 def written(out: Path, page: str) -> Path:
-    """Write a page: it appears whole, by one rename; parents are made. Raises MachineProblem."""
+    """Write a page: it appears whole, by one rename; parents are made. Raises MachineError."""
     draft = out.parent / f".{out.name}.{os.getpid()}.part"  # not with_name, which a folder like "." has not
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def written(out: Path, page: str) -> Path:
         draft.replace(out)
     except OSError as error:
         why = error.strerror or error
-        raise MachineProblem(
+        raise MachineError(
             f"cannot write the page to {out}: {why}; free some space, or choose another place, and run the same "
             "command again"
         ) from error

@@ -43,7 +43,7 @@ def write_law_page(law: Any, points: Any, out: str | Path) -> Path:
     """Write one self-contained page about a law to `out` (parents are made); it appears by one rename.
 
     law : its JSON, or a fitted law. points : those it was fitted to (`Points`, or name -> (n,)), or None.
-    Raises DataProblem for a JSON that is no law, MachineProblem where the file cannot be written.
+    Raises DataError for a JSON that is no law, MachineError where the file cannot be written.
     """
     view = view_of(law)
     title = headline_of(view)

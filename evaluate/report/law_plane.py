@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.report.law_axes import legend_above, legend_height, log_axis, padded, sized
 from evaluate.report.law_saving import LawPicture, drawn
 from evaluate.report.law_slice import middle_of
@@ -76,11 +76,11 @@ def plane_picture(
 
     pair   : the two variables; the first two by default. Others stand at the middle of their points.
     budget : draws the line of its cost, the path of the best splits, and the best split with its intervals.
-    Raises UsageProblem for a law of one variable.
+    Raises UsageError for a law of one variable.
     """
     view = view_of(law, target)
     if len(view.variables) < 2:
-        raise UsageProblem(f"{view.name} has one variable, {view.variables[0]}; a plane needs two: draw its curve")
+        raise UsageError(f"{view.name} has one variable, {view.variables[0]}; a plane needs two: draw its curve")
     names = pair or (view.variables[0], view.variables[1])
     sample = sample_of(view, points)
     plane = _plane(view, names, sample, budget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate.core.errors import EvaluateError
+from evaluate.core.errors import LeanfitError
 from evaluate.core.text import clean
 from evaluate.report.law_effective import worth_picture
 from evaluate.report.law_page import law_sections
@@ -62,7 +62,7 @@ def _law(record: RecordLike, trials: Sequence[RecordLike], key: str, alone: bool
     try:
         view = view_of(record)
         body = law_sections(view, points_of(record, trials), key=key, level=3, more=_worth(view, trials, key))
-    except EvaluateError as error:
+    except LeanfitError as error:
         body = element("p", f"This law could not be drawn: {error}", class_="warn")
     if alone:
         return joined((element("h2", title), body))
@@ -80,7 +80,7 @@ def _worth(view: View, trials: Sequence[RecordLike], key: str) -> list[LawPictur
 
     try:
         picture = worth_picture(view, from_records(list(trials), "the trials"), key=f"{key}-worth")
-    except EvaluateError:
+    except LeanfitError:
         return []
     return [picture] if picture is not None else []
 
@@ -104,7 +104,7 @@ def points_of(record: RecordLike, trials: Sequence[RecordLike]) -> dict[str, Any
     try:
         found = from_records(trials, "the trials").where(told.get("where") or ())
         chosen = found.take(columns, target)
-    except EvaluateError:
+    except LeanfitError:
         return None
     if len(chosen.y) != record.get("n"):
         return None

@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from evaluate.core.errors import MachineProblem, UsageProblem
+from evaluate.core.errors import MachineError, UsageError
 from evaluate.report.svg import STYLE, VARIABLES, WIDTH, Picture, draw
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def save_picture(picture: LawPicture, path: str | Path, *, dark: bool = False) -
     """Write a picture as PNG (1111 pixels wide) or SVG, by the suffix of `path`; parents are made.
 
     dark : the colors of a dark page. The same picture gives the same bytes.
-    Raises UsageProblem for another suffix, MachineProblem where the file cannot be written.
+    Raises UsageError for another suffix, MachineError where the file cannot be written.
     """
     out = Path(path)
     colors = page_colors(dark)
@@ -53,7 +53,7 @@ def save_picture(picture: LawPicture, path: str | Path, *, dark: bool = False) -
     elif out.suffix.lower() == ".png":
         data = _png_file(picture, colors)
     else:
-        raise UsageProblem(f"{out.name!r} is no .png or .svg: a picture is written as one of these, by its suffix")
+        raise UsageError(f"{out.name!r} is no .png or .svg: a picture is written as one of these, by its suffix")
     _write(out, data)
     return out
 
@@ -120,7 +120,7 @@ def _write(out: Path, data: bytes) -> None:
         part.replace(out)
     except OSError as error:
         why = error.strerror or error
-        raise MachineProblem(f"cannot write the picture to {out}: {why}; choose another place") from error
+        raise MachineError(f"cannot write the picture to {out}: {why}; choose another place") from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

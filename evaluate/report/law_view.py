@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 from evaluate.core.text import clean, finite
 
 __all__ = ["Floor", "Floats", "Sample", "View", "registered", "sample_of", "view_of"]
@@ -171,13 +171,13 @@ class View:
 def view_of(law: Any, target: str | None = None) -> View:
     """The view of a law, of its JSON, or of a view; `target` is the name of y, where the JSON does not say it.
 
-    Raises DataProblem for a JSON that is no law.
+    Raises DataError for a JSON that is no law.
     """
     if isinstance(law, View):
         return law
     if isinstance(law, Mapping):
         if not isinstance(law.get("params"), Mapping) or "law" not in law:
-            raise DataProblem(
+            raise DataError(
                 "this is no law: a law's JSON has the names law, variables and params (`leanfit fit` writes it)"
             )
         from evaluate.scaling.law import Law
@@ -205,7 +205,7 @@ def sample_of(view: View, points: Any) -> Sample | None:
     """The finite, positive rows of these points in the law's variables and target; None without any.
 
     points : `Points`, or a mapping name -> numbers (n,), or (x (n, k), y (n,)).
-    Raises DataProblem where a column is missing.
+    Raises DataError where a column is missing.
     """
     if points is None:
         return None
@@ -225,7 +225,7 @@ def _table(view: View, columns: Mapping[str, Any]) -> tuple[NDArray[Any], Floats
     missing = [name for name in needed if name not in columns]
     if missing:
         have = ", ".join(map(str, columns))
-        raise DataProblem(f"the points have no column {', '.join(missing)}, which the law needs; they have {have}")
+        raise DataError(f"the points have no column {', '.join(missing)}, which the law needs; they have {have}")
     moving = {i: np.asarray(columns[name]) for i, name in enumerate(view.variables)}
     return view.rows(view.variables, moving), np.asarray(columns[view.target], dtype=np.float64)
 

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Union
 
-from evaluate.core.errors import EvaluateError, FileProblem, ModelProblem, RuntimeMissing, UsageProblem, did_you_mean
+from evaluate.core.errors import ArtifactError, LeanfitError, ModelError, NoRuntimeError, UsageError, did_you_mean
 from evaluate.hardware.environment import onnxruntime_conflict, onnxruntime_distributions
 
 __all__ = [
@@ -61,13 +61,13 @@ Source = Union[str, bytes]
 
 
 def load_runtime() -> Any:
-    """The onnxruntime module. Raises RuntimeMissing, with what to install, where it is absent or half overwritten."""
+    """The onnxruntime module. Raises NoRuntimeError, with what to install, where it is absent or half overwritten."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise RuntimeMissing(f"onnxruntime cannot be imported ({error}); run: {_INSTALL['cpu']}") from error
+        raise NoRuntimeError(f"onnxruntime cannot be imported ({error}); run: {_INSTALL['cpu']}") from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        raise RuntimeMissing(
+        raise NoRuntimeError(
             "onnxruntime is damaged: it has no InferenceSession, as when one of onnxruntime and onnxruntime-gpu was "
             f"removed from beside the other; run: pip uninstall -y onnxruntime onnxruntime-gpu && {_INSTALL['cpu']}"
         )
@@ -75,16 +75,16 @@ def load_runtime() -> Any:
 
 
 def check_provider(provider: str) -> None:
-    """Raise UsageProblem for a provider that is not one of PROVIDERS."""
+    """Raise UsageError for a provider that is not one of PROVIDERS."""
     if provider not in PROVIDERS:
         known = ", ".join(PROVIDERS)
-        raise UsageProblem(
+        raise UsageError(
             f"unknown provider {provider!r}{did_you_mean(provider, PROVIDERS) or '.'} Known providers: {known}."
         )
 
 
 def require(runtime: Any, provider: str) -> str:
-    """Raise RuntimeMissing where the provider is not in this runtime; gives what its libraries said on loading.
+    """Raise NoRuntimeError where the provider is not in this runtime; gives what its libraries said on loading.
 
     The text is empty where all was found; what it names may still be found otherwise when the session is made.
     """
@@ -99,7 +99,7 @@ def require(runtime: Any, provider: str) -> str:
         # Azure, which every build for CPUs lists as well, computes elsewhere.
         here = ", ".join(n.removesuffix("ExecutionProvider") for n in available if n != "AzureExecutionProvider")
         found = f" ({missing[:300]})" if missing else ""
-        raise RuntimeMissing(refused(provider, f"this onnxruntime has only {here}{found}"))
+        raise NoRuntimeError(refused(provider, f"this onnxruntime has only {here}{found}"))
     return missing
 
 
@@ -120,7 +120,7 @@ def provider_chain(runtime: Any, provider: str, source: Source, *, graphs: bool)
 def misplaced(native: Any, provider: str, label: str) -> list[str]:
     """A sentence for nodes that run elsewhere than on `provider`; [] where there are none or the runtime cannot tell.
 
-    Raises ModelProblem where no node at all runs on it. `native` must have been made with
+    Raises ModelError where no node at all runs on it. `native` must have been made with
     session.record_ep_graph_assignment_info.
     """
     name = PROVIDERS[provider][0]
@@ -136,7 +136,7 @@ def misplaced(native: Any, provider: str, label: str) -> list[str]:
     operators = Counter(operator for where, operator in parts if where != name).most_common(4)
     shown = ", ".join(f"{operator} {count}" for operator, count in operators)
     if sum(away.values()) == len(parts):
-        raise ModelProblem(
+        raise ModelError(
             f"{label} was to run on {provider}, but all of its {len(parts)} nodes ({shown}) run on {places}: "
             f"{provider} has no kernels for them. Use a model made for it, or provider cpu."
         )
@@ -146,36 +146,36 @@ def misplaced(native: Any, provider: str, label: str) -> list[str]:
     ]
 
 
-def load_problem(error: Exception, label: str, provider: str, runtime: Any) -> EvaluateError:
+def load_problem(error: Exception, label: str, provider: str, runtime: Any) -> LeanfitError:
     """The runtime's error on loading a model, as the user's own problem."""
     said, version = _said(error), runtime.__version__
     problem = _machine_problem(said, provider) or _memory_problem(said, label, provider, "")
     if problem is not None:
         return problem
     if _NO_CAPTURE.search(said):
-        return ModelProblem(
+        return ModelError(
             f"{label} cannot be captured as a CUDA graph on {provider}: it has control flow, or operators that "
             f"{provider} does not run. Measure it without CUDA graphs. onnxruntime {version} says: {said}"
         )
     if isinstance(error, runtime.capi.onnxruntime_pybind11_state.EPFail):
-        return RuntimeMissing(refused(provider, said))
+        return NoRuntimeError(refused(provider, said))
     if "IR version" in said or "under development" in said:
-        return FileProblem(
+        return ArtifactError(
             f"{label} was written for a newer runtime than onnxruntime {version}: {said}. Update onnxruntime."
         )
     if any(sign in said for sign in ("an implementation for", "No Op registered", "not a registered")):
-        return ModelProblem(f"{label} needs an operator that onnxruntime {version} lacks on {provider}: {said}.")
-    return FileProblem(
+        return ModelError(f"{label} needs an operator that onnxruntime {version} lacks on {provider}: {said}.")
+    return ArtifactError(
         f"{label} is not a complete ONNX model (truncated, damaged, or another kind of file). onnxruntime {version} "
         f"says: {said}. Export or copy the file again."
     )
 
 
-def run_problem(error: Exception, label: str, provider: str, given: str, wants: str) -> EvaluateError:
+def run_problem(error: Exception, label: str, provider: str, given: str, wants: str) -> LeanfitError:
     """The runtime's error on a call, as the user's own problem; `given` and `wants` describe the inputs."""
     said = _said(error)
     problem = _machine_problem(said, provider) or _memory_problem(said, label, provider, f" on {given}")
-    return problem or ModelProblem(f"{label} could not run on {given}. It takes {wants}. onnxruntime says: {said}")
+    return problem or ModelError(f"{label} could not run on {given}. It takes {wants}. onnxruntime says: {said}")
 
 
 def refused(provider: str, why: str, step: str = "") -> str:
@@ -201,24 +201,24 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, TypeError)
 
 
-def _machine_problem(said: str, provider: str) -> EvaluateError | None:
+def _machine_problem(said: str, provider: str) -> LeanfitError | None:
     """A fault of the GPU's software, whatever the model is."""
     if _NO_DRIVER.search(said):
         step = "update the NVIDIA driver, or install an onnxruntime-gpu that was built for an older CUDA"
-        return RuntimeMissing(refused(provider, f"the NVIDIA driver is too old for this onnxruntime ({said})", step))
+        return NoRuntimeError(refused(provider, f"the NVIDIA driver is too old for this onnxruntime ({said})", step))
     if _NO_GPU.search(said):
         step = "look at nvidia-smi and at CUDA_VISIBLE_DEVICES"
-        return RuntimeMissing(refused(provider, f"CUDA sees no GPU ({said})", step))
+        return NoRuntimeError(refused(provider, f"CUDA sees no GPU ({said})", step))
     if provider != "cpu" and _NO_LIBRARY.search(said):
-        return RuntimeMissing(refused(provider, f"a library is missing ({said})", f"run: {_LIBRARIES[provider]}"))
+        return NoRuntimeError(refused(provider, f"a library is missing ({said})", f"run: {_LIBRARIES[provider]}"))
     return None
 
 
-def _memory_problem(said: str, label: str, provider: str, given: str) -> EvaluateError | None:
+def _memory_problem(said: str, label: str, provider: str, given: str) -> LeanfitError | None:
     if not _NO_MEMORY.search(said):
         return None
     where, look = ("memory", "free") if provider == "cpu" else ("the GPU's memory", "nvidia-smi")
-    return ModelProblem(
+    return ModelError(
         f"{label} does not fit into {where}{given}; take a smaller batch, or end what else fills it ({look} shows it). "
         f"onnxruntime says: {said}"
     )

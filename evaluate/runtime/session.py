@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import FileProblem, ModelProblem, RuntimeMissing, UsageProblem, did_you_mean
+from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError, did_you_mean
 from evaluate.runtime import providers
 from evaluate.runtime.binding import Call, bound_call, host_call, output_addresses
 from evaluate.runtime.providers import PROVIDERS, load_runtime, runtime_errors
@@ -75,13 +75,13 @@ class Session:
         self._native = self._binding = None
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """All outputs for these inputs (name -> array). Raises ModelProblem where they do not fit the model.
+        """All outputs for these inputs (name -> array). Raises ModelError where they do not fit the model.
 
-        Not with CUDA graphs (UsageProblem): those replay what was bound, whatever is fed; `fetch` gives its outputs.
+        Not with CUDA graphs (UsageError): those replay what was bound, whatever is fed; `fetch` gives its outputs.
         """
         native, ready = self._open(), self._checked(feeds)
         if self.graphs:
-            raise UsageProblem(
+            raise UsageError(
                 f"{self.label} was opened with CUDA graphs, which replay only what was bound: use bind() and fetch(), "
                 "or open it without graphs"
             )
@@ -95,15 +95,15 @@ class Session:
                       every call; the call returns when they are complete. What is timed is the model.
         io "host"   : inputs are numpy arrays in host memory, outputs come back as new ones; on a GPU, both transfers
                       are inside the call. On the CPU there is nothing to transfer: it adds only the runtime's packing.
-        try_once    : run it here, so that what does not fit shows as a ModelProblem. Otherwise nothing runs, the first
-                      call is the caller's to time, and `explained` turns its errors into a ModelProblem.
+        try_once    : run it here, so that what does not fit shows as a ModelError. Otherwise nothing runs, the first
+                      call is the caller's to time, and `explained` turns its errors into a ModelError.
 
-        With CUDA graphs, recording falls into the first calls, and a session can be bound once (UsageProblem).
+        With CUDA graphs, recording falls into the first calls, and a session can be bound once (UsageError).
         The call keeps its inputs and the model alive; it gives no promise about what it returns.
         """
         native, ready = self._open(), self._checked(feeds)
         if self.graphs and self._binding is not None:
-            raise UsageProblem(
+            raise UsageError(
                 f"{self.label} is bound already, and a session with CUDA graphs replays one set of inputs; "
                 "open it again"
             )
@@ -121,11 +121,11 @@ class Session:
     def fetch(self) -> list[Array]:
         """Copies of all outputs of the call that was bound last, as its last run left them.
 
-        Raises UsageProblem where nothing is bound to memory of its own, as with io "host".
+        Raises UsageError where nothing is bound to memory of its own, as with io "host".
         """
         self._open()
         if self._binding is None:
-            raise UsageProblem(f'{self.label}: nothing is bound that could be fetched; use bind() with io "device"')
+            raise UsageError(f'{self.label}: nothing is bound that could be fetched; use bind() with io "device"')
         return [np.array(output) for output in self._binding.copy_outputs_to_cpu()]
 
     def end_profile(self) -> Path:
@@ -149,26 +149,26 @@ class Session:
         for _ in range(GRAPH_RUNS - 1):
             call()
         if output_addresses(self._binding) != before:
-            raise ModelProblem(
+            raise ModelError(
                 f"{self.label}: its outputs move in memory, so that a CUDA graph would write to the wrong place; "
                 "measure it without CUDA graphs"
             )
 
     def _open(self) -> Any:
         if self._native is None:
-            raise UsageProblem(f"the session of {self.label} is closed; open it again")
+            raise UsageError(f"the session of {self.label} is closed; open it again")
         return self._native
 
     def _checked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         names = {port.name for port in self.inputs}
         for name in feeds:
             if name not in names:
-                raise ModelProblem(
+                raise ModelError(
                     f"{self.label} has no input {name!r}{did_you_mean(name, names) or '.'} It takes {self._wants()}."
                 )
         missing = sorted(names - set(feeds))
         if missing:
-            raise ModelProblem(f"{self.label} was given no {', '.join(missing)}. It takes {self._wants()}.")
+            raise ModelError(f"{self.label} was given no {', '.join(missing)}. It takes {self._wants()}.")
         # Not `ascontiguousarray`: it makes a scalar input a vector of one.
         return {name: np.asarray(array, order="C") for name, array in feeds.items()}
 
@@ -196,15 +196,15 @@ def open_session(
     graphs   : replay bound calls as CUDA graphs; only for cuda and tensorrt.
     profile  : path prefix of the runtime's own profile (JSON), which `Session.end_profile` writes.
 
-    Raises FileProblem for a file that is missing, truncated or no ONNX model, ModelProblem for a model this runtime has
-    no kernels or no memory for, RuntimeMissing where onnxruntime, the provider, its libraries or its GPU is not there,
-    UsageProblem for a wrong argument.
+    Raises ArtifactError for a file that is missing, truncated or no ONNX model, ModelError for a model this runtime has
+    no kernels or no memory for, NoRuntimeError where onnxruntime, the provider, its libraries or its GPU is not there,
+    UsageError for a wrong argument.
     """
     _check_arguments(provider, threads, io, graphs)
     label = "the model" if isinstance(model, bytes) else str(model)
     source = model if isinstance(model, bytes) else str(_checked_file(Path(model)))
     if not source:
-        raise FileProblem("the model is empty (0 bytes); an ONNX model was expected")
+        raise ArtifactError("the model is empty (0 bytes); an ONNX model was expected")
     runtime = load_runtime()
     missing = providers.require(runtime, provider)
     options = _options(runtime, threads, optimize, profile)
@@ -212,25 +212,25 @@ def open_session(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     native = _native_session(runtime, source, options, provider, label, graphs)
     if native.get_providers()[0] != PROVIDERS[provider][0]:
-        raise RuntimeMissing(providers.fallen_back(provider, native.get_providers()[0], missing))
+        raise NoRuntimeError(providers.fallen_back(provider, native.get_providers()[0], missing))
     session = Session(native, provider, threads, label, io=io, graphs=graphs)
     session.warnings = tuple(providers.misplaced(native, provider, label)) if provider != "cpu" else ()
     return session
 
 
 def require_provider(provider: str) -> None:
-    """Raise RuntimeMissing, as `open_session` would, where onnxruntime or the provider is not there."""
+    """Raise NoRuntimeError, as `open_session` would, where onnxruntime or the provider is not there."""
     providers.require(load_runtime(), provider)
 
 
 def _check_arguments(provider: str, threads: int, io: str, graphs: bool) -> None:
     providers.check_provider(provider)
     if threads < 1:
-        raise UsageProblem(f"threads must be at least 1, got {threads}")
+        raise UsageError(f"threads must be at least 1, got {threads}")
     if io not in IO:
-        raise UsageProblem(f"unknown io {io!r}{did_you_mean(io, IO) or '.'} It is {' or '.join(IO)}.")
+        raise UsageError(f"unknown io {io!r}{did_you_mean(io, IO) or '.'} It is {' or '.join(IO)}.")
     if graphs and PROVIDERS[provider][1] != "cuda":
-        raise UsageProblem(
+        raise UsageError(
             f"CUDA graphs need provider cuda or tensorrt, got {provider}; choose one of them, or leave graphs out"
         )
 
@@ -265,17 +265,17 @@ def _native_session(runtime: Any, source: str | bytes, options: Any, provider: s
 
 def _checked_file(path: Path) -> Path:
     if path.is_dir():
-        raise FileProblem(f"{path} is a folder; an ONNX file was expected, as {path / 'model.onnx'}")
+        raise ArtifactError(f"{path} is a folder; an ONNX file was expected, as {path / 'model.onnx'}")
     if not path.exists():
         siblings = [p.name for p in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
-        raise FileProblem(f"there is no file {path}{did_you_mean(path.name, siblings)}")
+        raise ArtifactError(f"there is no file {path}{did_you_mean(path.name, siblings)}")
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
-        raise FileProblem(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
     if empty:
-        raise FileProblem(f"{path} is empty (0 bytes); an ONNX model was expected")
+        raise ArtifactError(f"{path} is empty (0 bytes); an ONNX model was expected")
     return path
 
 

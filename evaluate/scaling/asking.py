@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from evaluate.core.errors import UsageProblem, did_you_mean
+from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.scaling.cells import number, other_notation
 from evaluate.scaling.expression import Formula
 
@@ -28,15 +28,15 @@ def level_of(law: str, variables: Sequence[str]) -> str | None:
 
 
 def assignments(texts: Iterable[str], option: str, level: str | None = None) -> dict[str, list[Value]]:
-    """NAME=VALUE, or NAME=V1,V2: name -> values, numbers; those of `level` are text. Raises UsageProblem."""
+    """NAME=VALUE, or NAME=V1,V2: name -> values, numbers; those of `level` are text. Raises UsageError."""
     found: dict[str, list[Value]] = {}
     for text in texts:
         name, sign, values = text.partition("=")
         name = name.strip()
         if not sign or not name or not values.strip():
-            raise UsageProblem(f"{option} takes NAME=VALUE, as {option} params=1e5, got {text!r}")
+            raise UsageError(f"{option} takes NAME=VALUE, as {option} params=1e5, got {text!r}")
         if name in found:
-            raise UsageProblem(f"{option} has {name} twice; several values are {name}=V1,V2")
+            raise UsageError(f"{option} has {name} twice; several values are {name}=V1,V2")
         parts = values.split(",")
         found[name] = [v.strip() for v in parts] if name == level else [_value(v, f"{option} {text}") for v in parts]
     return found
@@ -46,41 +46,39 @@ def _value(text: str, where: str) -> Value:
     read = number(text)
     if read is None:
         if instead := other_notation(text):
-            raise UsageProblem(f"{where}: {text.strip()!r} is no plain number; write {instead}")
+            raise UsageError(f"{where}: {text.strip()!r} is no plain number; write {instead}")
         return text.strip()
     if not math.isfinite(read):
-        raise UsageProblem(f"{where}: a value is missing or not finite")
+        raise UsageError(f"{where}: a value is missing or not finite")
     return read
 
 
 def unknown_to_solve(names: Sequence[str], solve_for: str | None, given: Mapping[str, Value]) -> str:
-    """The variable to solve for: the one named, or the only one that is not given. Raises UsageProblem.
+    """The variable to solve for: the one named, or the only one that is not given. Raises UsageError.
 
     names : the variables of the law.
     """
     for name in [*([solve_for] if solve_for else []), *given]:
         if name not in names:
-            raise UsageProblem(
-                f"the law has no variable {name!r}{did_you_mean(name, names)}; it has {', '.join(names)}"
-            )
+            raise UsageError(f"the law has no variable {name!r}{did_you_mean(name, names)}; it has {', '.join(names)}")
     if solve_for in given:
-        raise UsageProblem(f"{solve_for} is given and to be solved for; choose one of the two")
+        raise UsageError(f"{solve_for} is given and to be solved for; choose one of the two")
     free = [name for name in names if name not in given]
     wanted = solve_for or (free[0] if len(free) == 1 else "")
     if not wanted:
         if not free:
-            raise UsageProblem("every variable is given; leave out the one to solve for")
-        raise UsageProblem(f"say which of {', '.join(free)} to solve for, and give the others")
+            raise UsageError("every variable is given; leave out the one to solve for")
+        raise UsageError(f"say which of {', '.join(free)} to solve for, and give the others")
     missing = [name for name in free if name != wanted]
     if missing:
-        raise UsageProblem(f"to solve for {wanted}, give {' and '.join(f'{name}=VALUE' for name in missing)}")
+        raise UsageError(f"to solve for {wanted}, give {' and '.join(f'{name}=VALUE' for name in missing)}")
     return wanted
 
 
 def ask_solve(
     law: Law, target: float, variable: str | None, given: Mapping[str, Value], interval: float
 ) -> dict[str, Any]:
-    """{variable, target, value, low, high, reachable, reason, beyond, given, interval}. Raises UsageProblem."""
+    """{variable, target, value, low, high, reachable, reason, beyond, given, interval}. Raises UsageError."""
     wanted = unknown_to_solve(law.variables, variable, given)
     solved = law.solve(target, variable=wanted, given=dict(given), interval=interval)
     return {**asdict(solved), "variable": wanted, "target": target, "given": dict(given), "interval": interval}
@@ -103,11 +101,11 @@ def ask_optimum(
 def ask_break_even(
     law: Law, other: Law, variable: str | None, given: Mapping[str, Value], interval: float
 ) -> dict[str, Any]:
-    """Where two curves cross, as `inverse.break_even` gives it. Raises UsageProblem for laws of other variables."""
+    """Where two curves cross, as `inverse.break_even` gives it. Raises UsageError for laws of other variables."""
     from evaluate.scaling.inverse import break_even
 
     if set(law.variables) != set(other.variables):
-        raise UsageProblem(
+        raise UsageError(
             f"two curves cross in one variable; these are laws of {', '.join(law.variables)} and of "
             f"{', '.join(other.variables)}"
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 from evaluate.scaling.competing import Tried, compete, shifts
 from evaluate.scaling.fitting import Fitted, refit
 from evaluate.scaling.form import Array, Form, Parameter
@@ -97,7 +97,7 @@ class Average(Law):
         self.candidates = tuple(CANDIDATES if candidates is None else candidates)
 
     def fit(self, x: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
-        """As Law.fit. Raises DataProblem where none of the candidates can be fitted."""
+        """As Law.fit. Raises DataError where none of the candidates can be fitted."""
         self._read(x, y, sample_weight, groups)
         self.left_out_ = max(len(self.data_.y) - MOST, 0)
         if self.left_out_:
@@ -107,7 +107,7 @@ class Average(Law):
         chosen = [tried for tried in self.tried_ if tried.shares]
         if not chosen:
             told = "; ".join(f"{tried.name}: {tried.why_not}" for tried in self.tried_)
-            raise DataProblem(f"no law can be fitted to these {len(self.data_.y)} points: {told}")
+            raise DataError(f"no law can be fitted to these {len(self.data_.y)} points: {told}")
         self.members_ = [
             Member(tried.form, power, share) for tried in chosen for power, share in tried.shares.items() if share > 0
         ]

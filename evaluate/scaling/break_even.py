@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 from evaluate.scaling.design import number, times
 from evaluate.scaling.form import Array
 from evaluate.scaling.lines import Line, line, quantiles
@@ -61,7 +61,7 @@ def break_even(
     differ. Where the curves cross more than once the first crossing counts, and that is said.
     The interval holds a share `interval` of the crossings of the bootstrap's curves, those of the two laws paired at
     random; a pair that does not cross counts as an end that is not bounded.
-    Raises UsageProblem for variables that are not the laws', DataProblem where the ranges cannot be joined.
+    Raises UsageError for variables that are not the laws', DataError where the ranges cannot be joined.
     """
     first = line(law, variable, given or {})
     second = line(other, first.variable if first.variable in other.variables else None, other_given or given or {})
@@ -90,7 +90,7 @@ def _places(first: Line, second: Line) -> NDArray[np.float64]:
     ranges = first.law.range_[first.variable], second.law.range_[second.variable]
     low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
     if not high > low:
-        raise DataProblem(f"both laws were fitted at one {first.variable} only; give points at several")
+        raise DataError(f"both laws were fitted at one {first.variable} only; give points at several")
     return np.geomspace(low, high, PLACES) if first.logs and low > 0 else np.linspace(low, high, PLACES)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.design import beyond, extrapolation
 from evaluate.scaling.expression import Formula
 from evaluate.scaling.form import Array
@@ -60,12 +60,12 @@ def optimum(
     rises in both.  budget : in the unit of the cost.  given : values of the law's further variables.
     The intervals hold a share `interval` of the splits that the bootstrap's curves would choose. For Chinchilla's law
     and 6 N D it is the closed form of Hoffmann et al. 2022, equation 4.
-    Raises UsageProblem where not just two variables are free, DataProblem where the budget buys no split, or where the
+    Raises UsageError where not just two variables are free, DataError where the budget buys no split, or where the
     law wants all of it in one variable.
     """
     cost = Formula(compute, law.variables) if isinstance(compute, str) else compute
     if not (isinstance(budget, (int, float)) and math.isfinite(budget) and budget > 0):
-        raise UsageProblem(f"the budget must be a positive number, got {budget!r}")
+        raise UsageError(f"the budget must be a positive number, got {budget!r}")
     split = _Split(law, cost, float(budget), dict(given or {}), _free(law, given or {}))
     split.check()
     grid = split.grid()
@@ -86,7 +86,7 @@ def optimum(
 def _free(law: Law, given: Mapping[str, Any]) -> tuple[str, str]:
     free = [name for name in law.variables if name not in given]
     if len(free) != 2:
-        raise UsageProblem(
+        raise UsageError(
             f"a budget is split between two variables; {law.name} has {', '.join(law.variables)}"
             + (f", of which {', '.join(free)} are free; give the others" if len(free) > 2 else "")
         )
@@ -102,11 +102,11 @@ class _Split:
     names: tuple[str, str]
 
     def check(self) -> None:
-        """Raise UsageProblem or DataProblem for a cost that is none, as one of a single variable."""
+        """Raise UsageError or DataError for a cost that is none, as one of a single variable."""
         idle = [name for name in self.names if isinstance(self.cost, Formula) and name not in self.cost.names]
         if idle:
             both = " and ".join(self.names)
-            raise UsageProblem(f"the cost {self.cost} does not depend on {idle[0]}; a budget is split between {both}")
+            raise UsageError(f"the cost {self.cost} does not depend on {idle[0]}; a budget is split between {both}")
         middle = {name: np.array([math.sqrt(math.prod(self.law.range_[name]))]) for name in self.names}
         self.cost({**middle, **{name: np.array([value]) for name, value in self.given.items()}})
 
@@ -116,7 +116,7 @@ class _Split:
         u = np.linspace(low - PAST, high + PAST, PLACES)
         kept = u[np.isfinite([self.partner(value) for value in u])]
         if len(kept) < 3:
-            raise DataProblem(
+            raise DataError(
                 f"a budget of {self.budget:g} buys no split near the points; look at its unit and at the formula"
             )
         return np.asarray(kept)
@@ -131,7 +131,7 @@ class _Split:
             try:
                 with np.errstate(all="ignore"):
                     spent = float(np.asarray(self.cost({**values, **rest})).reshape(-1)[0])
-            except DataProblem:  # a formula that is not positive and finite this far out
+            except DataError:  # a formula that is not positive and finite this far out
                 spent = math.nan
             if 0 < spent < math.inf:
                 return math.log(spent / self.budget)
@@ -152,12 +152,12 @@ class _Split:
         return {name: pair[name] if name in pair else rest[name] for name in self.law.variables}
 
     def refined(self, grid: Array) -> float:
-        """The best place, to the digits that a minimum has. Raises DataProblem at the edge."""
+        """The best place, to the digits that a minimum has. Raises DataError at the edge."""
         y = self.law.predict(self.columns(grid))
         at = int(np.argmin(y))
         if at in (0, len(grid) - 1):
             small, large = self.names if at == 0 else self.names[::-1]
-            raise DataProblem(
+            raise DataError(
                 f"the law wants the whole budget in {large}: y does not depend enough on {small}; "
                 "there is no best split between them"
             )

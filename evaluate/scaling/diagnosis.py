@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 from evaluate.scaling.design import design_doubts, locked, number
 from evaluate.scaling.doubts import bounds, exponents, flat, floor, residual_trend, starts
 from evaluate.scaling.influence import influential
@@ -23,7 +23,7 @@ TWICE = 2.0
 ABSOLUTE = 0.5
 
 
-class Unidentified(DataProblem):
+class Unidentified(DataError):
     """The points do not identify an exponent, so the fit is refused; force=True takes it all the same."""
 
     exit_code = 6
@@ -55,7 +55,7 @@ def diagnose(law: Law) -> list[str]:
     return told if refused else [*told, *influential(law, found)]
 
 
-def explained(law: Law, error: NotConverged) -> DataProblem:
+def explained(law: Law, error: NotConverged) -> DataError:
     """What to raise where no two starts agreed: where the design is why, that is said."""
     pair = locked(law)
     names = _exponents(law)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 
 if TYPE_CHECKING:
     from evaluate.scaling.inverse import Solved
@@ -51,7 +51,7 @@ def effective_size(
     actual parameters, as the law counts them (say, nonzero ones), for the efficiency: effective over actual, as the
     effective parameters of Frantar et al. 2025.  given : the law's other variables, for all models or one mapping each.
     The interval is that of `solve`: the doubt of the dense law, not the seeds' of the compressed model.
-    Raises DataProblem for arrays that differ in length, UsageProblem as `solve` does.
+    Raises DataError for arrays that differ in length, UsageError as `solve` does.
     """
     from evaluate.scaling.inverse import solve
 
@@ -60,9 +60,9 @@ def effective_size(
     actual = None if params is None else np.atleast_1d(np.asarray(params, dtype=float))
     for name, other in (("params", actual), ("given", fixed)):
         if other is not None and len(other) != len(targets):
-            raise DataProblem(f"there are {len(targets)} values of y and {len(other)} of {name}; give one for each")
+            raise DataError(f"there are {len(targets)} values of y and {len(other)} of {name}; give one for each")
     if actual is not None and not np.all(np.isfinite(actual) & (actual > 0)):
-        raise DataProblem("params must be positive and finite: the actual parameters of each compressed model")
+        raise DataError("params must be positive and finite: the actual parameters of each compressed model")
     answers = tuple(solve(dense, float(target), variable, one, interval) for target, one in zip(targets, fixed))
     size, low, high = (np.array([getattr(one, name) for one in answers]) for name in ("value", "low", "high"))
     low = np.where(np.isnan(size) & np.isnan(low), math.nan, low)

@@ -10,7 +10,7 @@ from typing import Any, Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataError, UsageError, did_you_mean
 
 __all__ = ["Formula"]
 
@@ -30,7 +30,7 @@ class Formula:
 
     text : as typed, "6*N*D".  variables : names that may stand in it; `names` are those that do.
     Called with the variables' values, (n,) each or single numbers, it gives (n,).
-    Raises UsageProblem where the text is not such a formula.
+    Raises UsageError where the text is not such a formula.
     """
 
     def __init__(self, text: str, variables: Sequence[str]) -> None:
@@ -40,15 +40,15 @@ class Formula:
         found = sorted((node.col_offset, node.id) for node in ast.walk(self._tree) if isinstance(node, ast.Name))
         self.names = tuple(dict.fromkeys(name for _, name in found))
         if not found:
-            raise UsageProblem(f"the formula {self.text!r} names no variable; known: {', '.join(variables)}")
+            raise UsageError(f"the formula {self.text!r} names no variable; known: {', '.join(variables)}")
 
     def __call__(self, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
-        """The formula at these values, by name. Raises DataProblem where a result is not positive and finite."""
+        """The formula at these values, by name. Raises DataError where a result is not positive and finite."""
         with np.errstate(all="ignore"):
             result = np.asarray(_value(self._tree, values), dtype=float)
         if not np.all(np.isfinite(result) & (result > 0)):
             bad = result[~(np.isfinite(result) & (result > 0))].flat[0]
-            raise DataProblem(f"the formula {self.text!r} gives {bad:g}; a positive number was expected everywhere")
+            raise DataError(f"the formula {self.text!r} gives {bad:g}; a positive number was expected everywhere")
         return result
 
     def __repr__(self) -> str:
@@ -57,25 +57,25 @@ class Formula:
 
 def _tree(text: str) -> ast.expr:
     if not text or len(text) > LONGEST:
-        raise UsageProblem(f"a formula such as 6*N*D was expected, of at most {LONGEST} signs, got {text[:40]!r}")
+        raise UsageError(f"a formula such as 6*N*D was expected, of at most {LONGEST} signs, got {text[:40]!r}")
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         where = f" near sign {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
-        raise UsageProblem(f"the formula {text!r} cannot be read{where}; expected arithmetic such as 6*N*D") from error
+        raise UsageError(f"the formula {text!r} cannot be read{where}; expected arithmetic such as 6*N*D") from error
 
 
 def _check(tree: ast.expr, text: str, variables: Sequence[str]) -> None:
-    """Raise UsageProblem for anything but arithmetic on known names."""
+    """Raise UsageError for anything but arithmetic on known names."""
     parts = [node for node in ast.walk(tree) if isinstance(node, ast.expr)]
     for node in sorted(parts, key=lambda node: node.col_offset):
         if isinstance(node, ast.Name) and node.id not in variables:
             near = did_you_mean(node.id, variables)
-            raise UsageProblem(
+            raise UsageError(
                 f"the formula {text!r} has an unknown name {node.id!r}{near}; known: {', '.join(variables)}"
             )
         if fault := next(_faults(node), None):
-            raise UsageProblem(f"the formula {text!r}: {fault}; numbers, names, ( ) and + - * / ** are allowed")
+            raise UsageError(f"the formula {text!r}: {fault}; numbers, names, ( ) and + - * / ** are allowed")
 
 
 def _faults(node: ast.expr) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _value(node: ast.expr, values: Mapping[str, ArrayLike]) -> Any:
         return np.asarray(values[node.id], dtype=float)
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
         return np.float64(_bounded(node.value))
-    raise UsageProblem(f"{type(node).__name__} is not known in a formula")
+    raise UsageError(f"{type(node).__name__} is not known in a formula")
 
 
 def _bounded(value: float) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.cells import is_numeric, number, shown
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Condition(NamedTuple):
 def parse_conditions(filters: str | Iterable[str]) -> list[Condition]:
     """Conditions separated by commas; "level=a|b" for either. A value with a comma stands in double quotes.
 
-    Raises UsageProblem for what is no condition.
+    Raises UsageError for what is no condition.
     """
     texts = [filters] if isinstance(filters, str) else list(filters)
     clauses = [clause for text in texts for clause in _guarded(text).split(",")]
@@ -50,26 +50,26 @@ def _guarded(text: str) -> str:
 def _parsed(clause: str) -> Condition:
     found = _CLAUSE.fullmatch(clause)
     if found is None or not found["value"]:
-        raise UsageProblem(
+        raise UsageError(
             f"the condition {clause.strip()!r} cannot be read; expected NAME=VALUE, also with != < <= > >=, several "
             "separated by commas, and NAME=A|B for either"
         )
     values = [value.strip() for value in found["value"].split("|")]
     sign = "=" if found["sign"] == "==" else found["sign"]
     if sign in _ORDER and len(values) > 1:
-        raise UsageProblem(f"the condition {clause.strip()!r}: | goes with = and !=, not with {sign}")
+        raise UsageError(f"the condition {clause.strip()!r}: | goes with = and !=, not with {sign}")
     return Condition(found["name"], sign, values, clause.strip())
 
 
 def rows_that_meet(points: Points, filters: str | Iterable[str]) -> NDArray[np.intp]:
-    """Numbers of the rows that meet all conditions. Raises UsageProblem; DataProblem where there is none."""
+    """Numbers of the rows that meet all conditions. Raises UsageError; DataError where there is none."""
     kept = np.ones(len(points), dtype=bool)
     for condition in parse_conditions(filters):
         met = _met(points, condition)
         if not np.any(met & kept):
             alone = "" if np.any(met) else f"; {condition.name} holds {_held(points.column(condition.name))}"
             among = " among the rows that meet the conditions before it" if np.any(met) else ""
-            raise DataProblem(f"{points.source}: no row has {condition.text}{among}{alone}")
+            raise DataError(f"{points.source}: no row has {condition.text}{among}{alone}")
         kept &= met
     return np.flatnonzero(kept)
 
@@ -107,9 +107,7 @@ def _as_number(text: str, condition: Condition) -> float:
     """A limit, or a value of a column of numbers, where true and false are 1 and 0."""
     known = {"true": 1.0, "false": 0.0}.get(text.lower(), number(text))
     if known is None or known != known:
-        raise UsageProblem(
-            f"the condition {condition.text!r}: {condition.name} is compared with a number, not {text!r}"
-        )
+        raise UsageError(f"the condition {condition.text!r}: {condition.name} is compared with a number, not {text!r}")
     return known
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 from evaluate.scaling.form import Array, Form
 from evaluate.scaling.searching import Loss, Problem, search
 
@@ -25,7 +25,7 @@ AGAIN = ((0.3, 8), (0.03, 8))  # how far about it, and how many
 REACH = 3.0  # a step changes a parameter by at most e^3
 
 
-class NotConverged(DataProblem):
+class NotConverged(DataError):
     """No two starts came to the same minimum: the points do not say what the parameters are."""
 
     exit_code = 6

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import brentq
 
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.scaling.break_even import Crossing, break_even
 from evaluate.scaling.budget import Optimum, optimum
 from evaluate.scaling.design import number
@@ -74,7 +74,7 @@ def solve(
     The interval holds a share `interval` of where the bootstrap's curves come down to y. That is the law's own doubt;
     an answer past the points also takes in the values about it at which the interval of `predict` holds y, which has
     the error of the form in it. Within the points the form was held against measurements, and this is left out.
-    Raises UsageProblem for an unknown variable, or a target or interval that is none; DataProblem for a bad `given`.
+    Raises UsageError for an unknown variable, or a target or interval that is none; DataError for a bad `given`.
     """
     target = _checked(y, interval)
     along = line(law, variable, given or {})
@@ -103,9 +103,9 @@ def solve(
 
 def _checked(y: float, interval: float) -> float:
     if isinstance(y, bool) or not isinstance(y, (int, float, np.number)) or not (math.isfinite(y) and y > 0):
-        raise UsageProblem(f"the target must be a positive number in the unit of y, got {y!r}")
+        raise UsageError(f"the target must be a positive number in the unit of y, got {y!r}")
     if not (isinstance(interval, (int, float)) and 0 < interval < 1):
-        raise UsageProblem(f"interval is a share between 0 and 1, as 0.9; got {interval!r}")
+        raise UsageError(f"interval is a share between 0 and 1, as 0.9; got {interval!r}")
     return float(y)
 
 

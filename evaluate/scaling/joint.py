@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem
+from evaluate.core.errors import DataError
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
 from evaluate.scaling.level_names import codes, levels_of, reference_of
@@ -188,7 +188,7 @@ class EffectiveParameters(Law):
         if fitting:
             self.levels_ = levels_of(x[:, -1].tolist())
             if len(self.levels_) < 2:
-                raise DataProblem(
+                raise DataError(
                     f"all points are of level {self.levels_[0]!r}; give points of at least two, one uncompressed, or "
                     "fit chinchilla"
                 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.fitting import Fitted, NotConverged, fit
 from evaluate.scaling.form import Array, Form
 from evaluate.scaling.point_columns import as_columns, as_target, as_weights, encoded
@@ -27,7 +27,7 @@ __all__ = ["Data", "Law", "NotFitted", "criteria"]
 SCHEMA = 1
 
 
-class NotFitted(UsageProblem):
+class NotFitted(UsageError):
     """A law was asked before it was fitted."""
 
 
@@ -92,7 +92,7 @@ class Law:
         try:
             return np.asarray(x, dtype=float)
         except (TypeError, ValueError) as error:
-            raise DataProblem(f"{self.name}: x must be numbers in every column; {error}") from error
+            raise DataError(f"{self.name}: x must be numbers in every column; {error}") from error
 
     # Fitting.
 
@@ -107,7 +107,7 @@ class Law:
         x : (n,), (n, k) in the order of `variables`, or name -> (n,).  y : (n,), positive, in its own unit.
         sample_weight : (n,) or None.  groups : (n,) labels of points that are not independent, as those of one run;
         they are resampled and held out together.
-        Raises DataProblem, UsageProblem, NotConverged, and Unidentified where an exponent cannot be told (see force).
+        Raises DataError, UsageError, NotConverged, and Unidentified where an exponent cannot be told (see force).
         """
         from evaluate.scaling.diagnosis import diagnose, explained
         from evaluate.scaling.uncertainty import bootstrap, intervals
@@ -134,12 +134,10 @@ class Law:
         unknown = [name for name in self.fixed if name not in self.form_.names]
         if unknown:
             near = did_you_mean(unknown[0], self.form_.names)
-            raise UsageProblem(
-                f"{self.name} has no parameter {unknown[0]!r}{near}; it has {', '.join(self.form_.names)}"
-            )
+            raise UsageError(f"{self.name} has no parameter {unknown[0]!r}{near}; it has {', '.join(self.form_.names)}")
         free = len(self.form_.names) - len(self.fixed)
         if len(self.data_.y) < free:
-            raise DataProblem(
+            raise DataError(
                 f"{self.name} has {free} free parameters and got {len(self.data_.y)} points; give at least "
                 f"{free + 1}, or choose a law with fewer parameters"
             )
@@ -154,7 +152,7 @@ class Law:
             bad = np.flatnonzero(~good)
             if len(bad):
                 expected = f"from {low:g} to {high:g}" if closed else "positive and finite"
-                raise DataProblem(
+                raise DataError(
                     f"{shown} must be {expected}; {len(bad)} of {len(values)} points are not, the first at {bad[0]} "
                     f"({values[bad[0]]:g})"
                 )
@@ -162,12 +160,12 @@ class Law:
     def _refuse_constant(self) -> None:
         for column, name in enumerate(self.variables):
             if len(self.data_.y) > 1 and np.ptp(self.data_.x[:, column]) == 0 and self.needs_variation(column):
-                raise DataProblem(
+                raise DataError(
                     f"{name} is {self.data_.x[0, column]:g} at all {len(self.data_.y)} points; give points at several "
                     f"values of {name}, or choose a law without it"
                 )
         if len(self.data_.y) > 1 and np.ptp(self.data_.y) == 0:
-            raise DataProblem(f"y is {self.data_.y[0]:g} at all {len(self.data_.y)} points: there is nothing to fit")
+            raise DataError(f"y is {self.data_.y[0]:g} at all {len(self.data_.y)} points: there is nothing to fit")
 
     def needs_variation(self, column: int) -> bool:
         """Whether the points must differ in this column of x."""
@@ -303,7 +301,7 @@ class Law:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Law:
-        """The law that `to_dict` wrote, ready to predict. Raises FileProblem where it is not one."""
+        """The law that `to_dict` wrote, ready to predict. Raises ArtifactError where it is not one."""
         from evaluate.scaling.restoring import restore
 
         return restore(data)
@@ -341,9 +339,9 @@ class Law:
 def _loss(default: Loss, kind: str | None, delta: float | None, space: str | None) -> Loss:
     for value, known, name in ((kind, ("huber", "squares"), "loss"), (space, ("log", "raw", "relative"), "space")):
         if value is not None and value not in known:
-            raise UsageProblem(f"{name} {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}")
+            raise UsageError(f"{name} {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}")
     if delta is not None and not (math.isfinite(delta) and delta > 0):
-        raise UsageProblem(f"delta must be a positive number, got {delta!r}")
+        raise UsageError(f"delta must be a positive number, got {delta!r}")
     changes = {"kind": kind, "delta": delta, "space": space}
     return replace(default, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
@@ -358,4 +356,4 @@ def criteria(residuals: Sequence[float] | Array, free: int) -> dict[str, float]:
 
 def _check_share(value: float) -> None:
     if not (isinstance(value, (int, float)) and 0 < value < 1):
-        raise UsageProblem(f"interval is a share between 0 and 1, as 0.9; got {value!r}")
+        raise UsageError(f"interval is a share between 0 and 1, as 0.9; got {value!r}")

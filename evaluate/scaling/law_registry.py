@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from evaluate.core.errors import UsageProblem, did_you_mean
+from evaluate.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
@@ -39,9 +39,9 @@ def names_of_laws() -> tuple[str, ...]:
 
 
 def law_class(name: str) -> type[Law]:
-    """The class of a law by its name. Raises UsageProblem."""
+    """The class of a law by its name. Raises UsageError."""
     if name not in LAWS:
-        raise UsageProblem(f"there is no law {name!r}{did_you_mean(name, LAWS)}; known: {', '.join(LAWS)}")
+        raise UsageError(f"there is no law {name!r}{did_you_mean(name, LAWS)}; known: {', '.join(LAWS)}")
     module, class_name = LAWS[name]
     found: type[Law] = getattr(importlib.import_module(f"{_HERE}.{module}"), class_name)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataError, UsageError, did_you_mean
 
 __all__ = ["codes", "label", "levels_of", "reference_of"]
 
@@ -38,12 +38,12 @@ def levels_of(values: Iterable[Any]) -> tuple[str, ...]:
 def reference_of(levels: Sequence[str], asked: object | None) -> str:
     """The level whose efficiency is 1: the one asked for, else "dense" or "fp32", else the largest number.
 
-    Raises UsageProblem where it cannot be told.
+    Raises UsageError where it cannot be told.
     """
     if asked is not None:
         name = label(asked)
         if name not in levels:
-            raise UsageProblem(
+            raise UsageError(
                 f"reference level {name!r} is not among the points{did_you_mean(name, levels)}; they have "
                 f"{', '.join(levels)}"
             )
@@ -53,18 +53,18 @@ def reference_of(levels: Sequence[str], asked: object | None) -> str:
         return named[0]
     if all(not math.isnan(_number(name)) for name in levels):
         return max(levels, key=_number)
-    raise UsageProblem(
+    raise UsageError(
         f'which of the levels {", ".join(levels)} is the uncompressed one? Give reference=..., or name it "dense"'
     )
 
 
 def codes(values: Sequence[Any], levels: Sequence[str]) -> NDArray[np.float64]:
-    """The place (n,) of each value among the levels. Raises DataProblem for one that is not there."""
+    """The place (n,) of each value among the levels. Raises DataError for one that is not there."""
     known = {name: float(place) for place, name in enumerate(levels)}
     names = [label(value) for value in values]
     strange = [name for name in names if name not in known]
     if strange:
-        raise DataProblem(
+        raise DataError(
             f"level {strange[0]!r} is not one the law was fitted to{did_you_mean(strange[0], levels)}; it knows "
             f"{', '.join(levels)}"
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.scaling.fitting import Fitted
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
@@ -153,5 +153,5 @@ def _column_names(x: Any) -> tuple[str, ...]:
         count = shape[1] if len(shape) == 2 else 1
         names = ("x",) if count == 1 else tuple(f"x{i + 1}" for i in range(count))
     if not names:
-        raise UsageProblem("x has no columns; give at least one variable")
+        raise UsageError("x has no columns; give at least one variable")
     return names

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.asking import unknown_to_solve
 from evaluate.scaling.design import beyond, extrapolation
 from evaluate.scaling.form import Array
@@ -153,7 +153,7 @@ def _whole(y: Array) -> NDArray[np.float64]:
 
 
 def line(law: Law, variable: str | None, given: Mapping[str, Any]) -> Line:
-    """The law along `variable` (needed where several are free). Raises UsageProblem, and DataProblem for bad values."""
+    """The law along `variable` (needed where several are free). Raises UsageError, and DataError for bad values."""
     wanted = _wanted(law, variable, given)
     form = law.form_ if hasattr(law, "form_") else law.form
     names = dict(zip(law.variables, form.variables))
@@ -171,13 +171,13 @@ def line(law: Law, variable: str | None, given: Mapping[str, Any]) -> Line:
 def _wanted(law: Law, variable: str | None, given: Mapping[str, Any]) -> str:
     wanted = unknown_to_solve(law.variables, variable, given)
     if names := law.names_of(wanted):
-        raise UsageProblem(
+        raise UsageError(
             f"the values of {wanted} are names ({', '.join(names)}), and nothing lies between them: ask for another "
             f"variable at one of them, as given={{{wanted!r}: {names[0]!r}}}"
         )
     low, high = law.range_[wanted]
     if not np.isfinite([low, high]).all():
-        raise DataProblem(f"the range of the points in {wanted} is not known; fit the law again")
+        raise DataError(f"the range of the points in {wanted} is not known; fit the law again")
     return wanted
 
 

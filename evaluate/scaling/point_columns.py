@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataError, UsageError, did_you_mean
 
 __all__ = ["as_columns", "as_target", "as_weights", "encoded"]
 
@@ -18,24 +18,24 @@ def as_columns(x: Any, variables: Sequence[str], *, named: bool = False) -> tupl
 
     variables : the names wanted, in order. named : a mapping must have just these names; else its own names, in its own
     order, become those of the variables, unless it has all that are wanted.
-    Raises UsageProblem for a wrong number of columns or an unknown name, DataProblem for no points.
+    Raises UsageError for a wrong number of columns or an unknown name, DataError for no points.
     """
     if isinstance(x, Mapping) or hasattr(x, "columns"):
         names = tuple(str(name) for name in (x.keys() if isinstance(x, Mapping) else x.columns))
         if set(variables) <= set(names):
             names = tuple(variables)
         elif named or len(names) != len(variables):
-            raise UsageProblem(_wrong_names(names, variables))
+            raise UsageError(_wrong_names(names, variables))
         parts = [np.atleast_1d(np.asarray(x[name])) for name in names]
         if len({len(part) for part in parts}) > 1:
             told = ", ".join(f"{name}: {len(part)}" for name, part in zip(names, parts))
-            raise DataProblem(f"the columns of x differ in length ({told}); give one value a point in each")
+            raise DataError(f"the columns of x differ in length ({told}); give one value a point in each")
         array = np.stack(parts, axis=1) if all(p.dtype.kind in "fiub" for p in parts) else _objects(parts)
     else:
         array, names = np.asarray(x), tuple(variables)
         array = array[:, None] if array.ndim == 1 else np.atleast_2d(array)
     if array.ndim != 2 or array.shape[1] != len(variables):
-        raise UsageProblem(
+        raise UsageError(
             f"x has shape {tuple(np.shape(x))}; expected (n, {len(variables)}), a column for each of "
             f"{', '.join(variables)}, or a mapping from these names to arrays"
         )
@@ -56,13 +56,13 @@ def _wrong_names(names: Sequence[str], variables: Sequence[str]) -> str:
 
 
 def as_target(y: Any, count: int) -> NDArray[np.float64]:
-    """y (n,) as positive finite numbers. Raises DataProblem."""
+    """y (n,) as positive finite numbers. Raises DataError."""
     target = np.asarray(y, dtype=float).reshape(-1)
     if len(target) != count:
-        raise DataProblem(f"x has {count} points and y {len(target)}; give one y a point")
+        raise DataError(f"x has {count} points and y {len(target)}; give one y a point")
     bad = np.flatnonzero(~(np.isfinite(target) & (target > 0)))
     if len(bad):
-        raise DataProblem(
+        raise DataError(
             f"y must be positive and finite; {len(bad)} of {count} points are not, the first at {bad[0]} "
             f"({target[bad[0]]:g}). Give an error or a loss, not an accuracy, and drop points without a value"
         )
@@ -70,12 +70,12 @@ def as_target(y: Any, count: int) -> NDArray[np.float64]:
 
 
 def as_weights(weights: Any, count: int) -> NDArray[np.float64]:
-    """Weights (n,), not negative, not all zero; ones where None. Raises DataProblem."""
+    """Weights (n,), not negative, not all zero; ones where None. Raises DataError."""
     if weights is None:
         return np.ones(count)
     array = np.asarray(weights, dtype=float).reshape(-1)
     if len(array) != count or not np.all(np.isfinite(array)) or np.any(array < 0) or not np.any(array > 0):
-        raise DataProblem(
+        raise DataError(
             f"sample_weight must be {count} finite numbers, none negative and not all zero; got "
             f"{len(array)} from {array.min() if len(array) else 0:g} to {array.max() if len(array) else 0:g}"
         )
@@ -83,10 +83,10 @@ def as_weights(weights: Any, count: int) -> NDArray[np.float64]:
 
 
 def encoded(groups: Any, count: int) -> NDArray[np.intp] | None:
-    """Groups (n,) of any kind as codes 0, 1, ...; None where None. Raises DataProblem."""
+    """Groups (n,) of any kind as codes 0, 1, ...; None where None. Raises DataError."""
     if groups is None:
         return None
     array = np.asarray(groups)
     if array.shape != (count,):
-        raise DataProblem(f"groups has shape {array.shape}; expected one label a point, ({count},)")
+        raise DataError(f"groups has shape {array.shape}; expected one label a point, ({count},)")
     return np.unique(array.astype(str), return_inverse=True)[1].reshape(-1)

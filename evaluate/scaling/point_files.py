@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from evaluate.core.errors import DataProblem, FileProblem
+from evaluate.core.errors import ArtifactError, DataError
 from evaluate.scaling.cells import column_of, number
 from evaluate.scaling.points import Points
 from evaluate.scaling.tables import from_columns, from_records, from_rows
@@ -27,12 +27,12 @@ _SHAPES = 'rows [{"params": 1e5, "error": 0.1}, ...], columns {"params": [...], 
 
 
 def read_file(path: Path) -> Points:
-    """The points in a file or a folder. Raises FileProblem, DataProblem (`points.read_points`)."""
+    """The points in a file or a folder. Raises ArtifactError, DataError (`points.read_points`)."""
     if path.is_dir():
         return _folder(path)
     text = _text(path)
     if not text.strip():
-        raise DataProblem(f"{path} is empty; a header with the names of columns, and a row a point, were expected")
+        raise DataError(f"{path} is empty; a header with the names of columns, and a row a point, were expected")
     return _json(text, str(path)) if text.lstrip()[0] in "[{" else _csv(text, str(path))
 
 
@@ -42,10 +42,10 @@ def _folder(path: Path) -> Points:
     problems: list[str] = []
     try:
         records = find_records(path, on_problem=problems.append)
-    except FileProblem as error:
+    except ArtifactError as error:
         tables = sorted(file.name for file in path.iterdir() if re.search(r"\.(csv|tsv|jsonl|json)(\.gz)?$", file.name))
         if tables:
-            raise FileProblem(
+            raise ArtifactError(
                 f"{path} is a folder without Records; name a file in it: {', '.join(tables[:8])}"
             ) from error
         raise
@@ -53,34 +53,34 @@ def _folder(path: Path) -> Points:
 
 
 def _text(path: Path) -> str:
-    """The file as text. Raises FileProblem."""
+    """The file as text. Raises ArtifactError."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         near = [file.name for file in path.parent.glob("*.csv*")] if path.parent.is_dir() else []
         there = f" (that folder has {', '.join(sorted(near)[:5])})" if near else ""
-        raise FileProblem(
+        raise ArtifactError(
             f"there is no {path}{there}; give a CSV, JSON or JSONL file, or a folder of Records"
         ) from None
     except OSError as error:
-        raise FileProblem(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
     if data.startswith(b"\x1f\x8b"):
         data = _unpacked(data, path)
     for start, what in _FORMATS.items():
         if data.startswith(start):
-            raise FileProblem(f"{path} is {what}; save the table as CSV, JSON or JSONL (gzip is read)")
+            raise ArtifactError(f"{path} is {what}; save the table as CSV, JSON or JSONL (gzip is read)")
     code = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         return data.decode(code)
     except UnicodeDecodeError as error:
-        raise FileProblem(f"{path} is no text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
+        raise ArtifactError(f"{path} is no text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
 
 
 def _unpacked(data: bytes, path: Path) -> bytes:
     try:
         return gzip.decompress(data)
     except (EOFError, OSError, zlib.error) as error:
-        raise FileProblem(f"{path} is damaged or was cut off: gzip says {error}; copy it again") from error
+        raise ArtifactError(f"{path} is damaged or was cut off: gzip says {error}; copy it again") from error
 
 
 def _csv(text: str, source: str) -> Points:
@@ -90,17 +90,15 @@ def _csv(text: str, source: str) -> Points:
     try:
         numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise FileProblem(f"{source}: line {reader.line_num} cannot be read as CSV: {error}") from error
+        raise ArtifactError(f"{source}: line {reader.line_num} cannot be read as CSV: {error}") from error
     if not numbered:
-        raise DataProblem(
-            f"{source}: a header with the names of columns was expected, its first line is {header[:40]!r}"
-        )
+        raise DataError(f"{source}: a header with the names of columns was expected, its first line is {header[:40]!r}")
     names = _names(numbered[0][1], source)
     whole = [(line, row) for line, row in numbered[1:] if len(row) == len(names)]
     torn = [(line, row) for line, row in numbered[1:] if len(row) != len(names)]
     problems = [_ragged(torn, len(names), len(numbered) - 1)] if torn else []
     if not whole:
-        raise DataProblem(f"{source} has a header and no rows{f': {problems[0]}' if problems else ''}")
+        raise DataError(f"{source} has a header and no rows{f': {problems[0]}' if problems else ''}")
     columns = {name: column_of([row[place] for _, row in whole]) for place, name in enumerate(names)}
     return Points(columns, source, problems, [f"line {line}" for line, _ in whole])
 
@@ -127,14 +125,14 @@ def _delimiter(header: str) -> str:
 
 
 def _names(cells: list[str], source: str) -> list[str]:
-    """Names of columns; one without a name, as the index of a frame, gets its place. Raises DataProblem."""
+    """Names of columns; one without a name, as the index of a frame, gets its place. Raises DataError."""
     names = [cell.strip() or f"column {place}" for place, cell in enumerate(cells, start=1)]
     if all(number(cell) is not None for cell in cells):
-        raise DataProblem(f"{source}: a header with the names of columns was expected, its first line is {cells[:4]}")
+        raise DataError(f"{source}: a header with the names of columns was expected, its first line is {cells[:4]}")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         places = " and ".join(str(place) for place, name in enumerate(names, start=1) if name == twice)
-        raise DataProblem(f"{source}: the header has {twice!r} more than once, as columns {places}; rename one of them")
+        raise DataError(f"{source}: the header has {twice!r} more than once, as columns {places}; rename one of them")
     return names
 
 
@@ -168,7 +166,7 @@ def _json_columns(value: dict[str, Any], source: str) -> Points:
 def _check_objects(rows: Iterable[Any], source: str) -> None:
     for place, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise DataProblem(f"{source}: item {place} is no JSON object but {str(row)[:40]!r}; expected {_SHAPES}")
+            raise DataError(f"{source}: item {place} is no JSON object but {str(row)[:40]!r}; expected {_SHAPES}")
 
 
 def _json_lines(text: str, source: str, whole: Exception) -> Points:
@@ -191,5 +189,5 @@ def _json_lines(text: str, source: str, whole: Exception) -> Points:
             cut = place == len(lines) and not text.endswith("\n")
             problems.append(f"line {place} {'was cut off' if cut else 'is no JSON object'}; it was skipped")
     if not rows:
-        raise FileProblem(f"{source} is no whole JSON ({whole}); expected {_SHAPES}")
+        raise ArtifactError(f"{source} is no whole JSON ({whole}); expected {_SHAPES}")
     return from_rows(rows, source, labels, problems)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataProblem, UsageProblem, did_you_mean
+from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.cells import Column, is_numeric, number, other_notation, shown
 
 __all__ = ["Chosen", "Points", "read_points"]
@@ -65,9 +65,9 @@ class Points:
         return len(next(iter(self.columns.values()), ()))
 
     def column(self, name: str) -> Column:
-        """One column. Raises UsageProblem with the nearest name and all names where there is none."""
+        """One column. Raises UsageError with the nearest name and all names where there is none."""
         if name not in self.columns:
-            raise UsageProblem(
+            raise UsageError(
                 f"{self.source} has no column {name!r}{did_you_mean(name, self.columns) or '.'}{self._listed()}"
             )
         return self.columns[name]
@@ -96,7 +96,7 @@ class Points:
     def where(self, filters: str | Iterable[str]) -> Points:
         """The rows that meet every condition, as "role=dense,seed=0,density<=0.5".
 
-        Raises UsageProblem for an unknown column and for what cannot be read, DataProblem where no row is left.
+        Raises UsageError for an unknown column and for what cannot be read, DataError where no row is left.
         """
         from evaluate.scaling.filters import rows_that_meet
 
@@ -130,7 +130,7 @@ class Points:
         domains : closed range of a column of x, where it is not all positive numbers (a sparsity of 0).
         names   : columns of x whose values are names (levels as "16", "2WO", "fp4"), for a law with a parameter each.
         constant : columns of x may be the same in all rows, for a law that judges that itself.
-        Raises UsageProblem for unknown columns, DataProblem where a number is written in another notation, where fewer
+        Raises UsageError for unknown columns, DataError where a number is written in another notation, where fewer
         than 3 rows are left, and where a column of x, or y, is the same in all of them.
         """
         _check_roles(x, y, group, weight)
@@ -154,12 +154,12 @@ class Points:
         """(columns name -> (n,), rows, problems) of the rows whose x can be used, where y is still to be predicted.
 
         domains, names : as in `take`.
-        Raises UsageProblem for unknown columns, DataProblem for other notations and where no row is left.
+        Raises UsageError for unknown columns, DataError for other notations and where no row is left.
         """
         words = [name for name in x if name in names]
         values, rows, problems = self._usable([name for name in x if name not in words], words, domains or {})
         if not len(rows):
-            raise DataProblem(f"{self.source}: no row has a usable {' and '.join(x)}: {'; '.join(problems)}")
+            raise DataError(f"{self.source}: no row has a usable {' and '.join(x)}: {'; '.join(problems)}")
         return {name: values[name][rows] for name in x}, rows, self._told(rows, problems)
 
     def _told(self, rows: NDArray[np.intp], problems: Sequence[str]) -> list[str]:
@@ -186,20 +186,20 @@ class Points:
         return values, np.flatnonzero(kept), problems
 
     def _numbers(self, name: str) -> Floats:
-        """A column as numbers (n,), NaN where there is none. Raises DataProblem for other notations and for text."""
+        """A column as numbers (n,), NaN where there is none. Raises DataError for other notations and for text."""
         column = self.column(name)
         if is_numeric(column):
             return np.asarray(column, dtype=float)
         found = [number(cell) for cell in column]
         for row, cell in enumerate(column):
             if found[row] is None and (instead := other_notation(cell)):
-                raise DataProblem(
+                raise DataError(
                     f"{self.source}: {self.label(row)} has {cell!r} in column {name!r}; a plain number was expected "
                     f"(no %, no separator of thousands, a decimal point, no unit): write {instead}"
                 )
         if not any(value is not None and value == value for value in found):
             numeric = [other for other, held in self.columns.items() if is_numeric(held)]
-            raise DataProblem(
+            raise DataError(
                 f"{self.source}: column {name!r} is text (as {column[0]!r}), a column of numbers was expected; "
                 f"those are: {', '.join(numeric) or 'none'}"
             )
@@ -207,14 +207,14 @@ class Points:
 
 
 def _check_roles(x: Sequence[str], y: str, group: str | None, weight: str | None) -> None:
-    """Raise UsageProblem where a column has two roles that exclude each other."""
+    """Raise UsageError where a column has two roles that exclude each other."""
     if isinstance(x, str) or not x:
-        raise UsageProblem("x takes a list of columns, one at least, as ['params']")
+        raise UsageError("x takes a list of columns, one at least, as ['params']")
     if len(set(x)) < len(x) or y in x:
         twice = y if y in x else next(name for name in x if list(x).count(name) > 1)
-        raise UsageProblem(f"column {twice!r} is named twice; each x and y is another column")
+        raise UsageError(f"column {twice!r} is named twice; each x and y is another column")
     if weight is not None and weight == y:
-        raise UsageProblem(f"column {weight!r} is y, it cannot be the weight as well")
+        raise UsageError(f"column {weight!r} is y, it cannot be the weight as well")
 
 
 def _faults(column: Column, values: Floats, domain: Domain | None) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -244,18 +244,18 @@ def _left_out(points: Points, name: str, why: str, bad: NDArray[np.bool_]) -> li
 def _check_enough(
     points: Points, taken: Mapping[str, Column], x: Sequence[str], y: str, problems: Sequence[str]
 ) -> None:
-    """Raise DataProblem where nothing can be fitted to what is left."""
+    """Raise DataError where nothing can be fitted to what is left."""
     count = len(taken[y])
     if count < LEAST:
         why = f" ({'; '.join(problems)})" if problems else ""
-        raise DataProblem(
+        raise DataError(
             f"{points.source}: {count} of {len(points)} rows can be used{why}; a law takes {LEAST} points at least, "
             "and more than it has parameters"
         )
     for name in [*x, y]:
         if np.all(taken[name] == taken[name][0]):
             what = "there is nothing to explain" if name == y else "no law can be told along it; leave it out of x"
-            raise DataProblem(f"{points.source}: {name} is {shown(taken[name][0])} in all {count} rows: {what}")
+            raise DataError(f"{points.source}: {name} is {shown(taken[name][0])} in all {count} rows: {what}")
 
 
 def read_points(source: str | Path | Points | Any, *, where: str | Iterable[str] = ()) -> Points:
@@ -264,8 +264,8 @@ def read_points(source: str | Path | Points | Any, *, where: str | Iterable[str]
     source : path of a CSV file (commas, semicolons or tabs; a header; may be gzipped), of JSON (rows, or columns), of
              JSON lines, or of a folder with Records of trials; a pandas frame; name -> values (n,); a list of mappings.
     where  : only rows that meet these conditions, "role=dense,density<=0.5".
-    Raises FileProblem for files that are missing or damaged, DataProblem for tables without rows or with one name
-    twice, UsageProblem for what is neither.
+    Raises ArtifactError for files that are missing or damaged, DataError for tables without rows or with one name
+    twice, UsageError for what is neither.
     """
     points = _read(source)
     return points.where(where) if where else points
@@ -286,7 +286,7 @@ def _read(source: Any) -> Points:
         return tables.from_columns(source, "the mapping")
     if isinstance(source, Sequence) and all(isinstance(row, Mapping) for row in source):
         return tables.from_rows(list(source), "the list of rows")
-    raise UsageProblem(
+    raise UsageError(
         f"points were expected as a path, a pandas frame, a mapping of columns or a list of rows, not as "
         f"{type(source).__name__}"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
 from evaluate.scaling.starting import SIZE_AND_DATA, columns, grid, log_plus, middle, nonnegative, width
@@ -116,7 +116,7 @@ class Precision(Law):
         count = width(x) - 2 - self.post_training
         if not (1 - self.post_training <= count <= len(BITS)):
             wanted = f"N, D, up to {len(BITS)} precisions in training{' and P_post' if self.post_training else ''}"
-            raise UsageProblem(f"precision takes {wanted}; x has {width(x)} columns")
+            raise UsageError(f"precision takes {wanted}; x has {width(x)} columns")
         self.form = precision_form(count, self.post_training)
         super()._read(x, y, sample_weight, groups)
 

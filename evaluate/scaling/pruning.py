@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.scaling.form import Array, Form, Parameter, log_sum_exp
 from evaluate.scaling.law import Law
 from evaluate.scaling.searching import Loss
@@ -202,7 +202,7 @@ class Rosenfeld(Law):
     def _read(self, x: Any, y: Any, sample_weight: Any, groups: Any) -> None:
         count = width(x)
         if count not in (1, 4):
-            raise UsageProblem(
+            raise UsageError(
                 "rosenfeld takes density alone, or density, width, depth and the dense error (or the amount of "
                 f"training data); x has {count} columns"
             )

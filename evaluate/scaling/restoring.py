@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.core.errors import FileProblem, UsageProblem
+from evaluate.core.errors import ArtifactError, UsageError
 from evaluate.scaling.law import SCHEMA
 from evaluate.scaling.law_registry import LAWS, law_class
 
@@ -19,22 +19,24 @@ __all__ = ["restore"]
 
 
 def restore(data: Mapping[str, Any]) -> Law:
-    """A fitted law, ready to predict. Raises FileProblem for data that is no law, or of another version."""
+    """A fitted law, ready to predict. Raises ArtifactError for data that is no law, or of another version."""
     if not isinstance(data, Mapping) or data.get("kind") != "law":
-        raise FileProblem('this is no law of leanfit (it has no "kind": "law"); write one with `leanfit fit ... --out`')
+        raise ArtifactError(
+            'this is no law of leanfit (it has no "kind": "law"); write one with `leanfit fit ... --out`'
+        )
     if data.get("schema") != SCHEMA:
-        raise FileProblem(
+        raise ArtifactError(
             f"this law has schema {data.get('schema')!r}, and this leanfit reads {SCHEMA}; update leanfit"
         )
     if data.get("law") not in LAWS:
-        raise FileProblem(
+        raise ArtifactError(
             f"this file holds a law {data.get('law')!r}, which this leanfit does not know; update leanfit"
         )
     kind = law_class(str(data["law"]))
     try:
         return kind._restored(data)
-    except (LookupError, TypeError, ValueError, AttributeError, UsageProblem) as error:
-        raise FileProblem(
+    except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise ArtifactError(
             f"this law is damaged ({type(error).__name__}: {error}); write it again with `leanfit fit ... --out`"
         ) from error
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.core.errors import DataProblem, EvaluateError, UsageProblem, did_you_mean
+from evaluate.core.errors import DataError, LeanfitError, UsageError, did_you_mean
 from evaluate.scaling.rehearsal import HALF, half_block, rehearse, size_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def select_law(
     x (n,), (n, k) or name -> (n,); y (n,) positive; candidates : names of laws (registry.LAWS), None takes those that
     suit the columns; sample_weight (n,); groups (n,) labels, held out and resampled together; settings go to the law
     (seed, bootstrap, confidence, force). `holdout_` of the result says what was tried and why the others were not
-    taken. Deterministic. Raises UsageProblem for unsuitable candidates, DataProblem where none can be fitted.
+    taken. Deterministic. Raises UsageError for unsuitable candidates, DataError where none can be fitted.
     """
     count = _columns(x)
     names = _candidates(x, count, candidates)
@@ -62,16 +62,16 @@ def _candidates(x: Any, count: int, given: Sequence[str] | None) -> tuple[str, .
 
     if given is not None:
         if isinstance(given, str) or not given:
-            raise UsageProblem(f'candidates is a list of names of laws, as ["m3", "m4"]; got {given!r}')
+            raise UsageError(f'candidates is a list of names of laws, as ["m3", "m4"]; got {given!r}')
         for name in given:
             if name not in LAWS or name == "average":
                 known = [law for law in LAWS if law != "average"]
-                raise UsageProblem(
+                raise UsageError(
                     f"there is no candidate {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
                 )
             wanted = law_class(name).form.variables
             if len(wanted) != count and name != "linear":
-                raise UsageProblem(f"the law {name} takes {len(wanted)} columns, {', '.join(wanted)}; x has {count}")
+                raise UsageError(f"the law {name} takes {len(wanted)} columns, {', '.join(wanted)}; x has {count}")
         return tuple(given)
     if count == 1:
         from evaluate.scaling.averaging import CANDIDATES
@@ -79,7 +79,7 @@ def _candidates(x: Any, count: int, given: Sequence[str] | None) -> tuple[str, .
         return CANDIDATES
     if count in JOINT:
         return JOINT[count]
-    raise UsageProblem(
+    raise UsageError(
         f"x has {count} columns, and which law suits them depends on what they are; name it with --law, or give "
         "candidates (precision takes N, D and bits; frantar takes S, N and D)"
     )
@@ -98,7 +98,7 @@ def _of_one(x: Any, y: Any, names: Sequence[str] | None, weights: Any, groups: A
         return average
     try:
         law = law_class(forms[0])(**settings).fit(x, y, sample_weight=weights, groups=groups)
-    except DataProblem:
+    except DataError:
         return average
     if not _error(law) <= _error(average):
         return average
@@ -145,9 +145,9 @@ def _of_several(x: Any, y: Any, names: Sequence[str], weights: Any, groups: Any,
     for name in names:
         try:
             law = law_class(name)(**settings).fit(x, y, sample_weight=weights, groups=groups)
-        except UsageProblem:
+        except UsageError:
             raise
-        except EvaluateError as error:
+        except LeanfitError as error:
             reasons[name] = str(error)
             continue
         free = len(law.theta_) - len(law.fixed)
@@ -156,7 +156,7 @@ def _of_several(x: Any, y: Any, names: Sequence[str], weights: Any, groups: Any,
             continue
         laws.append(law)
     if not laws:
-        raise DataProblem("no law can be chosen: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
+        raise DataError("no law can be chosen: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
     chosen = _best(laws)
     errors = {law.name: _error(law) for law in laws}
     for law in laws:

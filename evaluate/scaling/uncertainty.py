@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.fitting import refit, residuals
 from evaluate.scaling.linearised import covariance, spare, standard_errors
 from evaluate.scaling.resampling import resampled
@@ -72,13 +72,13 @@ def bootstrap(law: Law) -> NDArray[np.float64]:
 
     Points (or groups) keep their weights. Deterministic by law.seed. Where the law has a callable `status`, it is
     told how far the work is. With law.bootstrap = 0 there are none, and `intervals` rest on the standard errors.
-    Raises DataProblem where no point is left to tell the errors from, UsageProblem for a bad count.
+    Raises DataError where no point is left to tell the errors from, UsageError for a bad count.
     """
     count = law.bootstrap
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise UsageProblem(f"bootstrap is the number of resamples, 0 or more (200 is usual); got {count!r}")
+        raise UsageError(f"bootstrap is the number of resamples, 0 or more (200 is usual); got {count!r}")
     if spare(law) < 1:
-        raise DataProblem(
+        raise DataError(
             f"{law.name} has {_free(law)} free parameters and got {len(law.data_.y)} points: none is left to tell how "
             "sure it is; give more points, or choose a law with fewer parameters"
         )
@@ -185,7 +185,7 @@ def intervals(law: Law) -> dict[str, tuple[float, float]]:
     bound reaches as far from it as the standard error says, where the draws rest on the bound as well.
     """
     if not 0 < law.confidence < 1:
-        raise UsageProblem(f"confidence is a share between 0 and 1, as 0.95; got {law.confidence!r}")
+        raise UsageError(f"confidence is a share between 0 and 1, as 0.95; got {law.confidence!r}")
     return {**_from_draws(law), **_undetermined(law)}
 
 

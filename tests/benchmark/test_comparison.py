@@ -22,7 +22,7 @@ from evaluate.benchmark.candidates import TWIN, checked, find_candidates
 from evaluate.benchmark.compare import compare, measure, serve
 from evaluate.benchmark.inputs import feeds_for, random_feeds, unique_names
 from evaluate.benchmark.supervise import Ended
-from evaluate.core.errors import FileProblem, ModelProblem, RuntimeMissing, UsageProblem
+from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import open_session
 
@@ -220,9 +220,9 @@ def test_what_fails_only_while_it_is_timed_is_left_out_and_the_rest_timed_anew(r
 
 def test_where_nothing_can_be_measured_the_first_reason_is_the_error(runs):
     (runs / "nan.onnx").write_bytes(nan_onnx())
-    with pytest.raises(ModelProblem, match=r"NaN or infinite"):
+    with pytest.raises(ModelError, match=r"NaN or infinite"):
         compare([runs / "nan.onnx"], **QUICK)
-    with pytest.raises(RuntimeMissing, match=r"'cuda' was asked for"):
+    with pytest.raises(NoRuntimeError, match=r"'cuda' was asked for"):
         compare([runs / "small"], provider="cuda", **QUICK)
 
 
@@ -253,7 +253,7 @@ def test_an_input_of_any_name_takes_samples(tmp_path):
 
 
 def test_samples_for_other_inputs_are_refused(runs):
-    with pytest.raises(UsageProblem, match=r"takes x; the samples are for image"):
+    with pytest.raises(UsageError, match=r"takes x; the samples are for image"):
         compare([runs / "small"], samples=Samples({"image": np.ones((3, 256), np.float32)}), **QUICK)
 
 
@@ -316,12 +316,12 @@ def test_real_inputs_begin_anew_where_a_batch_needs_more():
 
 
 def test_an_input_that_is_no_number_is_named():
-    with pytest.raises(ModelProblem, match=r"'x' is a tensor\(string\)"):
+    with pytest.raises(ModelError, match=r"'x' is a tensor\(string\)"):
         random_feeds(open_session(cast_onnx(TensorProto.STRING, ["n"])))
 
 
 def test_a_provider_that_is_none_is_named_beside_the_nearest(runs):
-    with pytest.raises(UsageProblem, match=r"unknown provider 'cudo'; did you mean 'cuda'\?"):
+    with pytest.raises(UsageError, match=r"unknown provider 'cudo'; did you mean 'cuda'\?"):
         compare([f"{runs / 'small'}@cudo"], **QUICK)
 
 
@@ -334,11 +334,11 @@ def test_names_are_short_and_differ(tmp_path):
 def test_places_without_a_model_are_named(runs):
     (runs / "empty").mkdir()
     (runs / "empty" / "net.onnx").write_bytes(linear_onnx())
-    with pytest.raises(FileProblem, match=r"holds no model.onnx; name one of its files: net.onnx"):
+    with pytest.raises(ArtifactError, match=r"holds no model.onnx; name one of its files: net.onnx"):
         compare([runs / "empty"], **QUICK)
-    with pytest.raises(FileProblem, match=r"there is no file .*smal"):
+    with pytest.raises(ArtifactError, match=r"there is no file .*smal"):
         compare([runs / "smal"], **QUICK)
-    with pytest.raises(FileProblem, match=r"no baseline .*did you mean .*small"):
+    with pytest.raises(ArtifactError, match=r"no baseline .*did you mean .*small"):
         compare([runs / "small"], baseline=runs / "smal", **QUICK)
 
 
@@ -358,7 +358,7 @@ def test_places_without_a_model_are_named(runs):
     ],
 )
 def test_wrong_arguments_are_refused(runs, options, words):
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(UsageError, match=words):
         compare([runs / "small"], **options)
-    with pytest.raises(UsageProblem, match=r"models"):
+    with pytest.raises(UsageError, match=r"models"):
         compare([])

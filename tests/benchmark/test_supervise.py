@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from evaluate.benchmark.supervise import DOING, Beacon, run_job
-from evaluate.core.errors import MachineProblem
+from evaluate.core.errors import MachineError
 
 LEGS = ["a", "b"]
 PATIENT = 30.0
@@ -118,7 +118,7 @@ def test_the_real_worker_ends_when_nobody_listens_any_more(tmp_path):
 
 
 def test_a_program_that_is_not_there_is_the_machines_problem():
-    with pytest.raises(MachineProblem, match=r"no process could be started"):
+    with pytest.raises(MachineError, match=r"no process could be started"):
         run_job({}, LEGS, print, patience=1, command=["/no/such/python"])
 
 

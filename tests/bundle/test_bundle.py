@@ -33,7 +33,7 @@ from evaluate.benchmark import compare as comparison
 from evaluate.bundle import device
 from evaluate.bundle.device import main
 from evaluate.bundle.zipapp import MAIN, MANIFEST, SAMPLES, START, build_bundle, model_member, read_bundle, sources
-from evaluate.core.errors import FileProblem, MachineProblem
+from evaluate.core.errors import ArtifactError, MachineError
 from evaluate.core.journal import find_records
 from evaluate.metrics.samples import Samples
 
@@ -185,20 +185,20 @@ def test_every_damaged_member_is_named(bundle, tmp_path, kind):
                 files[name] = files[name] + b"x" if kind == "longer" else bytes([files[name][0] ^ 1]) + files[name][1:]
 
         broken = rewritten(bundle, tmp_path / f"{number}.pyz", damage)
-        with pytest.raises(FileProblem, match="Copy it to this device again") as error:
+        with pytest.raises(ArtifactError, match="Copy it to this device again") as error:
             read_bundle(broken).check()
         assert [n for n in members(bundle) if f"{n} (" in str(error.value)] == [name]
 
 
 def test_all_damaged_members_are_named_at_once(bundle, tmp_path):
     broken = rewritten(bundle, tmp_path / "b.pyz", lambda files: [files.pop(MAIN), files.__setitem__(SAMPLES, b"x")])
-    with pytest.raises(FileProblem, match=rf"{MAIN} \(missing\).*{SAMPLES} \(1 bytes, packed were"):
+    with pytest.raises(ArtifactError, match=rf"{MAIN} \(missing\).*{SAMPLES} \(1 bytes, packed were"):
         read_bundle(broken).check()
 
 
 def test_a_member_that_was_put_in_is_named(bundle, tmp_path):
     broken = rewritten(bundle, tmp_path / "b.pyz", lambda files: files.update({"numpy.py": b"print('mine')"}))
-    with pytest.raises(FileProblem, match=r"numpy\.py \(not in its manifest\)"):
+    with pytest.raises(ArtifactError, match=r"numpy\.py \(not in its manifest\)"):
         read_bundle(broken).check()
 
 
@@ -206,7 +206,7 @@ def test_a_member_that_is_there_twice_is_named(bundle, tmp_path):
     shutil.copy(bundle, tmp_path / "b.pyz")
     with zipfile.ZipFile(tmp_path / "b.pyz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr(MAIN, START)
-    with pytest.raises(FileProblem, match=rf"{MAIN} \(twice\)"):
+    with pytest.raises(ArtifactError, match=rf"{MAIN} \(twice\)"):
         read_bundle(tmp_path / "b.pyz").check()
 
 
@@ -219,19 +219,19 @@ def test_a_changed_manifest_is_named(bundle, tmp_path, change):
         change(manifest)
         files[MANIFEST] = json.dumps(manifest).encode()
 
-    with pytest.raises(FileProblem, match=rf"{MANIFEST} is not what was packed"):
+    with pytest.raises(ArtifactError, match=rf"{MANIFEST} is not what was packed"):
         read_bundle(rewritten(bundle, tmp_path / "b.pyz", damage))
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"[" * 100_000, b"\xff"])
 def test_a_manifest_that_is_no_manifest_is_named(bundle, tmp_path, text):
-    with pytest.raises(FileProblem, match=MANIFEST):
+    with pytest.raises(ArtifactError, match=MANIFEST):
         read_bundle(rewritten(bundle, tmp_path / "b.pyz", lambda files: files.update({MANIFEST: text})))
 
 
 def test_a_bundle_of_a_newer_leanfit_says_so(bundle, monkeypatch):
     monkeypatch.setattr("evaluate.bundle.zipapp.SCHEMA", 0)
-    with pytest.raises(FileProblem, match="schema 1"):
+    with pytest.raises(ArtifactError, match="schema 1"):
         read_bundle(bundle)
 
 
@@ -245,7 +245,7 @@ def test_any_flipped_bit_is_found_or_changes_nothing(bundle, tmp_path):
         path.write_bytes(damaged)
         try:
             read_bundle(path).check()
-        except FileProblem as error:
+        except ArtifactError as error:
             found += 1
             assert str(path) in str(error)
         else:  # a date or a right in the zip's directory, or the first line
@@ -257,17 +257,17 @@ def test_any_flipped_bit_is_found_or_changes_nothing(bundle, tmp_path):
 def test_a_bundle_that_was_cut_off_is_one_file_problem(bundle, tmp_path, share):
     whole = bundle.read_bytes()
     (tmp_path / "b.pyz").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(FileProblem, match="no whole bundle"):
+    with pytest.raises(ArtifactError, match="no whole bundle"):
         read_bundle(tmp_path / "b.pyz")
 
 
 def test_what_is_no_bundle_is_one_file_problem(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a", "b")
-    with pytest.raises(FileProblem, match="no leanfit bundle"):
+    with pytest.raises(ArtifactError, match="no leanfit bundle"):
         read_bundle(tmp_path / "other.zip")
     for name in ("missing.pyz", "."):
-        with pytest.raises(FileProblem, match="cannot be read"):
+        with pytest.raises(ArtifactError, match="cannot be read"):
             read_bundle(tmp_path / name)
 
 
@@ -434,7 +434,7 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(bundle, tmp_
     ("error", "code", "words"),
     [
         (KeyboardInterrupt(), 130, "nothing was written"),
-        (MachineProblem("no memory"), 8, "no memory"),
+        (MachineError("no memory"), 8, "no memory"),
         (OSError(28, "No space left on device", "/tmp/x"), 8, "No space left on device: /tmp/x"),
         (BrokenPipeError(), 1, ""),
         (ZeroDivisionError("odd"), 1, "a bug in leanfit: ZeroDivisionError: odd"),

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from evaluate.bundle.needs import PROVIDERS, READS, Host, check_needs, here, oldest_runtime, pip_line
-from evaluate.core.errors import EvaluateError, MachineProblem, RuntimeMissing, UsageProblem
+from evaluate.core.errors import LeanfitError, MachineError, NoRuntimeError, UsageError
 from evaluate.runtime import providers
 
 PI = Host("/usr/bin/python3", (3, 11), "Linux", "aarch64", 64, "glibc", managed=False, has_pip=True)
@@ -33,9 +33,9 @@ def modules(numpy="2.1.0", onnxruntime="1.20.1", providers=CPU):
 
 
 def said(needs=None, provider="cpu", host=PI, **installed):
-    with pytest.raises(EvaluateError) as error:
+    with pytest.raises(LeanfitError) as error:
         check_needs(needs or {}, provider, host=host, load=modules(**installed))
-    assert error.value.exit_code == (2 if isinstance(error.value, UsageProblem) else 8)
+    assert error.value.exit_code == (2 if isinstance(error.value, UsageError) else 8)
     return str(error.value)
 
 
@@ -170,4 +170,4 @@ def test_newer_formats_need_newer_releases():
 
 
 def test_problems_are_the_ones_callers_expect():
-    assert issubclass(RuntimeMissing, MachineProblem)
+    assert issubclass(NoRuntimeError, MachineError)

@@ -16,14 +16,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compress.bundle.pack import pack
 from compress.cli.bench_models import samples_of_runs, with_baselines
-from compress.core.errors import ArtifactError, DataError, EnvironmentProblem, ModelError
 from compress.core.files import file_hash
 from compress.graph.export import export_onnx, serialise
 from compress.models import build_model
 from compress.pipeline.artifact import write_artifact
 from compress.tasks import Task
 from evaluate.bundle.zipapp import SAMPLES, model_member, read_bundle
-from evaluate.core.errors import FileProblem
+from evaluate.core.errors import ArtifactError, DataError, MachineError, ModelError
 from evaluate.core.journal import Journal
 from evaluate.metrics.accuracy import outputs_on, score
 from evaluate.metrics.samples import Samples
@@ -316,7 +315,7 @@ def test_what_is_no_artifact_is_refused(run, tmp_path):
     for place in (tmp_path / "empty", tmp_path / "missing"):
         with pytest.raises(ArtifactError, match=rf"{place}: not an artifact"):
             pack([place], tmp_path / "b.pyz")
-    with pytest.raises(FileProblem, match=r"no file .*missing\.onnx"):
+    with pytest.raises(ArtifactError, match=r"no file .*missing\.onnx"):
         pack([tmp_path / "missing.onnx"], tmp_path / "b.pyz")
     with pytest.raises(ArtifactError, match="nothing to pack"):
         pack([], tmp_path / "b.pyz")
@@ -337,7 +336,7 @@ def test_an_artifact_that_was_changed_is_refused(run, tmp_path, name):
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(FileProblem, match=r"text\.onnx"):
+    with pytest.raises(ArtifactError, match=r"text\.onnx"):
         pack([tmp_path / "text.onnx"], tmp_path / "b.pyz")
 
 
@@ -360,7 +359,7 @@ def test_outputs_that_are_not_finite_are_refused(run, nets, tmp_path):
 def test_nothing_else_is_written_over(run, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path / "notes.txt", tmp_path):
-        with pytest.raises(EnvironmentProblem, match=r"notes\.txt|is a folder"):
+        with pytest.raises(MachineError, match=r"notes\.txt|is a folder"):
             pack([run], place)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     for _ in range(2):

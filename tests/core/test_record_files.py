@@ -12,7 +12,7 @@ import pytest
 from bench_records import bench_record
 from records import sample_record
 
-from evaluate.core.errors import FileProblem, MachineProblem
+from evaluate.core.errors import ArtifactError, MachineError
 from evaluate.core.journal import Journal, find_records
 from evaluate.core.record_files import require_writable, write_record
 
@@ -51,14 +51,14 @@ def test_json_of_others_is_passed_over_in_a_folder_and_named_where_it_was_given(
     told = []
     assert len(find_records(tmp_path, on_problem=told.append)) == 1
     assert [text.partition(".json")[0][-1] for text in told] == ["c"]
-    with pytest.raises(FileProblem, match=r'a\.json: this record has no "schema" and "kind"'):
+    with pytest.raises(ArtifactError, match=r'a\.json: this record has no "schema" and "kind"'):
         find_records(tmp_path / "a.json")
 
 
 def test_a_file_cut_off_is_told_in_one_sentence(tmp_path):
     whole = json.dumps(bench_record(), indent=1)
     (tmp_path / "out.json").write_text(whole[: len(whole) // 2])
-    with pytest.raises(FileProblem, match=r"out\.json: this file is not whole JSON"):
+    with pytest.raises(ArtifactError, match=r"out\.json: this file is not whole JSON"):
         find_records(tmp_path / "out.json")
 
 
@@ -90,7 +90,7 @@ def test_an_id_that_is_none_stops_no_reading(identity, tmp_path):
 
 def test_a_folder_is_no_place_for_a_record(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MachineProblem, match="could not be written"):
+    with pytest.raises(MachineError, match="could not be written"):
         write_record(Path(), bench_record())
     assert not list(tmp_path.iterdir())
 
@@ -112,6 +112,6 @@ def test_a_place_for_a_record_is_checked_before_anything_is_measured(tmp_path):
     for fine in ("new.json", "old.json", "empty.json"):
         require_writable(tmp_path / fine, "--out")
     for place, said in (("run.json", "holds no Record"), (".", "is a folder"), ("no/new.json", "there is no folder")):
-        with pytest.raises(MachineProblem, match=said):
+        with pytest.raises(MachineError, match=said):
             require_writable(tmp_path / place, "--out")
     assert json.loads((tmp_path / "run.json").read_text()) == {"files": ["model.onnx"]}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.core.errors import FileProblem, MachineProblem
+from evaluate.core.errors import ArtifactError, MachineError
 from evaluate.core.journal import Journal, find_records
 
 WRITER = """
@@ -157,14 +157,14 @@ def test_a_record_that_cannot_be_written_leaves_the_file_alone(tmp_path):
 FULL = """
 import resource, sys
 from evaluate.core.journal import Journal
-from evaluate.core.errors import MachineProblem
+from evaluate.core.errors import MachineError
 journal = Journal(sys.argv[1])
 journal.append({"id": 1})
 size = journal.path.stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
 try:
     journal.append({"id": 2, "filling": "x" * 1000})
-except MachineProblem as error:
+except MachineError as error:
     print(error.exit_code, error)
 """
 
@@ -178,15 +178,15 @@ def test_a_record_that_fits_only_in_part_is_taken_back(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_named():
-    with pytest.raises(MachineProblem, match=r"No space left on device.*run the same command again"):
+    with pytest.raises(MachineError, match=r"No space left on device.*run the same command again"):
         Journal("/dev/full").append({"id": 1})
 
 
 def test_a_place_that_cannot_be_written_or_read_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(MachineProblem, match=r"could not be written"):
+    with pytest.raises(MachineError, match=r"could not be written"):
         Journal(tmp_path / "file" / "records.jsonl").append({"id": 1})
-    with pytest.raises(FileProblem, match=r"cannot be read"):
+    with pytest.raises(ArtifactError, match=r"cannot be read"):
         Journal(tmp_path).read()
 
 
@@ -208,13 +208,13 @@ def test_problems_are_handed_on(tmp_path):
 
 
 def test_finding_nothing_says_what_to_do(tmp_path):
-    with pytest.raises(FileProblem, match=r"there is no .*nowhere") as caught:
+    with pytest.raises(ArtifactError, match=r"there is no .*nowhere") as caught:
         find_records(tmp_path / "nowhere")
     assert caught.value.exit_code == 7
-    with pytest.raises(FileProblem, match=r"no records .*leanfit compress"):
+    with pytest.raises(ArtifactError, match=r"no records .*leanfit compress"):
         find_records(tmp_path)
     (tmp_path / "records.jsonl").write_text("{broken")
-    with pytest.raises(FileProblem, match=r"no records .*records.jsonl:1: .*cut off"):
+    with pytest.raises(ArtifactError, match=r"no records .*records.jsonl:1: .*cut off"):
         find_records(tmp_path)
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from compress.core.errors import ModelError
 from compress.graph.export import check_parity, export_onnx, load_graph, serialise
 from compress.graph.sizes import count_macs, count_nonzero, count_params, measure_sizes
 from compress.models import build_model
 from compress.tasks import Task
+from evaluate.core.errors import ModelError
 from evaluate.runtime.session import open_session
 
 FAMILIES = {

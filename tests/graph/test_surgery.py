@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from prune_nets import Lambda
 from torch import Tensor, nn
 
-from compress.core.errors import ModelError
 from compress.graph.surgery import Rewrite, apply_rewrites, remove_channels, resize_like, rewrite_shortcuts, side_width
 from compress.models import build_model
 from compress.models.resnet import PadShortcut
+from evaluate.core.errors import ModelError
 
 
 class Around(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 from queues import MS, Machine, exponential, md1_rate, mm1_rate, search, slow_after_a_pause, stalled
 
 from evaluate.core import stats
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.load_test.arrivals import poisson_arrivals, serve
 from evaluate.load_test.scenarios import highest_rate
 
@@ -164,5 +164,5 @@ def test_a_machine_that_changes_is_warned_of():
     ],
 )  # fmt: skip
 def test_senseless_arguments_are_refused(options):
-    with pytest.raises(UsageProblem, match="the server scenario needs"):
+    with pytest.raises(UsageError, match="the server scenario needs"):
         highest_rate(lambda: None, **{"bound_ms": 10.0, **options})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from queues import MS, Machine, search
 
-from evaluate.core.errors import UsageProblem
+from evaluate.core.errors import UsageError
 from evaluate.load_test.arrivals import latencies_of, poisson_arrivals
 from evaluate.load_test.rate_result import proof_text
 from evaluate.load_test.scenarios import offline, parse_bound, scenario_table, server, single_stream
@@ -95,7 +95,7 @@ def test_offline_measures_six_rounds_whatever_they_take():
 
 @pytest.mark.parametrize("calls", [{}, {0: lambda: None}, {-1: lambda: None, 2: lambda: None}])
 def test_offline_needs_batches(calls):
-    with pytest.raises(UsageProblem, match="batches of at least 1"):
+    with pytest.raises(UsageError, match="batches of at least 1"):
         offline(calls)
 
 
@@ -125,7 +125,7 @@ def test_server_in_seconds_and_with_few_queries():
     ],
 )  # fmt: skip
 def test_server_refuses_senseless_arguments(options, said):
-    with pytest.raises(UsageProblem, match=said):
+    with pytest.raises(UsageError, match=said):
         server(lambda: None, **{"rate": 10.0, **options})
 
 
@@ -144,7 +144,7 @@ def test_bounds_are_read(text, seconds):
     "text", ["", "ms", "50", "50 min", "0ms", "-5ms", "1e3ms", "50MS", "5,5ms", "nan ms", "\u0665ms", "5ms5"]
 )
 def test_other_bounds_are_refused_with_an_example(text):
-    with pytest.raises(UsageProblem, match="a latency bound") as caught:
+    with pytest.raises(UsageError, match="a latency bound") as caught:
         parse_bound(text)
     assert repr(text) in str(caught.value)
 

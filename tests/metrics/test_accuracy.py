@@ -8,7 +8,7 @@ from sklearn.metrics import mean_squared_error, precision_recall_fscore_support
 from tiny_onnx import linear_onnx
 
 from evaluate.core import stats
-from evaluate.core.errors import DataProblem, ModelProblem, UsageProblem
+from evaluate.core.errors import DataError, ModelError, UsageError
 from evaluate.metrics.accuracy import correct, drop, per_class_drop, predict, score
 from evaluate.runtime.session import open_session
 
@@ -96,7 +96,7 @@ def test_outputs_that_are_not_finite_are_named(value, metric):
     logits, targets = classified(n=20)
     logits[[7, 11], 2] = value
     wanted = targets if metric == "accuracy" else np.zeros_like(logits)
-    with pytest.raises(ModelProblem, match=r"2 of 20 samples .the first is sample 7.*NaN in its weights") as caught:
+    with pytest.raises(ModelError, match=r"2 of 20 samples .the first is sample 7.*NaN in its weights") as caught:
         score(logits, wanted, metric=metric)
     assert caught.value.exit_code == 4
 
@@ -114,23 +114,23 @@ def test_outputs_that_are_not_finite_are_named(value, metric):
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(outputs, targets, words):
-    with pytest.raises(DataProblem, match=words) as caught:
+    with pytest.raises(DataError, match=words) as caught:
         score(outputs, targets)
     assert caught.value.exit_code == 5
 
 
 def test_mse_refuses_other_shapes_and_targets_that_are_not_finite():
-    with pytest.raises(DataProblem, match=r"one shape"):
+    with pytest.raises(DataError, match=r"one shape"):
         score(np.ones((4, 2)), np.ones((4, 3)), metric="mse")
-    with pytest.raises(DataProblem, match=r"targets are not finite"):
+    with pytest.raises(DataError, match=r"targets are not finite"):
         score(np.ones(2), np.array([1.0, np.nan]), metric="mse")
 
 
 def test_a_wrong_metric_or_number_of_names_is_refused():
     logits, targets = classified()
-    with pytest.raises(UsageProblem, match=r"did you mean 'accuracy'"):
+    with pytest.raises(UsageError, match=r"did you mean 'accuracy'"):
         score(logits, targets, metric="acuracy")
-    with pytest.raises(DataProblem, match=r"names 2 classes.* has 6"):
+    with pytest.raises(DataError, match=r"names 2 classes.* has 6"):
         score(logits, targets, classes=("a", "b"))
 
 
@@ -143,12 +143,12 @@ def test_predictions_are_joined_in_order():
 
 
 def test_an_empty_split_is_a_problem_of_the_data():
-    with pytest.raises(DataProblem, match=r"empty"):
+    with pytest.raises(DataError, match=r"empty"):
         predict(open_session(linear_onnx()), [])
 
 
 def test_a_model_with_nan_weights_is_found_out():
     session = open_session(linear_onnx(bias=float("nan")))
     outputs = predict(session, [{"x": np.ones((4, 12), np.float32)}])
-    with pytest.raises(ModelProblem, match=r"4 of 4"):
+    with pytest.raises(ModelError, match=r"4 of 4"):
         score(outputs, np.zeros(4, int))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from evaluate.core.errors import DataProblem, FileProblem
+from evaluate.core.errors import ArtifactError, DataError
 from evaluate.metrics.samples import Samples
 
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "int8", "uint8", "bool")
@@ -99,12 +99,12 @@ def test_feeds_begin_anew_where_samples_are_few():
     ],
 )
 def test_samples_that_do_not_fit_together_are_refused(parts, said):
-    with pytest.raises(DataProblem, match=said):
+    with pytest.raises(DataError, match=said):
         Samples(**parts)
 
 
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(DataProblem, match="at least 1"):
+    with pytest.raises(DataError, match="at least 1"):
         next(Samples({"x": np.zeros(3)}).batches(0))
 
 
@@ -117,7 +117,7 @@ def test_damaged_samples_are_one_file_problem_or_the_same_samples():
         damaged[place] ^= 1 << rng.integers(0, 8)
         try:
             loaded = Samples.load(bytes(damaged))
-        except FileProblem:
+        except ArtifactError:
             refused += 1
         else:  # a date or a right in the zip's directory
             assert same(loaded.inputs["image"], image_samples(4).inputs["image"])
@@ -126,15 +126,15 @@ def test_damaged_samples_are_one_file_problem_or_the_same_samples():
 
 @pytest.mark.parametrize("data", [b"", b"text", b"PK\x05\x06" + bytes(18)])
 def test_what_is_no_samples_is_one_file_problem(data, tmp_path):
-    with pytest.raises(FileProblem, match="pack them again"):
+    with pytest.raises(ArtifactError, match="pack them again"):
         Samples.load(data)
     (tmp_path / "samples.npz").write_bytes(data)
-    with pytest.raises(FileProblem, match=r"samples\.npz"):
+    with pytest.raises(ArtifactError, match=r"samples\.npz"):
         Samples.load(tmp_path / "samples.npz")
 
 
 def test_a_newer_schema_is_said(monkeypatch):
     stored = image_samples().save()
     monkeypatch.setattr("evaluate.metrics.samples.SCHEMA", 0)
-    with pytest.raises(FileProblem, match="schema 1"):
+    with pytest.raises(ArtifactError, match="schema 1"):
         Samples.load(stored)

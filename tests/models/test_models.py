@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from compress.core.errors import ModelError, RecipeError
+from compress.core.errors import RecipeError
 from compress.models import PadShortcut, build_model, check_model, load_weights, model_args, model_names, models
 from compress.tasks import get_task
 from compress.training.train import evaluate_split
+from evaluate.core.errors import ModelError
 
 TINY = {
     "mlp": {"inputs": 64, "width": 8},

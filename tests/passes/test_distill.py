@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from tiny_training import Stop, net, same, stop_at
 from torch import nn
 
-from compress.core.errors import ModelError
 from compress.tasks import get_task
 from compress.training.losses import distillation_loss
 from compress.training.train import AugmentConfig, DistillConfig, RecoverConfig, TrainConfig, train
+from evaluate.core.errors import ModelError
 
 
 @pytest.fixture(scope="module")

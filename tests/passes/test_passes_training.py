@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from compress.core.errors import ModelError
 from compress.models import build_model
 from compress.passes.base import Context, get_pass
 from compress.recipe.schema import load_recipe
 from compress.tasks import Task
+from evaluate.core.errors import ModelError
 
 torch.set_num_threads(1)
 

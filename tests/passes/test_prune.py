@@ -25,7 +25,7 @@ from prune_nets import (
 )
 from torch import nn
 
-from compress.core.errors import ModelError, PassError
+from compress.core.errors import PassError
 from compress.graph.surgery import apply_rewrites, remove_channels, resize_like, rewrite_shortcuts
 from compress.passes.pruning import prune as module
 from compress.passes.pruning.bn_reestimation import recalibrate
@@ -34,6 +34,7 @@ from compress.passes.pruning.importance import score_units
 from compress.passes.pruning.preflight import mask_channels
 from compress.passes.pruning.prune import preview_prune, prune
 from compress.tasks import Task
+from evaluate.core.errors import ModelError
 
 UNITS = ("params", "macs", "bytes")
 

@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from compress.core.errors import DataError, PassError
+from compress.core.errors import PassError
 from compress.graph.export import export_onnx, serialise
 from compress.passes.base import Context, PassResult
 from compress.passes.quantization.calibrate import (
@@ -24,6 +24,7 @@ from compress.passes.quantization.calibrate import (
 )
 from compress.passes.quantization.quantize import QuantizeConfig, quantize, saturation_db, scheme_for
 from compress.tasks import Task, TensorSplit
+from evaluate.core.errors import DataError
 from evaluate.metrics.accuracy import predict, score
 from evaluate.runtime.session import open_session
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_onnx import linear_onnx
 
-from evaluate.core.errors import DataProblem, ModelProblem
+from evaluate.core.errors import DataError, ModelError
 from evaluate.metrics.accuracy import agreement, outputs_on
 from evaluate.metrics.samples import Samples
 from evaluate.report.wording import agreement_sentence
@@ -42,12 +42,12 @@ def test_what_has_no_classes_has_no_answers_to_count(shape):
 
 @pytest.mark.parametrize(("got", "wanted"), [((3, 2), (3, 3)), ((3, 2), (4, 2)), ((0, 2), (0, 2))])
 def test_outputs_of_other_shapes_are_refused(got, wanted):
-    with pytest.raises(DataProblem, match="cannot be compared"):
+    with pytest.raises(DataError, match="cannot be compared"):
         agreement(np.ones(got), np.ones(wanted))
 
 
 def test_outputs_that_are_not_finite_are_refused():
-    with pytest.raises(ModelProblem, match="not finite"):
+    with pytest.raises(ModelError, match="not finite"):
         agreement(np.full((3, 2), np.nan), np.ones((3, 2)))
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from compress import Artifact, compress
-from compress.core.errors import ArtifactError
 from compress.pipeline.artifact import load_state, network_from, save_state, verify
 from compress.tasks import Task
+from evaluate.core.errors import ArtifactError
 from evaluate.runtime.session import open_session
 
 RECIPE = {

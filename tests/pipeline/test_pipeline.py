@@ -15,12 +15,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from compress import Artifact, Task, compress
-from compress.core.errors import DataError, EnvironmentProblem, LeanfitError, ModelError, PassError, RecipeError
+from compress.core.errors import PassError, RecipeError
 from compress.core.sources import source_of
 from compress.pipeline.artifact import save_state
 from compress.pipeline.plan import plan
 from compress.pipeline.stages import locked
 from evaluate.benchmark import latency
+from evaluate.core.errors import DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.journal import find_records
 from evaluate.core.stats import joint_intervals, sitting_ratios
 
@@ -156,7 +157,7 @@ def test_a_changed_recipe_keeps_the_stages_it_shares(trained: nn.Module, digits:
 
 
 def test_two_processes_do_not_share_a_folder(trained: nn.Module, digits: Task, tmp_path: Path):
-    with locked(tmp_path / "run"), pytest.raises(EnvironmentProblem, match="another leanfit process"):
+    with locked(tmp_path / "run"), pytest.raises(MachineError, match="another leanfit process"):
         compress(trained, RECIPE, task=digits, out=tmp_path / "run")
 
 
@@ -213,7 +214,7 @@ def test_a_changed_forward_is_another_network():
 def test_a_folder_of_other_files_is_left_alone(trained: nn.Module, digits: Task, tmp_path: Path):
     (tmp_path / "manifest.json").write_text('{"do not": "lose"}')
     (tmp_path / "stages").mkdir()
-    with pytest.raises(EnvironmentProblem, match="holds other files"):
+    with pytest.raises(MachineError, match="holds other files"):
         compress(trained, RECIPE, task=digits, out=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["manifest.json", "stages"]
 
@@ -281,9 +282,9 @@ def test_what_a_recipe_cannot_mean_is_refused(
 ):
     if "benchmark" in change and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    from evaluate.core.errors import EvaluateError
+    from evaluate.core.errors import LeanfitError
 
-    with pytest.raises((kind, EvaluateError), match=f"(?i){message}"):
+    with pytest.raises((kind, LeanfitError), match=f"(?i){message}"):
         compress(trained, {**RECIPE, **change}, task=digits, out=tmp_path / "run")
     assert not (tmp_path / "run" / "model.onnx").exists()
     assert "benchmark" not in change or not (tmp_path / "run").exists(), "work was done before the refusal"

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from profile_cases import quantized_onnx, residual_onnx
 from tiny_onnx import dividing_onnx, linear_onnx, model_bytes
 
-from evaluate.core.errors import FileProblem, MachineProblem, ModelProblem, UsageProblem
+from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError
 from evaluate.profiling import profile as profiling
 from evaluate.profiling import profile_runs as profile_legs
 from evaluate.profiling.node_names import Names, is_integer, kind
@@ -168,11 +168,11 @@ def test_a_graph_that_cannot_be_written_is_done_without(traces, tmp_path):
 @pytest.mark.parametrize(
     ("model", "feeds", "problem"),
     [
-        (b"no model", {"x": X}, FileProblem),
-        ("missing.onnx", {"x": X}, FileProblem),
-        (dividing_onnx(), {"x": X}, ModelProblem),
-        (linear_onnx(), {"y": X}, ModelProblem),
-        (linear_onnx(), {"x": X[:, :5]}, ModelProblem),
+        (b"no model", {"x": X}, ArtifactError),
+        ("missing.onnx", {"x": X}, ArtifactError),
+        (dividing_onnx(), {"x": X}, ModelError),
+        (linear_onnx(), {"y": X}, ModelError),
+        (linear_onnx(), {"x": X[:, :5]}, ModelError),
     ],
 )
 def test_a_model_that_cannot_run_is_one_clear_error_and_leaves_nothing_behind(traces, model, feeds, problem):
@@ -201,9 +201,9 @@ WRONG = [{"seconds": 0}, {"seconds": float("nan")}, {"min_calls": 0}, {"provider
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_argument_is_said(wrong):
-    with pytest.raises(UsageProblem):
+    with pytest.raises(UsageError):
         profile(linear_onnx(), {"x": X}, **wrong)
-    with pytest.raises(UsageProblem):
+    with pytest.raises(UsageError):
         profiles([])
 
 
@@ -211,13 +211,13 @@ def test_no_place_for_the_trace_is_said(monkeypatch):
     monkeypatch.setattr(
         tempfile, "TemporaryDirectory", lambda **_: (_ for _ in ()).throw(FileNotFoundError(2, "no place"))
     )
-    with pytest.raises(MachineProblem, match="TMPDIR"):
+    with pytest.raises(MachineError, match="TMPDIR"):
         profile(linear_onnx(), {"x": X})
 
 
 def test_a_trace_that_was_not_written_whole_is_said(monkeypatch, traces):
     monkeypatch.setattr("evaluate.profiling.profile_runs.parse_trace", lambda text, calls: None)
-    with pytest.raises(MachineProblem, match="free some space"):
+    with pytest.raises(MachineError, match="free some space"):
         profile(linear_onnx(), {"x": X}, seconds=0.05)
 
 

@@ -13,7 +13,7 @@ from law_page_cases import LAWS, fitted, stored, trials
 from markup_reader import check_alone, check_headings, check_pictures, words_of
 from records import sample_record
 
-from evaluate.core.errors import DataProblem, MachineProblem, UsageProblem
+from evaluate.core.errors import DataError, MachineError, UsageError
 from evaluate.report.compress_page import write_page
 from evaluate.report.law_bars import Candidate, Level, candidates_picture, effective_picture
 from evaluate.report.law_curve import curve_picture
@@ -104,7 +104,7 @@ def test_a_study_gives_means_and_spread_over_seeds_and_names_what_failed():
     assert f"{np.mean(dense):.2f} %" in section
     assert f"± {np.std(dense, ddof=1):.2g} ({min(dense):.4g} to {max(dense):.4g})" in section
     assert "1 trial failed width 16, depth 2" in section
-    assert "MachineProblem: no space" in section
+    assert "MachineError: no space" in section
     assert "2, 1 failed" in section
 
 
@@ -315,18 +315,18 @@ def test_a_picture_is_saved_by_its_suffix_in_both_themes(tmp_path):
 def test_refusals_are_clear_and_leave_nothing_behind(tmp_path):
     law, points = fitted("floor")
     picture = curve_picture(law, points)
-    with pytest.raises(UsageProblem, match=r"no \.png or \.svg"):
+    with pytest.raises(UsageError, match=r"no \.png or \.svg"):
         save_picture(picture, tmp_path / "a.jpg")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(MachineProblem, match="cannot write the picture"):
+    with pytest.raises(MachineError, match="cannot write the picture"):
         save_picture(picture, tmp_path / "file" / "a.png")
-    with pytest.raises(MachineProblem, match="cannot write the page"):
+    with pytest.raises(MachineError, match="cannot write the page"):
         write_law_page(law, points, tmp_path / "file" / "a.html")
-    with pytest.raises(DataProblem, match="no column params"):
+    with pytest.raises(DataError, match="no column params"):
         curve_picture(law, {"x": [1.0], "error": [0.1]})
-    with pytest.raises(DataProblem, match="this is no law"):
+    with pytest.raises(DataError, match="this is no law"):
         write_law_page({"a": 1}, None, tmp_path / "a.html")
-    with pytest.raises(UsageProblem, match="one variable, params"):
+    with pytest.raises(UsageError, match="one variable, params"):
         plane_picture(law, points)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

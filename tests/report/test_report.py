@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from markup_reader import check_alone, check_headings, check_pictures, read, words_of
 from records import regression_record, sample_record, widths
 
-from evaluate.core.errors import DataProblem, MachineProblem
+from evaluate.core.errors import DataError, MachineError
 from evaluate.core.text import count, duration, ratio_decimals, signed, size
 from evaluate.report.compress_page import write_page
 from evaluate.report.overview import tradeoffs
@@ -290,13 +290,13 @@ def contrast(one, other):
 
 
 def test_refusals_are_clear_and_leave_nothing_behind(tmp_path):
-    with pytest.raises(DataProblem, match="leanfit compress"):
+    with pytest.raises(DataError, match="leanfit compress"):
         write_page([], tmp_path / "x.html")
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineProblem, match="cannot write the page"):
+    with pytest.raises(MachineError, match="cannot write the page"):
         write_page([bare()], tmp_path / "file" / "x.html")
     (tmp_path / "taken").mkdir()
-    with pytest.raises(MachineProblem, match="cannot write the page"):
+    with pytest.raises(MachineError, match="cannot write the page"):
         write_page([bare()], tmp_path / "taken")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "taken"]
 
@@ -395,6 +395,6 @@ def test_a_latency_that_is_none_is_not_shown(median):
 
 def test_a_folder_is_no_place_for_a_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MachineProblem, match="cannot write the page"):
+    with pytest.raises(MachineError, match="cannot write the page"):
         write_page([sample_record()], ".")
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from fake_runtime import CPU, CUDA, TENSORRT, FakeGpu
 from onnx import TensorProto, helper
 from tiny_onnx import cast_onnx, linear_onnx, model_bytes
 
-from evaluate.core.errors import FileProblem, ModelProblem, RuntimeMissing, UsageProblem
+from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError
 from evaluate.runtime import providers
 from evaluate.runtime import session as sessions
 from evaluate.runtime.session import open_session, require_provider
@@ -92,16 +92,16 @@ def expected_on(gpu, x):
 def test_a_graph_holds_one_set_of_inputs(gpu):
     session = open_session(linear_onnx(), provider="cuda", graphs=True)
     session.bind({"x": X})
-    with pytest.raises(UsageProblem, match="open it again"):
+    with pytest.raises(UsageError, match="open it again"):
         session.bind({"x": X})
-    with pytest.raises(UsageProblem, match="replay only what was bound"):
+    with pytest.raises(UsageError, match="replay only what was bound"):
         session.run({"x": X})
     np.testing.assert_array_equal(session.fetch()[0], expected_on(gpu, X))
 
 
 def test_outputs_that_move_are_no_graph(gpu):
     gpu.moves = True
-    with pytest.raises(ModelProblem, match="move in memory"):
+    with pytest.raises(ModelError, match="move in memory"):
         open_session(linear_onnx(), provider="cuda", graphs=True).bind({"x": X})
     open_session(linear_onnx(), provider="cuda").bind({"x": X})
 
@@ -169,7 +169,7 @@ def test_an_engine_for_a_free_batch_is_not_kept(gpu):
 
 
 def test_a_damaged_file_is_named_on_tensorrt_as_well(gpu):
-    with pytest.raises(FileProblem, match="not a complete ONNX model"):
+    with pytest.raises(ArtifactError, match="not a complete ONNX model"):
         open_session(b"garbage", provider="tensorrt")
 
 
@@ -178,10 +178,10 @@ def test_a_damaged_file_is_named_on_tensorrt_as_well(gpu):
 
 def test_a_silent_fall_back_to_the_cpu_is_an_error(gpu, capsys):
     gpu.runs_on = [CPU]
-    with pytest.raises(RuntimeMissing, match=r"ran on CPUExecutionProvider instead.*libraries are missing.*cudnn"):
+    with pytest.raises(NoRuntimeError, match=r"ran on CPUExecutionProvider instead.*libraries are missing.*cudnn"):
         open_session(linear_onnx(), provider="cuda")
     gpu.says = "Failed to load libcudnn.so.9: no such file\nPlease follow the guide"
-    with pytest.raises(RuntimeMissing, match=r"libcudnn\.so\.9: no such file\); run: .*or use provider cpu") as caught:
+    with pytest.raises(NoRuntimeError, match=r"libcudnn\.so\.9: no such file\); run: .*or use provider cpu") as caught:
         open_session(linear_onnx(), provider="cuda")
     assert caught.value.exit_code == 8 and "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
@@ -189,7 +189,7 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(gpu, capsys):
 
 def test_tensorrt_that_falls_back_to_cuda_is_an_error_too(gpu):
     gpu.runs_on = [CUDA, CPU]
-    with pytest.raises(RuntimeMissing, match=r"'tensorrt' was asked for.*ran on CUDAExecutionProvider instead"):
+    with pytest.raises(NoRuntimeError, match=r"'tensorrt' was asked for.*ran on CUDAExecutionProvider instead"):
         open_session(linear_onnx(), provider="tensorrt")
 
 
@@ -197,7 +197,7 @@ def test_tensorrt_that_falls_back_to_cuda_is_an_error_too(gpu):
 @pytest.mark.skipif(len(onnxruntime.get_available_providers()) > 2, reason="this runtime has more than the CPU")
 def test_a_provider_that_the_runtime_lacks_is_refused(provider):
     for ask in (lambda: open_session(linear_onnx(), provider=provider), lambda: require_provider(provider)):
-        with pytest.raises(RuntimeMissing, match=r"this onnxruntime has only CPU;.*leanfit\[gpu\]") as caught:
+        with pytest.raises(NoRuntimeError, match=r"this onnxruntime has only CPU;.*leanfit\[gpu\]") as caught:
             ask()
         assert caught.value.exit_code == 8
 
@@ -209,7 +209,7 @@ def test_cuda_may_show_only_after_its_libraries_were_found(gpu):
     gpu.runtime.preload_dlls = lambda: there.insert(0, CUDA)
     assert open_session(linear_onnx(), provider="cuda").provider == "cuda"
     there[:], gpu.runtime.preload_dlls = [CPU], lambda: print("Failed to load libcublas.so.13: not found")
-    with pytest.raises(RuntimeMissing, match=r"has only CPU \(Failed to load libcublas.so.13: not found\)"):
+    with pytest.raises(NoRuntimeError, match=r"has only CPU \(Failed to load libcublas.so.13: not found\)"):
         open_session(linear_onnx(), provider="cuda")
 
 
@@ -247,7 +247,7 @@ def test_a_runtime_that_cannot_tell_where_nodes_are_is_no_fault():
 
 def test_a_model_that_runs_elsewhere_altogether_is_refused(gpu):
     gpu.placed = [(CPU, "QLinearConv", "QLinearConv")]
-    with pytest.raises(ModelProblem, match=r"all of its 2 nodes \(QLinearConv 2\) run on CPU.*no kernels"):
+    with pytest.raises(ModelError, match=r"all of its 2 nodes \(QLinearConv 2\) run on CPU.*no kernels"):
         open_session(linear_onnx(), provider="cuda")
 
 
@@ -257,7 +257,7 @@ def test_the_real_runtime_tells_where_its_nodes_are():
     native = onnxruntime.InferenceSession(linear_onnx(depth=2), options, providers=[CPU])
     assert providers.misplaced(native, "cpu", "it") == []
     if hasattr(native, "get_provider_graph_assignment_info"):
-        with pytest.raises(ModelProblem, match=r"all of its 3 nodes \(MatMul 2, Relu 1\) run on CPU"):
+        with pytest.raises(ModelError, match=r"all of its 3 nodes \(MatMul 2, Relu 1\) run on CPU"):
             providers.misplaced(native, "cuda", "it")
 
 
@@ -268,14 +268,14 @@ def test_the_real_runtime_tells_where_its_nodes_are():
     ("text", "kind", "words"),
     [
         (CUDA_CALL.format("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"),
-         RuntimeMissing, r"driver is too old.*CUDA failure 35.*update the NVIDIA driver"),
+         NoRuntimeError, r"driver is too old.*CUDA failure 35.*update the NVIDIA driver"),
         (CUDA_CALL.format("CUDA failure 100: no CUDA-capable device is detected"),
-         RuntimeMissing, r"CUDA sees no GPU.*nvidia-smi"),
-        (CUDA_CALL.format("CUDA failure 2: out of memory"), ModelProblem, r"GPU's memory.*smaller batch"),
+         NoRuntimeError, r"CUDA sees no GPU.*nvidia-smi"),
+        (CUDA_CALL.format("CUDA failure 2: out of memory"), ModelError, r"GPU's memory.*smaller batch"),
         ("Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared "
-         "object file: No such file or directory", RuntimeMissing, r"libcublasLt.so.13.*onnxruntime-gpu\[cuda,cudnn\]"),
+         "object file: No such file or directory", NoRuntimeError, r"libcublasLt.so.13.*onnxruntime-gpu\[cuda,cudnn\]"),
         ("[ONNXRuntimeError] : 1 : FAIL : This session cannot use the graph capture feature as requested by the user "
-         "as the model has control flow nodes", ModelProblem, r"CUDA graph on cuda: it has control flow.*without CUDA"),
+         "as the model has control flow nodes", ModelError, r"CUDA graph on cuda: it has control flow.*without CUDA"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("error", [STATE.Fail, STATE.RuntimeException, RuntimeError])
@@ -292,7 +292,7 @@ def test_too_large_a_batch_is_named_with_its_shape(gpu):
         "Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* onnxruntime::BFCArena::"
         "AllocateRawInternal(size_t, bool) Failed to allocate memory for requested buffer of size 939524096"
     )
-    with pytest.raises(ModelProblem, match=r"GPU's memory on x \[3, 12\] float32; take a smaller batch") as caught:
+    with pytest.raises(ModelError, match=r"GPU's memory on x \[3, 12\] float32; take a smaller batch") as caught:
         open_session(linear_onnx(), provider="cuda").bind({"x": X})
     assert caught.value.exit_code == 4
 
@@ -349,5 +349,5 @@ def test_more_than_the_gpu_holds_is_one_clear_problem():
     size = helper.make_tensor("size", TensorProto.INT64, [1], [2**36])
     node = helper.make_node("Expand", ["x", "size"], ["y"])
     data = model_bytes([node], [("x", TensorProto.FLOAT, [1])], [("y", TensorProto.FLOAT, None)], [size])
-    with pytest.raises(ModelProblem, match="GPU's memory"):
+    with pytest.raises(ModelError, match="GPU's memory"):
         open_session(data, provider="cuda").bind({"x": np.zeros(1, np.float32)})

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from tiny_onnx import cast_onnx, linear_onnx, model_bytes
 
-from evaluate.core.errors import FileProblem, ModelProblem, RuntimeMissing, UsageProblem
+from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError
 from evaluate.runtime.binding import output_addresses
 from evaluate.runtime.session import Port, open_session
 
@@ -90,7 +90,7 @@ def test_a_call_can_be_had_without_running_it():
     session = open_session(linear_onnx())
     wrong = {"x": X[:, :5]}
     call = session.bind(wrong, try_once=False)
-    with pytest.raises(ModelProblem, match=r"x \[3, 5\] float32.*takes x \[batch, 12\]"), session.explained(wrong):
+    with pytest.raises(ModelError, match=r"x \[3, 5\] float32.*takes x \[batch, 12\]"), session.explained(wrong):
         call()
 
 
@@ -115,14 +115,14 @@ def test_a_closed_session_says_so():
     with open_session(linear_onnx()) as session:
         session.run({"x": X})
     for use in (lambda: session.run({"x": X}), lambda: session.bind({"x": X}), session.fetch, session.end_profile):
-        with pytest.raises(UsageProblem, match="is closed"):
+        with pytest.raises(UsageError, match="is closed"):
             use()
 
 
 def test_only_what_is_bound_to_a_device_can_be_fetched():
     session = open_session(linear_onnx(), io="host")
     session.bind({"x": X})
-    with pytest.raises(UsageProblem, match="nothing is bound"):
+    with pytest.raises(UsageError, match="nothing is bound"):
         session.fetch()
 
 
@@ -168,7 +168,7 @@ def test_inputs_may_lie_in_memory_in_any_order():
     ],
 )
 def test_inputs_that_do_not_fit_are_shown_beside_what_fits(verb, feeds, words):
-    with pytest.raises(ModelProblem, match=words) as caught:
+    with pytest.raises(ModelError, match=words) as caught:
         getattr(open_session(linear_onnx()), verb)(feeds)
     assert caught.value.exit_code == 4
 
@@ -176,7 +176,7 @@ def test_inputs_that_do_not_fit_are_shown_beside_what_fits(verb, feeds, words):
 def test_every_truncation_is_one_clear_problem():
     data = linear_onnx(features=4, classes=3)
     for length in range(len(data)):
-        with pytest.raises(FileProblem, match=r"ONNX model") as caught:
+        with pytest.raises(ArtifactError, match=r"ONNX model") as caught:
             open_session(data[:length])
         assert "\n" not in str(caught.value) and "/onnxruntime_src" not in str(caught.value)
 
@@ -187,7 +187,7 @@ def test_a_flipped_byte_never_escapes_as_the_runtimes_own_error():
     for i in range(len(data)):
         try:
             open_session(data[:i] + bytes([data[i] ^ 0xFF]) + data[i + 1 :])
-        except (FileProblem, ModelProblem):
+        except (ArtifactError, ModelError):
             refused += 1
     assert refused > 20
 
@@ -204,18 +204,18 @@ def test_a_flipped_byte_never_escapes_as_the_runtimes_own_error():
 )
 def test_files_that_are_no_models_are_named(tmp_path, data, words):
     path = write(tmp_path, data)
-    with pytest.raises(FileProblem, match=words) as caught:
+    with pytest.raises(ArtifactError, match=words) as caught:
         open_session(path)
     assert str(path) in str(caught.value) and caught.value.exit_code == 7
 
 
 def test_a_missing_file_is_named_with_the_nearest(tmp_path):
     write(tmp_path, linear_onnx(), "resnet20.onnx")
-    with pytest.raises(FileProblem, match=r"no file .*did you mean 'resnet20.onnx'"):
+    with pytest.raises(ArtifactError, match=r"no file .*did you mean 'resnet20.onnx'"):
         open_session(tmp_path / "resnet2O.onnx")
-    with pytest.raises(FileProblem, match=r"no file"):
+    with pytest.raises(ArtifactError, match=r"no file"):
         open_session(tmp_path / "nowhere" / "model.onnx")
-    with pytest.raises(FileProblem, match=r"is a folder"):
+    with pytest.raises(ArtifactError, match=r"is a folder"):
         open_session(tmp_path)
 
 
@@ -223,23 +223,23 @@ def test_a_missing_file_is_named_with_the_nearest(tmp_path):
 def test_a_model_of_the_future_asks_for_an_update(opset, ir):
     node = helper.make_node("Relu", ["x"], ["y"])
     ports = [("x", TensorProto.FLOAT, [1])], [("y", TensorProto.FLOAT, [1])]
-    with pytest.raises(FileProblem, match=r"newer runtime.*999.*Update onnxruntime"):
+    with pytest.raises(ArtifactError, match=r"newer runtime.*999.*Update onnxruntime"):
         open_session(model_bytes([node], *ports, opset=opset, ir=ir))
 
 
 @pytest.mark.parametrize(("op", "dtype"), [("Nonsense", TensorProto.FLOAT), ("Relu", TensorProto.BFLOAT16)])
 def test_an_operator_without_a_kernel_is_a_problem_of_the_model(op, dtype):
     node = helper.make_node(op, ["x"], ["y"])
-    with pytest.raises(ModelProblem, match=f"needs an operator .*{op}"):
+    with pytest.raises(ModelError, match=f"needs an operator .*{op}"):
         open_session(model_bytes([node], [("x", dtype, [1])], [("y", dtype, [1])]))
 
 
 def test_the_runtime_prints_nothing(capfd):
     open_session(linear_onnx(unused=True)).run({"x": X})  # an unused weight is something the runtime warns of
     for broken in (b"garbage", linear_onnx()[:50]):
-        with pytest.raises(FileProblem):
+        with pytest.raises(ArtifactError):
             open_session(broken)
-    with pytest.raises(ModelProblem):
+    with pytest.raises(ModelError):
         open_session(linear_onnx()).run({"x": X[:, :5]})
     assert capfd.readouterr() == ("", "")
 
@@ -254,7 +254,7 @@ def test_the_runtime_prints_nothing(capfd):
     ],
 )
 def test_wrong_arguments_are_refused(options, words):
-    with pytest.raises(UsageProblem, match=words) as caught:
+    with pytest.raises(UsageError, match=words) as caught:
         open_session(linear_onnx(), **options)
     assert caught.value.exit_code == 2
 
@@ -264,6 +264,6 @@ def test_wrong_arguments_are_refused(options, words):
 )
 def test_an_absent_or_half_removed_runtime_is_named(monkeypatch, module, words):
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
-    with pytest.raises(RuntimeMissing, match=words) as caught:
+    with pytest.raises(NoRuntimeError, match=words) as caught:
         open_session(b"anything")
     assert caught.value.exit_code == 8

@@ -10,7 +10,7 @@ from law_cases import CASES, NAMES
 from law_runs import PUBLISHED, QUICK, called, write_table
 
 from compress.cli.console import _not_installed
-from evaluate.core.errors import DataProblem, FileProblem, UsageProblem
+from evaluate.core.errors import ArtifactError, DataError, UsageError
 from evaluate.report.law_page import law_sections
 from evaluate.report.law_table import law_table
 from evaluate.scaling import Average, Chinchilla, Law, PowerLaw, optimum, read_points, select_law
@@ -58,12 +58,12 @@ def test_what_is_given_for_one_question_does_not_spoil_the_budget(plane, tmp_pat
 
 @pytest.mark.parametrize("cost", ["N*D*0", "N-D", "1e400*N*D"])
 def test_a_cost_that_is_none_is_said(joint, cost):
-    with pytest.raises(DataProblem, match="positive number was expected"):
+    with pytest.raises(DataError, match="positive number was expected"):
         optimum(joint, cost, 1e18)
 
 
 def test_a_cost_of_one_variable_is_said(joint):
-    with pytest.raises(UsageProblem, match="does not depend on D"):
+    with pytest.raises(UsageError, match="does not depend on D"):
         optimum(joint, "6*N", 1e18)
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_average_is_refused(average, change):
     data = average.to_dict()
     if "theta" in change:
         change = {"settings": {**data["settings"], "theta": [float("nan")] * len(average.theta_)}}
-    with pytest.raises(FileProblem):
+    with pytest.raises(ArtifactError):
         Law.from_dict({**data, **change})
 
 

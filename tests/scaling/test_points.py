@@ -12,7 +12,7 @@ from data_sets import require_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluate.core.errors import DataProblem, EvaluateError, FileProblem, UsageProblem
+from evaluate.core.errors import ArtifactError, DataError, LeanfitError, UsageError
 from evaluate.scaling.expression import Formula
 from evaluate.scaling.filters import parse_conditions
 from evaluate.scaling.hints import hints, target_hint
@@ -113,7 +113,7 @@ def test_a_pandas_frame_is_points():
     frame = pandas.DataFrame(TABLE, index=[7, 8, 9, 10])
     frame.loc[8, "error"] = None
     assert "error is missing in row 8" in frame_problem(read_points(frame))
-    with pytest.raises(DataProblem, match="more than one column 'error'"):
+    with pytest.raises(DataError, match="more than one column 'error'"):
         read_points(pandas.concat([frame, frame[["error"]]], axis=1))
 
 
@@ -175,7 +175,7 @@ def test_weights_and_groups_are_dropped_with_their_rows():
 
 def test_columns_of_text_are_categories_where_the_law_takes_them():
     points = read_points(TABLE)
-    with pytest.raises(DataProblem, match=r"'level' is text \(as 'a'\).*those are: params, error"):
+    with pytest.raises(DataError, match=r"'level' is text \(as 'a'\).*those are: params, error"):
         points.take(["params", "level"], "error")
     chosen = points.take(["params", "level"], "error", names=["level"])
     assert chosen.columns["level"].tolist() == TABLE["level"]
@@ -200,14 +200,14 @@ NUMBERS = {
 @pytest.mark.parametrize("cell", NUMBERS)
 def test_numbers_in_another_notation_are_errors_that_say_what_to_write(file, cell):
     path = file(f"params,error\n1e3,0.5\n2e3,{cell}\n3e3,.25\n4e3,2E-1\n")
-    with pytest.raises(DataProblem) as caught:
+    with pytest.raises(DataError) as caught:
         read_points(path).take(["params"], "error")
     assert "line 3 has" in str(caught.value)
     assert NUMBERS[cell] in str(caught.value)
 
 
 def test_decimal_commas_are_errors(file):
-    with pytest.raises(DataProblem, match=r"line 2 has '0,5' in column 'error'.*write 0\.5"):
+    with pytest.raises(DataError, match=r"line 2 has '0,5' in column 'error'.*write 0\.5"):
         read_points(file("params;error\n1;0,5\n2;0,4\n3;0,3\n")).take(["params"], "error")
 
 
@@ -227,22 +227,22 @@ def test_a_torn_last_line_of_json_is_named(file):
 
 
 BROKEN = {
-    "empty": (b"", DataProblem, "is empty; a header"),
-    "signs": (b";;\n", DataProblem, "a header with the names of columns was expected"),
-    "blank": (b" \n\n", DataProblem, "is empty"),
-    "header": (b"params,error\n", DataProblem, "has a header and no rows"),
-    "twice": (b"n,error,n\n1,2,3\n", DataProblem, "'n' more than once, as columns 1 and 3"),
-    "headless": (b"1,2\n3,4\n", DataProblem, "a header with the names of columns was expected"),
-    "excel": (b"PK\x03\x04rest", FileProblem, "is an Excel or zip file; save the table as CSV"),
-    "parquet": (b"PAR1\x00", FileProblem, "Parquet"),
-    "latin": ("n,größe\n1,2\n".encode("latin-1"), FileProblem, "no text in UTF-8"),
-    "gzip": (gzip.compress(b"n,y\n1,2\n" * 50)[:-9], FileProblem, "damaged or was cut off"),
-    "numbers": (b"[1, 2]", DataProblem, "item 1 is no JSON object"),
-    "no json": (b"{nothing", FileProblem, "no whole JSON"),
-    "ragged": (b'{"n": [1, 2], "y": [1]}', DataProblem, "columns of one length were expected, got n 2, y 1"),
-    "nothing": (b"[]", DataProblem, "no rows with values"),
-    "deep": (b"[" * 100_000, FileProblem, "no whole JSON"),
-    "quote": (b'n,y\n1,"' + b"a" * 140_000 + b'"\n', FileProblem, "cannot be read as CSV"),
+    "empty": (b"", DataError, "is empty; a header"),
+    "signs": (b";;\n", DataError, "a header with the names of columns was expected"),
+    "blank": (b" \n\n", DataError, "is empty"),
+    "header": (b"params,error\n", DataError, "has a header and no rows"),
+    "twice": (b"n,error,n\n1,2,3\n", DataError, "'n' more than once, as columns 1 and 3"),
+    "headless": (b"1,2\n3,4\n", DataError, "a header with the names of columns was expected"),
+    "excel": (b"PK\x03\x04rest", ArtifactError, "is an Excel or zip file; save the table as CSV"),
+    "parquet": (b"PAR1\x00", ArtifactError, "Parquet"),
+    "latin": ("n,größe\n1,2\n".encode("latin-1"), ArtifactError, "no text in UTF-8"),
+    "gzip": (gzip.compress(b"n,y\n1,2\n" * 50)[:-9], ArtifactError, "damaged or was cut off"),
+    "numbers": (b"[1, 2]", DataError, "item 1 is no JSON object"),
+    "no json": (b"{nothing", ArtifactError, "no whole JSON"),
+    "ragged": (b'{"n": [1, 2], "y": [1]}', DataError, "columns of one length were expected, got n 2, y 1"),
+    "nothing": (b"[]", DataError, "no rows with values"),
+    "deep": (b"[" * 100_000, ArtifactError, "no whole JSON"),
+    "quote": (b'n,y\n1,"' + b"a" * 140_000 + b'"\n', ArtifactError, "cannot be read as CSV"),
 }
 
 
@@ -265,19 +265,19 @@ def test_no_file_gives_another_error_than_ours(tmp_path_factory, content):
     try:
         points = read_points(path)
         points.take(list(points.columns)[:1], list(points.columns)[-1])
-    except EvaluateError as error:
+    except LeanfitError as error:
         assert str(error)
 
 
 def test_places_that_are_no_points(tmp_path, file):
     near = file(csv_text(), "near.csv")
-    with pytest.raises(FileProblem, match=r"there is no .*far\.csv \(that folder has near\.csv\)"):
+    with pytest.raises(ArtifactError, match=r"there is no .*far\.csv \(that folder has near\.csv\)"):
         read_points(near.with_name("far.csv"))
-    with pytest.raises(FileProblem, match=r"a folder without Records; name a file in it: near\.csv"):
+    with pytest.raises(ArtifactError, match=r"a folder without Records; name a file in it: near\.csv"):
         read_points(tmp_path)
-    with pytest.raises(UsageProblem, match="not as int"):
+    with pytest.raises(UsageError, match="not as int"):
         read_points(3)
-    with pytest.raises(DataProblem, match=r"shape \(2, 2\)"):
+    with pytest.raises(DataError, match=r"shape \(2, 2\)"):
         read_points({"n": [[1, 2], [3, 4]]})
 
 
@@ -291,17 +291,17 @@ def test_places_that_are_no_points(tmp_path, file):
     ],
 )
 def test_points_that_say_nothing(table, words):
-    with pytest.raises(DataProblem, match=words):
+    with pytest.raises(DataError, match=words):
         read_points(table).select(["n"], "y")
 
 
 def test_wrong_columns():
     points = read_points(TABLE)
-    with pytest.raises(UsageProblem, match=r"no column 'parms'; did you mean 'params'\? Its columns: params, error"):
+    with pytest.raises(UsageError, match=r"no column 'parms'; did you mean 'params'\? Its columns: params, error"):
         points.select(["parms"], "error")
-    with pytest.raises(UsageProblem, match="'error' is named twice"):
+    with pytest.raises(UsageError, match="'error' is named twice"):
         points.select(["error"], "error")
-    with pytest.raises(UsageProblem, match="separated by commas, semicolons or tabs, not by spaces"):
+    with pytest.raises(UsageError, match="separated by commas, semicolons or tabs, not by spaces"):
         read_points({"N D loss": ["1 2 3"]}).column("N")
 
 
@@ -328,15 +328,15 @@ def test_rows_keep_their_names_through_conditions(file):
 @pytest.mark.parametrize(
     ("filters", "error", "words"),
     [
-        ("levle=a", UsageProblem, "no column 'levle'; did you mean 'level'"),
-        ("level", UsageProblem, "expected NAME=VALUE"),
-        ("level=", UsageProblem, "expected NAME=VALUE"),
-        ("=a", UsageProblem, "expected NAME=VALUE"),
-        ("params<many", UsageProblem, "params is compared with a number, not 'many'"),
-        ("params<1|2", UsageProblem, r"\| goes with = and !="),
-        ("level=c", DataProblem, "no row has level=c; level holds a, b"),
-        ("params=5", DataProblem, "no row has params=5; params holds 10000, 20000, 40000, 80000"),
-        ("level=a,params>3e4", DataProblem, "no row has params>3e4 among the rows that meet the conditions before it"),
+        ("levle=a", UsageError, "no column 'levle'; did you mean 'level'"),
+        ("level", UsageError, "expected NAME=VALUE"),
+        ("level=", UsageError, "expected NAME=VALUE"),
+        ("=a", UsageError, "expected NAME=VALUE"),
+        ("params<many", UsageError, "params is compared with a number, not 'many'"),
+        ("params<1|2", UsageError, r"\| goes with = and !="),
+        ("level=c", DataError, "no row has level=c; level holds a, b"),
+        ("params=5", DataError, "no row has params=5; params holds 10000, 20000, 40000, 80000"),
+        ("level=a,params>3e4", DataError, "no row has params>3e4 among the rows that meet the conditions before it"),
     ],
 )
 def test_wrong_conditions(filters, error, words):
@@ -393,15 +393,15 @@ def test_runs_of_compress_give_two_rows():
 
 def test_folders_without_trials(tmp_path):
     folder = write_records(tmp_path / "a", [{"schema": 1, "kind": "bench", "id": "b"}])
-    with pytest.raises(DataProblem, match="no finished trial and no finished run; it has Records of the kind bench"):
+    with pytest.raises(DataError, match="no finished trial and no finished run; it has Records of the kind bench"):
         read_points(folder)
-    with pytest.raises(DataProblem, match="is a law, not points"):
+    with pytest.raises(DataError, match="is a law, not points"):
         read_points([{"schema": 1, "kind": "law", "law": "power"}])
     failed = write_records(tmp_path / "b", [trial(0, status="failed", reason=None)])
-    with pytest.raises(DataProblem, match="1 trial failed"):
+    with pytest.raises(DataError, match="1 trial failed"):
         read_points(failed)
     (tmp_path / "c").mkdir()
-    with pytest.raises(FileProblem, match="no records were found"):
+    with pytest.raises(ArtifactError, match="no records were found"):
         read_points(tmp_path / "c")
 
 
@@ -467,11 +467,11 @@ def test_formulas_are_arithmetic(n, d):
     ],
 )  # fmt: skip
 def test_formulas_that_are_none(text, words):
-    with pytest.raises(UsageProblem, match=words):
+    with pytest.raises(UsageError, match=words):
         Formula(text, ("N", "D"))
 
 
 def test_formulas_must_be_positive_and_finite():
     for text in ("N - 2*N", "N*9**9**9**9", "N/0"):
-        with pytest.raises(DataProblem, match="a positive number was expected"):
+        with pytest.raises(DataError, match="a positive number was expected"):
             Formula(text, ("N",))({"N": 3.0})

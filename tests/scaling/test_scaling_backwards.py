@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from law_points import crossed, falling, noisy, table
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Chinchilla, Linear, PowerLaw, PowerLawFloor
 from evaluate.scaling.curves import BNSL1, M3
 from evaluate.scaling.inverse import break_even, effective_size, optimum, solve
@@ -117,16 +117,16 @@ def test_a_law_that_saturates_is_below_a_high_target_everywhere():
     ],
 )
 def test_questions_that_cannot_be_asked(floor_law, question, said):
-    with pytest.raises(UsageProblem, match=said):
+    with pytest.raises(UsageError, match=said):
         solve(floor_law, **question)
 
 
 def test_a_joint_law_needs_the_other_variables(joint_law):
-    with pytest.raises(UsageProblem, match="say which of N, D"):
+    with pytest.raises(UsageError, match="say which of N, D"):
         joint_law.solve(2.0)
-    with pytest.raises(UsageProblem, match="to solve for N, give D"):
+    with pytest.raises(UsageError, match="to solve for N, give D"):
         joint_law.solve(2.0, "N")
-    with pytest.raises(DataProblem, match="D must be positive"):
+    with pytest.raises(DataError, match="D must be positive"):
         joint_law.solve(2.0, "N", {"D": -1.0})
 
 
@@ -158,13 +158,13 @@ def test_no_neighbour_of_the_best_split_is_better(joint_law):
 
 
 def test_budgets_that_cannot_be_split(joint_law, floor_law):
-    with pytest.raises(UsageProblem, match="between two variables"):
+    with pytest.raises(UsageError, match="between two variables"):
         optimum(floor_law, "6*params", 1e9)
-    with pytest.raises(UsageProblem, match="positive number"):
+    with pytest.raises(UsageError, match="positive number"):
         optimum(joint_law, "6*N*D", -1e9)
-    with pytest.raises(DataProblem, match="buys no split"):
+    with pytest.raises(DataError, match="buys no split"):
         optimum(joint_law, "6*N*D", 1e-200)
-    with pytest.raises(DataProblem, match="whole budget in"):
+    with pytest.raises(DataError, match="whole budget in"):
         optimum(Linear(bootstrap=20).fit(*table(*crossed())), "N + D", 1e9)
 
 
@@ -210,5 +210,5 @@ def test_a_dense_model_is_worth_its_own_size(floor_law):
 def test_no_dense_model_is_as_good_as_one_below_the_floor(floor_law):
     found = effective_size(floor_law, [0.1, 0.01])
     assert np.isnan(found.size[1]) and not found.answers[1].reachable and found.efficiency.size == 0
-    with pytest.raises(DataProblem, match="2 values of y and 1 of params"):
+    with pytest.raises(DataError, match="2 values of y and 1 of params"):
         effective_size(floor_law, [0.1, 0.2], params=[1e4])

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Average, Law, PowerLaw, PowerLawFloor, select_law
 from evaluate.scaling.rehearsal import half_block
 from evaluate.scaling.spread import Spread
@@ -169,17 +169,17 @@ def test_few_points_take_the_law_with_fewest_parameters() -> None:
     [(["m33"], "m3"), (["chinchilla"], "2 columns"), ([], "candidates"), ("m3", "candidates"), (["average"], "known")],
 )
 def test_candidates_that_do_not_suit_are_refused(candidates: list[str], told: str) -> None:
-    with pytest.raises(UsageProblem, match=told):
+    with pytest.raises(UsageError, match=told):
         select_law([1.0, 2.0, 4.0], [3.0, 2.0, 1.0], candidates=candidates)
 
 
 def test_columns_whose_law_cannot_be_guessed_are_refused() -> None:
-    with pytest.raises(UsageProblem, match="--law"):
+    with pytest.raises(UsageError, match="--law"):
         select_law(np.ones((9, 3)), np.ones(9))
 
 
 def test_two_points_choose_nothing() -> None:
-    with pytest.raises(DataProblem, match="2"):
+    with pytest.raises(DataError, match="2"):
         select_law([1.0, 2.0], [2.0, 1.0])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from law_cases import CASES, LEVELS, NAMES, crossed
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import (
     ChinchillaTied,
     EffectiveParameters,
@@ -138,18 +138,18 @@ def test_the_dense_level_is_the_reference():
 
 
 def test_levels_that_cannot_be_used_are_named():
-    with pytest.raises(UsageProblem, match=r"which of the levels int4, int8 is the uncompressed one"):
+    with pytest.raises(UsageError, match=r"which of the levels int4, int8 is the uncompressed one"):
         effective(["int8", "int4", "int8", "int4", "int8", "int4"])
-    with pytest.raises(UsageProblem, match="reference level 'fp31' is not among the points"):
+    with pytest.raises(UsageError, match="reference level 'fp31' is not among the points"):
         effective(["fp32", "int4", "fp32", "int4", "fp32", "int4"], reference="fp31")
-    with pytest.raises(DataProblem, match="all points are of level 'int8'"):
+    with pytest.raises(DataError, match="all points are of level 'int8'"):
         effective(["int8"] * 6)
 
 
 def test_a_level_the_law_does_not_know_is_named():
     case = next(case for case in CASES if case.id == "effective-sizes")
     law = case.new(bootstrap=5).fit(*case.points())
-    with pytest.raises(DataProblem, match=r"level 'int3' is not one the law was fitted to.*dense, int4, int8"):
+    with pytest.raises(DataError, match=r"level 'int3' is not one the law was fitted to.*dense, int4, int8"):
         law.predict({"N": [1e6], "level": ["int3"]})
     same = law.predict({"N": [4e5, 1e6], "level": ["dense", "int4"]})
     assert same[0] == pytest.approx(same[1], rel=1e-6)
@@ -169,11 +169,11 @@ def test_a_frame_or_an_array_of_objects_has_levels_too():
 
 
 def test_columns_that_do_not_fit_are_told():
-    with pytest.raises(UsageProblem, match="rosenfeld takes density alone, or density, width, depth"):
+    with pytest.raises(UsageError, match="rosenfeld takes density alone, or density, width, depth"):
         Rosenfeld().fit(np.ones((9, 2)), np.ones(9))
-    with pytest.raises(UsageProblem, match="precision takes N, D, up to 3 precisions"):
+    with pytest.raises(UsageError, match="precision takes N, D, up to 3 precisions"):
         Precision().fit(np.ones((9, 2)), np.ones(9))
-    with pytest.raises(DataProblem, match="S must be from 0 to 1"):
+    with pytest.raises(DataError, match="S must be from 0 to 1"):
         Frantar().fit(np.full((9, 3), 2.0), np.arange(1.0, 10))
 
 

@@ -11,7 +11,7 @@ import pytest
 from data_sets import require_data
 from law_points import SPLIT, crossed, falling, noisy, table
 
-from evaluate.core.errors import DataProblem, UsageProblem
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Chinchilla, ChinchillaTied, PowerLaw, PowerLawFloor
 from evaluate.scaling.design import beyond, extrapolation
 from evaluate.scaling.diagnosis import Unidentified
@@ -75,7 +75,7 @@ def test_few_points_take_normal_errors_and_many_are_drawn_again():
 
 
 def test_without_a_spare_point_nothing_is_said_of_sureness():
-    with pytest.raises(DataProblem, match="2 free parameters and got 2 points: none is left"):
+    with pytest.raises(DataError, match="2 free parameters and got 2 points: none is left"):
         PowerLaw().fit([1e3, 1e4], [0.3, 0.2])
 
 
@@ -133,7 +133,7 @@ def test_standard_errors_are_those_that_nist_certifies():
 
 @pytest.mark.parametrize("settings", [{"bootstrap": -1}, {"bootstrap": 2.5}, {"bootstrap": True}, {"confidence": 95}])
 def test_settings_that_mean_nothing_are_refused(settings):
-    with pytest.raises(UsageProblem, match=next(iter(settings))):
+    with pytest.raises(UsageError, match=next(iter(settings))):
         PowerLaw(**settings).fit(*falling(floor=0))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from law_runs import PUBLISHED, QUICK, called, write_table
 
-from evaluate.core.errors import FileProblem
+from evaluate.core.errors import ArtifactError
 from evaluate.scaling import Chinchilla
 from evaluate.scaling.law_files import load_law, read_law, write_law
 
@@ -354,7 +354,7 @@ FILES = {
     "newer": (b'{"schema": 2, "kind": "law", "law": "power"}', "has schema 2"),
     "unknown": (b'{"schema": 1, "kind": "law", "law": "magic"}', "does not know"),
     "damaged": (b'{"schema": 1, "kind": "law", "law": "power"}', "is damaged"),
-    "failed": (b'{"error": {"kind": "DataProblem", "message": "no row"}}', "of a fit that failed (no row)"),
+    "failed": (b'{"error": {"kind": "DataError", "message": "no row"}}', "of a fit that failed (no row)"),
     "binary": (b"\xff\xfe\x00", "is no whole JSON"),
 }
 
@@ -364,11 +364,11 @@ def test_a_file_that_is_no_law_is_one_error(tmp_path, what):
     content, words = FILES[what]
     path = tmp_path / "law.json"
     path.write_bytes(content)
-    with pytest.raises(FileProblem) as caught:
+    with pytest.raises(ArtifactError) as caught:
         read_law(path)
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
-    with pytest.raises(FileProblem, match="there is no"):
+    with pytest.raises(ArtifactError, match="there is no"):
         read_law(path.with_name("gone.json"))
 
 

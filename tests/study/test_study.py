@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from compress.cli.commands import app
 from compress.cli.study_commands import seconds_of
-from compress.core.errors import DataError, EnvironmentProblem
 from compress.core.progress import silent
 from compress.study import run_study as studies
 from compress.study.estimate import Estimate
@@ -28,6 +27,7 @@ from compress.study.run_study import run_study
 from compress.study.study_report import report
 from compress.study.study_worker import attempt
 from compress.study.trial_records import by_id, head
+from evaluate.core.errors import DataError, MachineError
 from evaluate.core.journal import Journal
 from evaluate.hardware.environment import usable_cores
 
@@ -276,8 +276,8 @@ def test_a_worker_that_dies_costs_one_more_try_and_then_the_trial(inline, tmp_pa
 
 def test_what_every_trial_would_meet_ends_the_study(inline, tmp_path: Path):
     pools = inline()
-    with pytest.raises(EnvironmentProblem, match="full"):
-        inline(before=lambda t: Event(t, result={"failed": failure("EnvironmentProblem", "disk full", 8, True)}))
+    with pytest.raises(MachineError, match="full"):
+        inline(before=lambda t: Event(t, result={"failed": failure("MachineError", "disk full", 8, True)}))
         run_study(STUDY, out=tmp_path / "disk")
     with pytest.raises(DataError, match="no data"):
         inline(before=lambda t: Event(t, result={"failed": failure("DataError", "no data", 5, False)}))
@@ -319,7 +319,7 @@ def test_records_that_were_edited_are_made_again_and_others_kept(done):
 
 
 def test_a_folder_of_another_study_is_left_alone(done):
-    with pytest.raises(EnvironmentProblem, match=r"holds the study 'small', and this one is 'else'.*--set name=small"):
+    with pytest.raises(MachineError, match=r"holds the study 'small', and this one is 'else'.*--set name=small"):
         run_study({**STUDY, "name": "else"}, out=done[0])
 
 
@@ -357,7 +357,7 @@ def test_the_time_left_is_told_at_the_pace_of_this_run(done):
 
 def test_a_folder_of_other_files_is_left_alone(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("dear")
-    with pytest.raises(EnvironmentProblem, match="holds other files"):
+    with pytest.raises(MachineError, match="holds other files"):
         run_study(STUDY, out=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from compress.core.errors import DataError, EnvironmentProblem
 from compress.core.folders import data_folder
 from compress.tasks import cifar10, get_task
 from compress.tasks import fashion_mnist as fashion
 from compress.tasks.download import fetch
+from evaluate.core.errors import DataError, MachineError
 
 RECORDS = 40
 CIFAR_FILES = (*cifar10.TRAIN_FILES, cifar10.TEST_FILE)
@@ -206,7 +206,7 @@ def test_fetch_leaves_nothing_behind_when_it_fails(server, tmp_path):
 def test_fetch_names_a_folder_that_cannot_be_written(server, tmp_path):
     server.files["/file.bin"] = (b"x", 1)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(EnvironmentProblem, match="LEANFIT_DATA"):
+    with pytest.raises(MachineError, match="LEANFIT_DATA"):
         fetch(f"{server.url}/file.bin", md5(b"x"), tmp_path / "file" / "target.bin", advice="")
 
 

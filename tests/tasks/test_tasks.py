@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from compress.core.errors import DataError, RecipeError
+from compress.core.errors import RecipeError
 from compress.tasks import LoaderSplit, Normalize, Task, TensorSplit, check_task, get_task, task_names
 from compress.tasks.sampling import split_indices, subset_indices
+from evaluate.core.errors import DataError
 
 
 def pair(n=30, classes=3, seed=0):

@@ -13,7 +13,7 @@ from tiny_training import EVERYTHING, Stop, net, plain, same, small, stop_at
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from compress.core.errors import EnvironmentProblem, ModelError, RecipeError
+from compress.core.errors import RecipeError
 from compress.tasks import Task, get_task
 from compress.training.losses import task_loss
 from compress.training.optimizers import make_optimizer
@@ -24,6 +24,7 @@ from compress.training.train import (
     evaluate_split,
     train,
 )
+from evaluate.core.errors import MachineError, ModelError
 
 
 @pytest.fixture(scope="module")
@@ -302,15 +303,15 @@ def test_models_that_do_not_fit_the_task_are_refused(points):
 
 
 def test_precision_and_device_are_checked(points):
-    with pytest.raises(EnvironmentProblem, match="bf16 needs a CUDA device"):
+    with pytest.raises(MachineError, match="bf16 needs a CUDA device"):
         train(small(), points, TrainConfig(precision="bf16"), seed=0)
-    with pytest.raises(EnvironmentProblem, match="cannot be used"):
+    with pytest.raises(MachineError, match="cannot be used"):
         train(small(), points, TrainConfig(), seed=0, device="nonsense")
 
 
 def test_a_disk_that_cannot_be_written_is_named(points, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(EnvironmentProblem, match="checkpoint cannot be written"):
+    with pytest.raises(MachineError, match="checkpoint cannot be written"):
         train(small(), points, TrainConfig(), seed=0, folder=tmp_path / "file")
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from compress.core.config import Config
-from compress.core.errors import ModelError, PassError
+from compress.core.errors import PassError
 from compress.core.seeding import derive_seed
 from compress.core.units import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.graph.export import export_onnx
@@ -27,6 +27,7 @@ from compress.passes.pruning.preflight import check_runs
 from compress.passes.pruning.shrink import Shrinking, Target, measure
 from compress.training.settings import RecoverConfig
 from compress.training.train import evaluate_split, train
+from evaluate.core.errors import ModelError
 
 __all__ = ["KeepConfig", "PruneConfig", "preview_prune", "prune"]
 

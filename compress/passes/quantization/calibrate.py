@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from compress.core.config import Config
-from compress.core.errors import DataError
 from compress.tasks.task import TensorSplit
+from evaluate.core.errors import DataError
 from evaluate.runtime.session import Session, open_session
 
 __all__ = ["CalibrateConfig", "Histogram", "clip_range", "collect_histograms", "collect_ranges"]
