@@ -19,7 +19,9 @@ import numpy as np
 from models import exported
 
 from evaluate.benchmark.inputs import random_feeds
-from evaluate.load_test.scenarios import highest_rate, parse_bound, scenario_table, server
+from evaluate.load_test.rate_search import highest_rate
+from evaluate.load_test.scenarios import parse_bound, server
+from evaluate.report.scenario_table import scenario_table
 from evaluate.runtime.session import open_session
 
 

@@ -11,7 +11,8 @@ from data_sets import require_data
 
 from compress.models import build_model
 from compress.tasks import Task, get_task
-from compress.training.train import TrainConfig, train
+from compress.training.settings import TrainConfig
+from compress.training.train import train
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from evaluate.load_test.arrivals import Timekeeper
-from evaluate.load_test.scenarios import highest_rate
+from evaluate.load_test.rate_search import highest_rate
 
 MS = 1e-3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from compress.models import build_model
-from compress.training.train import AugmentConfig, ScheduleConfig
+from compress.training.settings import AugmentConfig, ScheduleConfig
 
 
 def net(seed=0, **kwargs):

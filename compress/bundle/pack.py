@@ -25,8 +25,6 @@ from evaluate.metrics.accuracy import outputs_on, score
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import Session, open_session
 
-__all__ = ["PackResult", "pack", "samples_of"]
-
 # What a graph that computes with integers holds.
 INTEGERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"})
 

@@ -23,8 +23,6 @@ from evaluate.core.errors import ArtifactError, DataError
 from evaluate.core.journal import find_records
 from evaluate.runtime.session import open_session
 
-__all__ = ["PackedModel", "Run", "is_onnx", "models_of", "named", "open_run", "shared_task"]
-
 ONNX, RECIPE = "model.onnx", "recipe.yaml"
 
 

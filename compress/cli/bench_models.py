@@ -11,8 +11,6 @@ from evaluate.benchmark.inputs import split_provider
 from evaluate.core.errors import ArtifactError, UsageError
 from evaluate.metrics.samples import Samples
 
-__all__ = ["numbers", "samples_of_runs", "with_baselines"]
-
 
 def numbers(text: str, what: str) -> list[int]:
     """ "1,2,8" as numbers. Raises UsageError for anything else."""

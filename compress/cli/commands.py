@@ -38,8 +38,6 @@ def _said(error: Exception) -> str:
     return str(error.format_message() if hasattr(error, "format_message") else error)
 
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     cls=_Commands,
     name="leanfit",

@@ -24,8 +24,6 @@ from compress.core.errors import disk_problem
 from compress.recipe.positions import RecipeProblems
 from evaluate.core.errors import MachineError
 
-__all__ = ["Json", "Progress", "Quiet", "check_lines", "edge", "emit", "say", "where_to_look"]
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 

@@ -14,8 +14,6 @@ from typing import Any, Literal
 
 from compress.core.folders import data_folder
 
-__all__ = ["Finding", "examine"]
-
 REQUIRED = ("torch", "torch-pruning", "onnx", "onnxscript", "numpy", "scipy", "pydantic", "PyYAML", "safetensors")
 LEAST_FREE_GB = 1.0
 
@@ -76,7 +74,7 @@ def _torch() -> Finding:
 
 def _runtime() -> Finding:
     from evaluate.hardware.environment import onnxruntime_conflict
-    from evaluate.runtime.session import load_runtime
+    from evaluate.runtime.providers import load_runtime
 
     conflict = onnxruntime_conflict()
     if conflict is not None:

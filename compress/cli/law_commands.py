@@ -12,7 +12,6 @@ from compress.cli.console import Json, Progress, Quiet, edge, emit, say
 if TYPE_CHECKING:
     from compress.study.law_fit import Outcome
 
-__all__ = ["fit", "predict"]
 
 Interval = Annotated[float, typer.Option(help="Share that intervals of answers hold.", min=0.01, max=0.999)]
 Solve = Annotated[

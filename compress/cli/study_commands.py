@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from compress.study.run_study import Outcome
     from compress.study.study_plan import Plan
 
-__all__ = ["seconds_of", "study"]
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -14,8 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from compress.core.errors import RecipeError
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["Builder", "Registry"]
-
 T = TypeVar("T")
 
 INJECTED = ("status",)  # given by the caller of `build`, never a setting of a recipe

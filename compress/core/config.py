@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Config"]
-
 
 class Config(BaseModel):
     """A frozen record of settings. Unknown keys are errors; field descriptions become the recipe reference."""

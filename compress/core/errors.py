@@ -16,7 +16,6 @@ except ImportError as error:
         name="evaluate",
     ) from error
 
-__all__ = ["GoalMissedError", "PassError", "RecipeError", "disk_problem"]
 
 _SPACE, _PLACE = "free some space", "choose another place"
 _DISK = {

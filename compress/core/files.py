@@ -16,20 +16,6 @@ from numpy.typing import NDArray
 
 from compress.core.errors import disk_problem
 
-__all__ = [
-    "canonical_json",
-    "clear_parts",
-    "file_hash",
-    "hash_of",
-    "json_text",
-    "write_arrays",
-    "write_bytes",
-    "write_json",
-    "write_text",
-    "write_together",
-    "writing",
-]
-
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write beside `path`, flush to disk, then rename: a reader, or a crash, sees the old file or the new one."""

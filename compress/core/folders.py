@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["data_folder"]
-
 
 def data_folder() -> Path:
     """$LEANFIT_DATA, or ~/.cache/leanfit (below $XDG_CACHE_HOME where that is set)."""

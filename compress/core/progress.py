@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-__all__ = ["Status", "silent"]
-
 Status: TypeAlias = Callable[[str, float, float], None]
 
 

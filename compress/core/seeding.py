@@ -10,8 +10,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["derive_seed", "generator", "seeded"]
-
 
 def derive_seed(seed: int, *parts: str | int) -> int:
     """A 63-bit seed from `seed` and a path such as ("order", epoch): independent streams, no state to store."""

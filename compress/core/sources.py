@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["source_of", "source_of_function"]
-
 
 def source_of(model: nn.Module) -> list[str]:
     """Source of the methods of a model's own classes, torch's left out: forward() decides as much as the weights do."""

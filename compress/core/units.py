@@ -10,18 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-__all__ = [
-    "Amount",
-    "AmountOf",
-    "BytesAmount",
-    "LatencyAmount",
-    "MacsAmount",
-    "ParamsAmount",
-    "RatioAmount",
-    "Unit",
-    "parse_amount",
-]
-
 Unit = Literal["params", "macs", "bytes", "latency", "ratio"]
 
 _COUNTS = {"k": 1e3, "m": 1e6, "g": 1e9}

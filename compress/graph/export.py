@@ -22,8 +22,6 @@ from compress.training.losses import run_model
 from evaluate.core.errors import ModelError
 from evaluate.runtime.session import open_session
 
-__all__ = ["Parity", "check_parity", "export_onnx", "load_graph", "require_parity", "serialise"]
-
 
 @dataclass(frozen=True)
 class Parity:

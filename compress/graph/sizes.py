@@ -14,8 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Sizes", "count_macs", "count_nonzero", "count_params", "graph_bits", "measure_sizes"]
-
 
 class Sizes(TypedDict):
     """The sizes of one deployed model. `bytes` is the ONNX file, `packed_bytes` the same after zlib level 9."""

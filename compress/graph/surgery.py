@@ -17,20 +17,6 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from evaluate.core.errors import ModelError, did_you_mean
 
-__all__ = [
-    "Rewrite",
-    "Side",
-    "apply_rewrites",
-    "bare_parameter",
-    "is_depthwise",
-    "last_dim",
-    "remove_channels",
-    "resize_like",
-    "rewrite_shortcuts",
-    "side_width",
-    "tensor_dims",
-]
-
 Side = Literal["out", "in"]
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from compress.models.model_registry import register_model
 
-__all__ = ["MLP", "mlp"]
-
 
 class MLP(nn.Module):
     """(n, ...) float32 with `inputs` values a sample -> (n, classes): `depth` hidden ReLU layers of `width` units."""

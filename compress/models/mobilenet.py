@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from compress.models.model_registry import register_model
 
-__all__ = ["InvertedResidual", "MobileNet", "mobilenet"]
-
 STAGES = ((16, 1), (24, 2), (40, 2), (80, 1))  # channels at width 1, stride of the first block
 EXPANSION = 4
 

@@ -10,8 +10,6 @@ from torch import nn
 
 from compress.core.components import Builder, Registry
 
-__all__ = ["build_model", "check_model", "model_args", "model_names", "models", "register_model"]
-
 _MODELS: Registry[nn.Module] = Registry("model")
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from compress.models.model_registry import register_model
 
-__all__ = ["BasicBlock", "PadShortcut", "ResNet", "resnet"]
-
 
 class PadShortcut(nn.Module):
     """Option A: every `stride`-th row and column, and zero channels on both sides. No parameters.

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from compress.models.model_registry import register_model
 from evaluate.core.errors import ModelError
 
-__all__ = ["Attention", "Block", "ViT", "vit"]
-
 
 class Attention(nn.Module):
     """Multi-head self-attention (n, tokens, width) -> (n, tokens, width) from one linear layer for q, k and v."""

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from compress.core.folders import data_folder
 from evaluate.core.errors import ModelError, did_you_mean
 
-__all__ = ["find_weights", "load_weights", "read_weights"]
-
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _OPTIONAL = "num_batches_tracked"  # a counter that old checkpoints lack and that inference never reads
 _SHOWN = 5

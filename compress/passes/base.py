@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from compress.tasks.task import Task
 
-__all__ = ["Change", "Context", "Pass", "PassResult", "Preview", "get_pass", "pass_kinds", "register_pass"]
-
 
 @dataclass(frozen=True)
 class Change:

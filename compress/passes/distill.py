@@ -13,9 +13,7 @@ from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, register_pass
 from compress.passes.finetune import preview_training, train_copy
 from compress.recipe.named import ModelBlock, Named
-from compress.training.train import DistillConfig, TrainConfig
-
-__all__ = ["DistillPassConfig", "distill"]
+from compress.training.settings import DistillConfig, TrainConfig
 
 
 class DistillPassConfig(TrainConfig, DistillConfig):

@@ -8,9 +8,8 @@ from typing import Any
 from torch import nn
 
 from compress.passes.base import Context, PassResult, Preview, register_pass
-from compress.training.train import TrainConfig, train
-
-__all__ = ["finetune", "preview_training", "train_copy"]
+from compress.training.settings import TrainConfig
+from compress.training.train import train
 
 
 def preview_training(model: nn.Module, config: TrainConfig, context: Context) -> Preview:

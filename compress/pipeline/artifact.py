@@ -28,8 +28,6 @@ from evaluate.core.errors import ArtifactError, LeanfitError, ModelError
 from evaluate.core.journal import find_records
 from evaluate.report.write import summary, text_table
 
-__all__ = ["Artifact", "Check", "load_state", "network_from", "read_manifest", "save_state", "verify", "write_artifact"]
-
 MANIFEST = "manifest.json"
 HASHED = ("model.onnx", "weights.safetensors", "recipe.yaml")
 CLAIMS = {"stage", "recipe_hash", "quantized", "rewrites", "model", "inputs", "sizes", "hashes", "random_parity"}

@@ -26,12 +26,11 @@ from compress.pipeline.stages import Stages, Work
 from compress.recipe.pass_list import PassStep
 from compress.recipe.schema import Recipe
 from compress.tasks import Task
-from compress.training.train import evaluate_split, train
+from compress.training.evaluation import evaluate_split
+from compress.training.train import train
 from evaluate.hardware.environment import channel_block, machine_id, onnxruntime_distributions
 from evaluate.metrics.accuracy import predict, score
 from evaluate.runtime.session import open_session
-
-__all__ = ["PARITY_SAMPLES", "Chain", "Net"]
 
 EVALUATION_BATCH = 64
 PARITY_SAMPLES = 32

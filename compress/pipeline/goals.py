@@ -10,7 +10,6 @@ from compress.core.units import Amount
 if TYPE_CHECKING:
     from compress.recipe.schema import Goals
 
-__all__ = ["Goal", "judge_goals"]
 
 Outcome = Literal["met", "missed", "not resolved"]
 

@@ -19,8 +19,6 @@ from compress.recipe.schema import Recipe, load_recipe
 from compress.tasks import Task
 from evaluate.core.text import count, size
 
-__all__ = ["Plan", "Step", "plan"]
-
 
 @dataclass(frozen=True)
 class Step:

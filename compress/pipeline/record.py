@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
     from compress.tasks import Task
 
-__all__ = ["Evaluation", "Measured", "Samples", "make_record"]
-
 
 @dataclass(frozen=True)
 class Evaluation:

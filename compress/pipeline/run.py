@@ -29,8 +29,6 @@ from evaluate.core.journal import JOURNAL, Journal
 from evaluate.report.compress_page import write_page
 from evaluate.runtime.session import open_session, require_provider
 
-__all__ = ["check_model", "compress", "device_for", "prepare"]
-
 
 def compress(
     model: nn.Module | None = None,

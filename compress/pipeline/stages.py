@@ -21,8 +21,6 @@ from compress.core.files import file_hash, write_json
 from evaluate.core.errors import MachineError
 from evaluate.core.journal import Journal, sync_folder
 
-__all__ = ["Stages", "Work", "locked"]
-
 WORK = "work"
 RESULT = "result.json"
 OURS = re.compile(r"\.?[\w-]+-[0-9a-f]{16}(\.part)?")

@@ -18,8 +18,6 @@ from compress.recipe.expectations import describe, got, nearest, options, scalar
 from compress.recipe.positions import Key
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["Finding", "as_error", "check", "findings", "schema_of"]
-
 M = TypeVar("M", bound=BaseModel)
 _OURS = "recipe_"
 

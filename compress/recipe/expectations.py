@@ -8,8 +8,6 @@ from typing import Any
 
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["describe", "got", "nearest", "options", "scalar_fits", "slip"]
-
 _PLAIN = {"boolean": "true or false", "null": "null", "string": "a text"}
 _BOUNDS = {"exclusiveMinimum": "above {}", "minimum": "of at least {}", "exclusiveMaximum": "below {}"}
 _BOUNDS |= {"maximum": "of at most {}"}

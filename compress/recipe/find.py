@@ -9,8 +9,6 @@ from typing import Any
 from compress.core.errors import RecipeError
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["find_recipe", "read_text", "shipped_recipes", "summary_line"]
-
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1024 * 1024
 _PACKAGE = Path(__file__).parents[1]  # compress/

@@ -12,8 +12,6 @@ from compress.recipe.check import schema_of
 from compress.recipe.named import BLOCK, Block, block_class
 from compress.recipe.schema import Recipe
 
-__all__ = ["recipe_schema"]
-
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _OWN_NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]*:.+$", "description": "package.module:name"}
 

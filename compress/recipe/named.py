@@ -16,8 +16,6 @@ from compress.recipe.check import Finding, as_error, check
 from compress.recipe.expectations import got, slip
 from compress.recipe.plain import plain
 
-__all__ = ["BLOCK", "BlockSchema", "ModelBlock", "Named", "TaskBlock", "block_class", "read_model", "read_task"]
-
 BLOCK = "x-leanfit"
 WEIGHTS = "Trained weights: a .safetensors file or a torch state dict; looked up here, then in $LEANFIT_DATA."
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from compress.recipe.check import Finding
 
-__all__ = ["RULES", "order_findings", "order_warnings"]
-
 SEALS = "quantize"
 """The pass that writes the deployed graph: torch is not the truth any more after it."""
 TRAINS = ("finetune", "distill")

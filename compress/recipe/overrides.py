@@ -11,8 +11,6 @@ from compress.recipe.positions import Key, Problem, Source
 from compress.recipe.yaml_text import read_yaml
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["apply_overrides"]
-
 
 class _Refused(Exception):
     pass

@@ -16,8 +16,6 @@ from compress.recipe.order import order_findings
 from compress.recipe.plain import plain
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["PassList", "PassStep", "read_passes"]
-
 
 @dataclass(frozen=True)
 class PassStep:

@@ -12,8 +12,6 @@ from pydantic import BaseModel
 from compress.core.errors import RecipeError
 from compress.core.units import Amount
 
-__all__ = ["plain", "plain_data"]
-
 MAX_DEPTH = 40
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from compress.core.errors import RecipeError
 
-__all__ = ["Key", "Problem", "RecipeProblems", "Source", "Spot", "dotted"]
-
 Key = tuple[str | int, ...]
 _WIDTH = 110
 

@@ -16,11 +16,11 @@ from compress.core.config import Config
 from compress.core.files import hash_of
 from compress.core.units import BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.recipe.check import Finding, check, findings
-from compress.recipe.find import find_recipe, read_text, shipped_recipes
-from compress.recipe.named import ModelBlock, Named, TaskBlock
+from compress.recipe.find import find_recipe, read_text
+from compress.recipe.named import ModelBlock, TaskBlock
 from compress.recipe.order import order_warnings
 from compress.recipe.overrides import apply_overrides
-from compress.recipe.pass_list import PassList, PassStep
+from compress.recipe.pass_list import PassList
 from compress.recipe.plain import plain, plain_data
 from compress.recipe.positions import Key, Problem, RecipeProblems, Source
 from compress.recipe.yaml_text import add_core_schema, read_yaml
@@ -29,17 +29,6 @@ from evaluate.core.errors import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
-
-__all__ = [
-    "Benchmark",
-    "Export",
-    "Goals",
-    "Named",
-    "PassStep",
-    "Recipe",
-    "load_recipe",
-    "shipped_recipes",
-]
 
 
 class Goals(Config):

@@ -20,8 +20,6 @@ from yaml.scanner import Scanner
 
 from compress.recipe.positions import Key, Problem, Source, Spot
 
-__all__ = ["add_core_schema", "read_yaml"]
-
 MAX_CHARACTERS = 256 * 1024
 MAX_DEPTH = 40
 MAX_NODES = 20_000

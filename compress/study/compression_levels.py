@@ -8,8 +8,6 @@ from typing import Any
 from compress.recipe.positions import Key
 from compress.study.grid import Point, expand, fill
 
-__all__ = ["chain_of", "passes_of", "variants"]
-
 Levels = Mapping[str, Any]
 
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from compress.study.trial import Trial
 from compress.study.trial_records import FINISHED
 
-__all__ = ["Estimate", "Floats", "duration_text"]
-
 Floats = NDArray[np.float64]
 LEAST = 1e-6  # seconds
 REACH = 2.0  # a largest model so many times larger than any that is done leaves its cost open by orders

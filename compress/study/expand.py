@@ -13,8 +13,6 @@ from compress.study.spec import DENSE, Study, TrialRecipe
 from compress.study.trial import Trial, identify, own_files, stage_epochs
 from compress.study.trial_order import tiers
 
-__all__ = ["NATIVE", "Expansion"]
-
 NATIVE = "native"
 LABELS = {"train_limit": "samples"}  # what a Record calls it
 

@@ -11,8 +11,6 @@ import numpy as np
 from compress.study.estimate import Estimate, Floats
 from compress.study.trial import Trial
 
-__all__ = ["Forecast"]
-
 PRIOR = 20.0  # seconds at the estimated pace that are taken for granted: one slow start says little
 Records = Mapping[str, Mapping[str, Any]]
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from compress.recipe.positions import Key
 
-__all__ = ["Point", "blocks", "expand", "fill", "fits", "placeholders"]
-
 
 @dataclass(frozen=True)
 class Point:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from evaluate.scaling.law import Law
     from evaluate.scaling.points import Chosen, Points
 
-__all__ = ["Asked", "FitRequest", "Outcome", "run_fit"]
 
 Status = Callable[[str, float, float], None]
 Say = Callable[[str], None]

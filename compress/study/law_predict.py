@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from evaluate.scaling.points import Points
 
 Floats = NDArray[np.float64]
-__all__ = ["PredictRequest", "predicted_table", "run_predict"]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,6 @@ from evaluate.scaling.filters import parse_conditions
 from evaluate.scaling.law_registry import LAWS
 from evaluate.scaling.trial_points import rows_of_records
 
-__all__ = ["of_laws"]
-
 AUTO = "auto"
 
 

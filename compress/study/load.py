@@ -21,8 +21,6 @@ from compress.study.spec import DENSE, Study
 from compress.training.settings import TrainConfig
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["apply_point", "check_study", "load_study"]
-
 VARIED = ("task", "train")
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 from compress.core.files import canonical_json
 
-__all__ = ["expected_params", "nearest_width", "params_of"]
-
 KEEPS_SHAPE = ("quantize", "finetune", "distill")
 PARTS = 64  # a width that is a multiplier is searched in such parts of the large model's
 

@@ -15,8 +15,6 @@ from compress.recipe.positions import Problem, RecipeProblems, Source
 from compress.recipe.yaml_text import read_yaml
 from evaluate.core.errors import did_you_mean
 
-__all__ = ["StudyProblems", "read_study", "shipped_studies"]
-
 _PACKAGE = Path(__file__).parents[1]  # compress/
 
 

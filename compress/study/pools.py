@@ -17,8 +17,6 @@ from typing import IO, Any, Protocol
 from compress.study.trial import Trial
 from evaluate.core.errors import MachineError
 
-__all__ = ["Event", "LocalPool", "Pool"]
-
 LOG = "workers.log"
 TAIL = 4000
 

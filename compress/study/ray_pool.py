@@ -10,8 +10,6 @@ from compress.study.pools import Event
 from compress.study.trial import Trial
 from evaluate.core.errors import MachineError
 
-__all__ = ["RayPool"]
-
 RETRIES = 1
 
 

@@ -26,8 +26,6 @@ from compress.study.trial_records import FAILED, FINISHED, by_id
 from evaluate.core.errors import MachineError
 from evaluate.core.journal import JOURNAL, Journal
 
-__all__ = ["Outcome", "plan_study", "run_study"]
-
 STAGES = "stages"
 
 

@@ -20,8 +20,6 @@ from compress.study.trial_records import FINISHED, failed_record
 from evaluate.core.errors import DataError, LeanfitError, MachineError
 from evaluate.core.journal import Journal
 
-__all__ = ["Drive"]
-
 POLL = 0.5
 ATTEMPTS = 2
 Settle = Callable[[Trial, int], Plan]

@@ -12,8 +12,6 @@ from compress.recipe.pass_list import PassStep, read_passes
 from compress.recipe.schema import Export, Recipe
 from compress.training.settings import TrainConfig
 
-__all__ = ["DENSE", "DataAxis", "LawWish", "Level", "Study", "TrialRecipe"]
-
 DENSE = "dense"
 Scalar = bool | int | float | str
 Choice = Scalar | Annotated[list[Scalar], Field(min_length=1)]

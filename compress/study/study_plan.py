@@ -13,8 +13,6 @@ from compress.core.files import file_hash, hash_of, write_text
 from compress.recipe.positions import Source
 from compress.study.trial import FORMAT, Trial
 
-__all__ = ["PLAN", "Plan", "find_plan", "plan_key", "planned_name"]
-
 PLAN = "plan.json"
 
 

@@ -19,7 +19,6 @@ from evaluate.core.journal import JOURNAL
 if TYPE_CHECKING:
     from compress.study.run_study import Outcome
 
-__all__ = ["Told", "report"]
 
 LAWS = "laws.json"
 PAGE = "report.html"

@@ -8,8 +8,6 @@ from typing import Any
 from compress.study.trial_records import FAILED, FINISHED
 from evaluate.core.text import count, size
 
-__all__ = ["rows", "table"]
-
 Record = Mapping[str, Any]
 HEADS = ("size", "level", "role", "seeds", "params", "bytes", "error %", "spread", "loss", "retained")
 WORDS = 3  # columns of it

@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["attempt", "limit_threads", "main"]
-
 SAYS_EVERY = 1.0  # seconds between two lines on how far a trial is
 STOPS = ("MachineError", "MachineError", "NoRuntimeError", "RecipeError", "RecipeProblems")
 

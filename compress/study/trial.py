@@ -11,8 +11,6 @@ from typing import Any
 
 from compress.core.files import file_hash, hash_of
 
-__all__ = ["Trial", "identify", "own_files", "stage_epochs"]
-
 FORMAT = 1  # of what an id is the hash of
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["tiers"]
-
 
 def tiers(count: int) -> list[int]:
     """For each of `count` places in a row, how early it is wanted: the ends 0, the middle 1, the quarters 2, ..."""

@@ -10,8 +10,6 @@ from compress import __version__
 from compress.core.files import hash_of
 from compress.study.trial import Trial
 
-__all__ = ["FAILED", "FINISHED", "by_id", "failed_record", "head"]
-
 FINISHED, FAILED = "finished", "failed"
 HEAD = {"id", "role", "size", "level", "data", "seed", "created"}
 DONE = {"sizes", "baseline", "retained", "accuracy", "error", "loss", "train_samples", "seconds"}

@@ -25,8 +25,6 @@ from evaluate.core.journal import Journal
 from evaluate.hardware.environment import cpu_model, machine_id
 from evaluate.metrics.accuracy import drop, score
 
-__all__ = ["STAGES", "STAGE_LINES", "run_trial"]
-
 STAGES = "stages"
 STAGE_LINES = "stages.jsonl"
 

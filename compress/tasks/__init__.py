@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from compress.tasks import cifar10, digits, fashion_mnist
-from compress.tasks.task import Batch, LoaderSplit, Normalize, Split, Task, TensorSplit
+from compress.tasks.splits import Batch, LoaderSplit, Normalize, Split, TensorSplit
+from compress.tasks.task import Task
 from compress.tasks.task_registry import check_task, get_task, register_task, task_args, task_names, tasks
 
 __all__ = [

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from evaluate.core.errors import DataError
 
-__all__ = ["as_inputs", "as_targets", "as_tensor", "check_finite", "check_labels", "check_lengths"]
-
 _INTEGERS = (torch.int32, torch.int64)
 _ALL_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool)
 

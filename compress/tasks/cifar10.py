@@ -15,11 +15,10 @@ from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels
 from compress.tasks.download import fetch, writable
 from compress.tasks.images import Limit, Limits, image_task, read_bytes
-from compress.tasks.task import Normalize, Task, TensorSplit
+from compress.tasks.splits import Normalize, TensorSplit
+from compress.tasks.task import Task
 from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
-
-__all__ = ["cifar10"]
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"

@@ -9,11 +9,10 @@ import torch
 from pydantic import Field
 
 from compress.tasks.sampling import split_indices
-from compress.tasks.task import Task, TensorSplit
+from compress.tasks.splits import TensorSplit
+from compress.tasks.task import Task
 from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
-
-__all__ = ["digits"]
 
 _SHARE = 0.2  # of all samples, for validation and for test each
 

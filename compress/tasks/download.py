@@ -15,8 +15,6 @@ from pathlib import Path
 from compress.core.progress import Status, silent
 from evaluate.core.errors import DataError, MachineError
 
-__all__ = ["fetch", "writable"]
-
 _CHUNK = 1 << 18
 _TIMEOUT = 20.0
 

@@ -9,10 +9,9 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from compress.tasks.sampling import split_indices
-from compress.tasks.task import Task, TensorSplit
+from compress.tasks.splits import TensorSplit
+from compress.tasks.task import Task
 from evaluate.core.errors import DataError
-
-__all__ = ["Limit", "Limits", "image_task", "read_bytes"]
 
 Limit: TypeAlias = Annotated[int, Field(ge=10)] | None
 

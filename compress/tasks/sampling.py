@@ -7,8 +7,6 @@ from torch import Tensor
 
 from compress.core.seeding import generator
 
-__all__ = ["split_indices", "subset_indices"]
-
 
 def subset_indices(targets: Tensor, n: int, seed: int) -> Tensor:
     """Sorted indices (int64) of `n` samples, drawn without replacement; all of them where n >= len(targets).

@@ -16,8 +16,6 @@ from compress.tasks.checks import as_inputs, as_targets, check_finite, check_len
 from compress.tasks.sampling import subset_indices
 from evaluate.core.errors import DataError
 
-__all__ = ["Batch", "LoaderSplit", "Normalize", "Split", "TensorSplit"]
-
 Batch: TypeAlias = tuple[dict[str, Tensor], Tensor]
 
 

@@ -13,18 +13,8 @@ from torch import Tensor
 from compress.core.sources import source_of_function
 from compress.tasks.checks import as_inputs, as_targets, check_labels, check_lengths
 from compress.tasks.sampling import split_indices
-from compress.tasks.splits import Batch, LoaderSplit, Normalize, Split, TensorSplit
+from compress.tasks.splits import LoaderSplit, Split, TensorSplit
 from evaluate.core.errors import DataError, did_you_mean
-
-__all__ = [
-    "Batch",
-    "LoaderSplit",
-    "Loss",
-    "Normalize",
-    "Split",
-    "Task",
-    "TensorSplit",
-]
 
 Loss: TypeAlias = str | Callable[[Tensor, Tensor], Tensor]
 LOSSES = ("cross_entropy", "mse")

@@ -11,8 +11,6 @@ from compress.core.components import Builder, Registry
 from compress.core.progress import Status, silent
 from compress.tasks.task import Task
 
-__all__ = ["check_task", "get_task", "register_task", "task_args", "task_names", "tasks"]
-
 _TASKS: Registry[Task] = Registry("task")
 
 

@@ -17,8 +17,6 @@ from compress.core.errors import RecipeError
 from compress.tasks.task import Task
 from compress.training.settings import AugmentConfig
 
-__all__ = ["Augmented", "augment", "check_augment", "crop", "cutout", "flip", "mixup", "soft_targets"]
-
 
 @dataclass(frozen=True)
 class Augmented:

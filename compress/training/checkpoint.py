@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from compress.core.files import write_bytes
 from evaluate.core.errors import MachineError
 
-__all__ = ["load_tensors", "merge", "save_tensors", "split_off", "state_hash"]
-
 _HEADER = "leanfit"
 
 

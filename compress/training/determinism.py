@@ -10,8 +10,6 @@ from typing import Any
 import torch
 import torch.utils.deterministic
 
-__all__ = ["deterministic"]
-
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 

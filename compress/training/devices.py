@@ -10,8 +10,6 @@ from torch import nn
 
 from evaluate.core.errors import MachineError
 
-__all__ = ["at_home", "autocast_dtype", "check_device", "place"]
-
 
 def check_device(device: str) -> str:
     """The type of a torch device, "cuda" for "cuda:1". Raises MachineError for one that is not there."""

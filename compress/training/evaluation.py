@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compress.tasks.task import Loss, Split
+from compress.tasks.splits import Split
+from compress.tasks.task import Loss
 from compress.training.losses import check_logits, run_model, task_loss
-
-__all__ = ["better", "evaluate_split"]
 
 
 def evaluate_split(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from compress.core.files import hash_of
 from compress.core.progress import Status
 from compress.core.seeding import derive_seed, generator
-from compress.tasks.task import Batch, Task, TensorSplit
+from compress.tasks.splits import Batch, TensorSplit
+from compress.tasks.task import Task
 from compress.training.augment import augment
 from compress.training.checkpoint import load_tensors, merge, save_tensors, split_off, state_hash
 from compress.training.devices import place
@@ -26,8 +27,6 @@ from compress.training.schedules import rate_factor
 from compress.training.settings import DistillConfig, TrainConfig
 from compress.training.teacher import Teacher
 from evaluate.core.errors import LeanfitError, ModelError
-
-__all__ = ["Training"]
 
 FILE = "training.safetensors"
 

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.core.errors import RecipeError
-from compress.tasks.task import Loss, Split, Task
+from compress.tasks.splits import Split
+from compress.tasks.task import Loss, Task
 from compress.training.settings import TrainConfig
 from evaluate.core.errors import ModelError
-
-__all__ = ["TaskLoss", "check_logits", "distillation_loss", "run_model", "task_loss", "training_loss"]
 
 
 def run_model(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:

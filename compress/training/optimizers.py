@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from compress.training.settings import TrainConfig
 from evaluate.core.errors import ModelError
 
-__all__ = ["load_optimizer", "make_optimizer", "optimizer_tensors"]
-
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that take gradients; those of one dimension (biases, norms) do not decay."""

@@ -6,8 +6,6 @@ import math
 
 from compress.training.settings import ScheduleConfig
 
-__all__ = ["rate_factor"]
-
 
 def rate_factor(config: ScheduleConfig, step: int, steps: int, epoch_steps: int) -> float:
     """The learning rate at `step` (from 0) of `steps`, over the peak rate; `epoch_steps` are the steps of one epoch.

@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from compress.core.config import Config
 
-__all__ = ["AugmentConfig", "DistillConfig", "RecoverConfig", "ScheduleConfig", "TrainConfig"]
-
 _USED_BY = {
     "final": ("cosine", "linear", "exponential", "one_cycle"),
     "milestones": ("step",),

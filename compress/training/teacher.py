@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from compress.core.files import hash_of
 from compress.core.progress import Status
-from compress.tasks.task import Split, TensorSplit
+from compress.tasks.splits import Split, TensorSplit
 from compress.training.augment import flip
 from compress.training.checkpoint import load_tensors, save_tensors, state_hash
 from compress.training.devices import place
 from compress.training.losses import run_model
 from compress.training.settings import TrainConfig
-
-__all__ = ["Teacher", "TeacherMode"]
 
 TeacherMode = Literal["none", "computed once", "run each batch"]
 FILE = "teacher.safetensors"

@@ -14,22 +14,10 @@ from compress.tasks.task import Task
 from compress.training.augment import check_augment
 from compress.training.determinism import deterministic
 from compress.training.devices import at_home, autocast_dtype
-from compress.training.evaluation import evaluate_split
 from compress.training.loop import Training
-from compress.training.settings import AugmentConfig, DistillConfig, RecoverConfig, ScheduleConfig, TrainConfig
+from compress.training.settings import DistillConfig, TrainConfig
 from compress.training.teacher import Teacher, TeacherMode
 from evaluate.core.errors import ModelError
-
-__all__ = [
-    "AugmentConfig",
-    "DistillConfig",
-    "RecoverConfig",
-    "ScheduleConfig",
-    "TrainConfig",
-    "TrainResult",
-    "evaluate_split",
-    "train",
-]
 
 
 @dataclass(frozen=True)

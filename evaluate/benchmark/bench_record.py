@@ -17,13 +17,10 @@ from numpy.typing import NDArray
 
 from evaluate.benchmark.candidates import TWIN, Candidate, Settings
 from evaluate.benchmark.summaries import Judged, drift, judge, summarise
-from evaluate.core.journal import SCHEMA
+from evaluate.core.record_files import SCHEMA
 from evaluate.hardware.environment import environment
 from evaluate.metrics.accuracy import drop
 from evaluate.metrics.samples import Samples
-
-__all__ = ["Timed", "make_record"]
-
 
 Floats = NDArray[np.float64]
 

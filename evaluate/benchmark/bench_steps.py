@@ -16,8 +16,6 @@ from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelEr
 from evaluate.metrics.accuracy import agreement, score
 from evaluate.metrics.samples import Samples
 
-__all__ = ["Steps"]
-
 Status = Callable[[str, float, float], None]
 LEAST_SHARE = 0.5  # of the time asked for, though starting the worker took longer than that leaves
 

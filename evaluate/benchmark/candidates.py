@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from evaluate.benchmark.inputs import model_file, split_provider, unique_names
 from evaluate.core.errors import ArtifactError, UsageError, did_you_mean
-from evaluate.runtime.session import PROVIDERS
-
-__all__ = ["TWIN", "Candidate", "Settings", "checked", "find_candidates"]
+from evaluate.runtime.providers import PROVIDERS
 
 # The leg that times the baseline a second time; no model may be called so.
 TWIN = "the baseline again"

@@ -17,9 +17,7 @@ from evaluate.benchmark.bench_steps import Steps
 from evaluate.benchmark.candidates import checked, find_candidates
 from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.metrics.samples import Samples
-from evaluate.runtime.session import load_runtime
-
-__all__ = ["SCENARIOS", "Comparison", "Measurement", "compare", "measure", "serve"]
+from evaluate.runtime.providers import load_runtime
 
 Status = Callable[[str, float, float], None]
 LEAST_SHARE = 0.5  # of the budget is kept for timing, however long the probes took

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError, did_you_mean
-from evaluate.runtime.session import PROVIDERS, Port, Session
-
-__all__ = ["feeds_for", "input_warnings", "model_file", "random_feeds", "split_provider", "true_batch", "unique_names"]
+from evaluate.runtime.providers import PROVIDERS
+from evaluate.runtime.session import Port, Session
 
 Feeds = dict[str, NDArray[Any]]
 

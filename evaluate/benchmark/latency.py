@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from evaluate.load_test.arrivals import Timekeeper, collector_off, warm_up
 
-__all__ = ["Call", "Leg", "Opener", "Sitting", "Timing", "measure_conditions", "measure_latency"]
-
 Call = Callable[[], object]
 Opener = Callable[[], Call]
 Clock = Callable[[], float]

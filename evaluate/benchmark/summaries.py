@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from evaluate.core import stats
 from evaluate.core.stats import Interval
 
-__all__ = ["Judged", "Latency", "Speedup", "drift", "judge", "summarise"]
-
 Floats = NDArray[np.float64]
 TAILS = {"p90": 90.0, "p95": 95.0, "p99": 99.0}
 

@@ -25,8 +25,6 @@ from typing import IO, Any
 
 from evaluate.core.errors import MachineError
 
-__all__ = ["DOING", "Beacon", "Ended", "run_job"]
-
 # What a worker can be at; the beacon holds the index.
 DOING = ("starting", "opening", "first call", "timing", "checking its outputs", "profiling", "serving requests")
 SHOT = struct.Struct("<QII")

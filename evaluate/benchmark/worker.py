@@ -27,8 +27,6 @@ from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
 from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, open_session
 
-__all__ = ["main"]
-
 Emit = Callable[[dict[str, Any]], None]
 Job = Mapping[str, Any]
 PROBE_CALLS = 3
@@ -281,7 +279,8 @@ def _plain(sitting: Sitting) -> dict[str, Any]:
 
 def _profile(job: Job, beacon: Beacon, emit: Emit) -> None:
     """Operators and layers of all models, interleaved, in the first condition."""
-    from evaluate.profiling.profile import Subject, profiles
+    from evaluate.profiling.profile import profiles
+    from evaluate.profiling.profile_runs import Subject
 
     condition, real, subjects = job["conditions"][0], _real_inputs(job), []
     for leg in job["legs"]:
@@ -302,7 +301,9 @@ def _profile(job: Job, beacon: Beacon, emit: Emit) -> None:
 
 def _scenario(job: Job, beacon: Beacon, emit: Emit) -> None:
     """One model under one of MLPerf's scenarios."""
-    from evaluate.load_test.scenarios import highest_rate, offline, single_stream
+    from evaluate.load_test.rate_search import highest_rate
+    from evaluate.load_test.scenarios import single_stream
+    from evaluate.load_test.throughput import offline
 
     (leg,), condition, told, real = job["legs"], job["conditions"][0], job["scenario"], _real_inputs(job)
     status = _status(emit, leg, beacon)

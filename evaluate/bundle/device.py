@@ -22,7 +22,6 @@ from evaluate.core.errors import ArtifactError, LeanfitError, MachineError, Usag
 if TYPE_CHECKING:
     from evaluate.benchmark.compare import Comparison
 
-__all__ = ["main"]
 
 INTERRUPTED = 130
 SCENARIOS = ("single-stream", "offline", "server")

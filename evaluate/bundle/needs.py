@@ -19,8 +19,6 @@ from typing import Any
 
 from evaluate.core.errors import MachineError, NoRuntimeError, UsageError, did_you_mean
 
-__all__ = ["Host", "check_needs", "here", "oldest_runtime", "pip_line"]
-
 NUMPY = "1.21"
 RUNTIME = "1.16"
 # The first onnxruntime that reads this IR version and this opset, found by trying each release.

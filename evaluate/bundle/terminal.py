@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["Progress", "close_stdout", "say", "show", "stopped_by_signals"]
-
 WIDTH = 79
 
 

@@ -24,8 +24,6 @@ from typing import Any
 import evaluate
 from evaluate.core.errors import ArtifactError
 
-__all__ = ["MAIN", "MANIFEST", "SAMPLES", "Bundle", "build_bundle", "model_member", "read_bundle", "sources"]
-
 MAIN, MANIFEST, SAMPLES = "__main__.py", "manifest.json", "samples.npz"
 SCHEMA = 1
 # What the device starts from; everything these import comes along, but for the pages and their pictures.

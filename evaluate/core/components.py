@@ -25,8 +25,6 @@ from typing import Any, Callable, Generic, TypeVar
 
 from evaluate.core.errors import LeanfitError, UsageError, did_you_mean
 
-__all__ = ["Component", "Registry", "only_allowed", "registries"]
-
 T = TypeVar("T")
 F = TypeVar("F")
 

@@ -8,17 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = [
-    "ArtifactError",
-    "DataError",
-    "LeanfitError",
-    "MachineError",
-    "ModelError",
-    "NoRuntimeError",
-    "UsageError",
-    "did_you_mean",
-]
-
 
 class LeanfitError(Exception):
     """Base of every error leanfit raises on purpose; `exit_code` is the command's exit status."""

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.core.errors import ArtifactError, MachineError
-from evaluate.core.record_files import SCHEMA, fault_of, holds_records, plain, read_json_records
-
-__all__ = ["JOURNAL", "SCHEMA", "Journal", "Record", "find_records", "sync_folder"]
+from evaluate.core.record_files import fault_of, holds_records, plain, read_json_records
 
 JOURNAL = "records.jsonl"
 Record = dict[str, Any]

@@ -14,17 +14,6 @@ import numpy as np
 
 from evaluate.core.errors import MachineError
 
-__all__ = [
-    "SCHEMA",
-    "require_writable",
-    "fault_of",
-    "holds_records",
-    "is_special",
-    "plain",
-    "read_json_records",
-    "write_record",
-]
-
 SCHEMA = 1
 _OBJECTS = ("environment", "hashes", "recipe", "task", "samples", "settings", "machine")
 _LISTS = ("goals", "passes", "per_class_drop", "warnings", "results", "floors", "failed", "profiles", "scenarios")

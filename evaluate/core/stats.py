@@ -11,27 +11,6 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Drift",
-    "Drop",
-    "Interval",
-    "drift",
-    "joint_intervals",
-    "mcnemar",
-    "mean_interval",
-    "median_deviation",
-    "median_interval",
-    "needed",
-    "newcombe",
-    "noise_floor",
-    "paired_drop",
-    "percentile",
-    "sitting_ratios",
-    "student_t",
-    "verdict",
-    "wilson",
-]
-
 REPLICATES = 2000
 Z95 = 1.959963984540054
 MIN_BLOCKS = 8

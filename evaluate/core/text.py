@@ -11,23 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-__all__ = [
-    "SIZES",
-    "amount",
-    "clean",
-    "count",
-    "decimals_for",
-    "duration",
-    "finite",
-    "four_digits",
-    "glued",
-    "interval_text",
-    "p_value",
-    "ratio",
-    "ratio_decimals",
-    "signed",
-    "size",
-]
 
 SIZES = {
     "params": "params",

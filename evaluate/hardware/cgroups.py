@@ -12,8 +12,6 @@ from pathlib import Path
 
 from evaluate.hardware.sysfs import ROOT, text
 
-__all__ = ["container", "memory_limit_mb", "quota", "quota_cores", "stopped_files", "stopped_seconds"]
-
 _SIGNS = {"docker": "docker", "kubepods": "kubernetes", "libpod": "podman", "lxc": "lxc", "containerd": "containerd"}
 
 

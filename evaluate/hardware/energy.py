@@ -16,8 +16,6 @@ from typing import Any
 from evaluate.hardware.gpu import load_nvml
 from evaluate.hardware.sysfs import ROOT, integer, text
 
-__all__ = ["Meter", "open_meter"]
-
 _RAPL = "sys/class/powercap"
 _ALLOW = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj (until the next boot; a udev rule makes it last)"
 

@@ -19,22 +19,7 @@ import numpy as np
 
 from evaluate.hardware import cgroups, sysfs
 from evaluate.hardware.gpu import gpus
-from evaluate.hardware.machines import differences, same_machine
 from evaluate.hardware.sysfs import ROOT, cpuinfo, text
-
-__all__ = [
-    "channel_block",
-    "cpu_model",
-    "differences",
-    "environment",
-    "int8_path",
-    "isa",
-    "machine_id",
-    "onnxruntime_conflict",
-    "onnxruntime_distributions",
-    "same_machine",
-    "usable_cores",
-]
 
 Int8Path = Literal["vnni", "avx512", "avx2", "neon-dot", "neon", "other"]
 # Distributions that all install the one module `onnxruntime`, and overwrite each other's files.

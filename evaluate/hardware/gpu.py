@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 
 from evaluate.hardware.sysfs import ROOT, integer, text
 
-__all__ = ["Answer", "ask", "gpus", "load_nvml", "number"]
-
 TIMEOUT = 5.0
 # Our name -> nvidia-smi's (`nvidia-smi --help-query-gpu`). An older or newer driver that does not know one of them
 # refuses the whole question and names it: it is then asked again without.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["differences", "same_machine"]
-
 # What makes another machine, by the words for it and its place in `evaluate.hardware.environment.environment()`.
 _MACHINE = {
     "processor": "cpu.name",

@@ -12,8 +12,6 @@ from typing import NamedTuple
 from evaluate.hardware.gpu import ask, load_nvml, number
 from evaluate.hardware.sysfs import ROOT, text
 
-__all__ = ["Reading", "gpu_memory_mb", "peak_rss_mb", "rss_mb", "rss_why"]
-
 
 class Reading(NamedTuple):
     """A figure, or the reason why there is none."""

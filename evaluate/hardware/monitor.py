@@ -18,8 +18,6 @@ from evaluate.hardware import cgroups, sysfs
 from evaluate.hardware.monitor_warnings import warnings
 from evaluate.hardware.sysfs import ROOT
 
-__all__ = ["Watch"]
-
 # Processor time is counted in ticks of 10 ms: shorter intervals would show noise as other people's work.
 SHORTEST = 0.5
 # Below this the whole watch is too short to say anything of other processes.

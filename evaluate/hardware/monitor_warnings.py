@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["warnings"]
-
 # Other processes: this much of all cores (or of one core, where there are many) at the median; this much at any time.
 _OTHERS, _OTHERS_ONE = 0.1, 0.5
 _PEAK, _PEAK_ONE = 0.25, 1.0

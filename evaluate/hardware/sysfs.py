@@ -13,27 +13,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = [
-    "ROOT",
-    "Throttling",
-    "boost",
-    "clock_driver",
-    "clock_mhz",
-    "clocks",
-    "cpuinfo",
-    "governor",
-    "hypervisor",
-    "integer",
-    "load",
-    "sensors",
-    "smt",
-    "temperature_c",
-    "text",
-    "throttling",
-    "throttling_files",
-    "transparent_hugepages",
-]
-
 ROOT = Path("/")
 _CPU = "sys/devices/system/cpu"
 # Sensors of the processor, the best first: hwmon drivers of Intel, AMD and ARM boards, then thermal zones by their type

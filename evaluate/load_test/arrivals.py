@@ -19,19 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "SHORTEST",
-    "Served",
-    "Timekeeper",
-    "back_to_back",
-    "collector_off",
-    "early_stopping",
-    "latencies_of",
-    "poisson_arrivals",
-    "serve",
-    "warm_up",
-]
-
 Call = Callable[[], object]
 Floats = NDArray[np.float64]
 

@@ -12,19 +12,6 @@ from evaluate.core import stats
 from evaluate.core.text import duration
 from evaluate.load_test.arrivals import Served, early_stopping
 
-__all__ = [
-    "Alone",
-    "Goal",
-    "Probe",
-    "found_rate",
-    "judged",
-    "out_of_reach",
-    "proof_text",
-    "rate_result",
-    "rate_text",
-    "too_short",
-]
-
 FEW, NEAR = 3, 1.5  # probes that a median takes at least; how far from the rate a probe may lie to count for it
 BELOW, ABOVE = (0.8, 0.97), (1.03, 1.25)  # relative to the rate: the probes that confirm it
 SATURATED = 0.99  # of the capacity: from here on it is not the bound that limits

@@ -27,8 +27,6 @@ from evaluate.load_test.arrivals import Call, Served, Timekeeper
 from evaluate.load_test.rate_result import Alone, Goal, Probe, found_rate, judged, out_of_reach, rate_result, too_short
 from evaluate.load_test.replay import highest_rate_of
 
-__all__ = ["highest_rate"]
-
 Status = Callable[[str, float, float], None]
 
 SEARCH = 3  # probes at the rate itself, to find it; those after them are pairs below and above

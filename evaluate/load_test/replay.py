@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from evaluate.load_test.arrivals import SHORTEST, Served, latencies_of
 
-__all__ = ["highest_rate_of"]
-
 Floats = NDArray[np.float64]
 
 SEQUENCES = 4  # of arrivals, in a replay

@@ -22,11 +22,7 @@ from evaluate.core import stats
 from evaluate.core.errors import UsageError
 from evaluate.load_test import arrivals
 from evaluate.load_test.arrivals import POLL_SECONDS, Call, Timekeeper, collector_off
-from evaluate.load_test.rate_search import highest_rate
-from evaluate.load_test.throughput import WARM_UP_SHARE, offline, positive
-from evaluate.report.scenario_table import scenario_table
-
-__all__ = ["highest_rate", "offline", "parse_bound", "scenario_table", "server", "single_stream"]
+from evaluate.load_test.throughput import WARM_UP_SHARE, positive
 
 Clock = Callable[[], float]
 Floats = NDArray[np.float64]

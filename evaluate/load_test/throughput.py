@@ -15,8 +15,6 @@ from evaluate.core.errors import UsageError
 from evaluate.load_test import arrivals
 from evaluate.load_test.arrivals import Call, Timekeeper, collector_off
 
-__all__ = ["WARM_UP_SHARE", "offline", "positive"]
-
 Clock = Callable[[], float]
 
 ROUNDS, MIN_ROUNDS = 40, 6

@@ -14,22 +14,6 @@ from evaluate.core.stats import Drop
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import Session
 
-__all__ = [
-    "METRICS",
-    "Accuracy",
-    "Agreement",
-    "ClassDrop",
-    "ClassScore",
-    "Macro",
-    "agreement",
-    "correct",
-    "drop",
-    "outputs_on",
-    "per_class_drop",
-    "predict",
-    "score",
-]
-
 METRICS = ("accuracy", "mse")
 BATCH = 50
 

@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from evaluate.core.errors import ArtifactError, DataError
 
-__all__ = ["Samples"]
-
 Array = NDArray[Any]
 Source = Union[str, Path, bytes]
 SCHEMA = 1

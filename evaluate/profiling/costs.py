@@ -9,19 +9,6 @@ from evaluate.core.text import clean, duration
 from evaluate.profiling.node_names import COPIES, LAYOUT, QUANTIZING, is_integer, kind
 from evaluate.profiling.operator_groups import TICK_MS, Amount, Z, amount_of, time_text
 
-__all__ = [
-    "WORTH_SAYING",
-    "copies_text",
-    "has_integer_layers",
-    "layout_text",
-    "listed",
-    "name_of",
-    "outside_text",
-    "quantizers",
-    "quantizing_text",
-    "stayed_float_text",
-]
-
 Profile = Mapping[str, Any]
 Nodes = Sequence[Mapping[str, Any]]
 MOST_NAMED = 5

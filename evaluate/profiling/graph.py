@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Union
 
-__all__ = ["Graph", "Node", "chain_model", "read_graph"]
-
 Field = Union[int, memoryview]
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 from evaluate.profiling.graph import Graph, Node
 
-__all__ = ["COPIES", "HELPERS", "LAYOUT", "QUANTIZING", "Names", "Place", "is_integer", "kind"]
-
 QUANTIZING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 LAYOUT = ("ReorderInput", "ReorderOutput", "Transpose")
 COPIES = ("MemcpyToHost", "MemcpyFromHost")

@@ -13,20 +13,6 @@ from typing import Any, NamedTuple
 from evaluate.core.text import duration
 from evaluate.profiling.node_names import COPIES, LAYOUT, QUANTIZING, kind
 
-__all__ = [
-    "TICK_MS",
-    "Z",
-    "Amount",
-    "Group",
-    "amount_of",
-    "families",
-    "family",
-    "groups",
-    "interleaved",
-    "resolved",
-    "time_text",
-]
-
 Profile = Mapping[str, Any]
 # A claim about one layer of fifty, at 95 % together (Bonferroni).
 Z = 3.3

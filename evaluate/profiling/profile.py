@@ -24,8 +24,6 @@ from evaluate.core.errors import MachineError, UsageError
 from evaluate.profiling.profile_runs import CHAIN, Leg, Subject, chains
 from evaluate.profiling.sums import Cost, event_cost, summed
 
-__all__ = ["Subject", "profile", "profiles"]
-
 Array = NDArray[Any]
 Call = Callable[[], object]
 Clock = Callable[[], float]

@@ -19,8 +19,6 @@ from evaluate.profiling.trace import parse_trace
 from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, open_session
 
-__all__ = ["CHAIN", "Leg", "Subject", "chains"]
-
 Array = NDArray[Any]
 Call = Callable[[], object]
 CHAIN = 32

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from evaluate.profiling.node_names import Names, Place
 from evaluate.profiling.trace import Trace, TraceNode
 
-__all__ = ["Cost", "Timed", "event_cost", "midmean", "summed"]
-
 Floats = NDArray[np.float64]
 # Of a normal distribution: interquartile range over standard deviation, and error of a median over that of a mean.
 _IQR, _MEDIAN = 1.349, 1.2533

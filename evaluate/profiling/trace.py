@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Trace", "TraceNode", "parse_trace"]
-
 Event = Mapping[str, Any]
 Floats = NDArray[np.float64]
 _SUFFIX = "_kernel_time"

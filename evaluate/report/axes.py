@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-__all__ = ["BYTES", "COUNTS", "TIMES", "Units", "dashes", "one_unit", "scaled_axis", "series_style", "strokes"]
 
 Units = tuple[tuple[float, str], ...]
 BYTES: Units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))

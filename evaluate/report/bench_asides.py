@@ -20,8 +20,6 @@ from evaluate.report.scenario_pictures import rates_picture, throughput_picture
 from evaluate.report.scenario_table import scenario_text
 from evaluate.report.wording import RecordLike
 
-__all__ = ["profile_section", "scenario_section"]
-
 Groups = Mapping[tuple[Any, ...], Sequence[Entry]]
 APART = "Each model was served by itself, one after the other: these figures carry no speed-up."
 NOTHING: tuple[Html, list[Drawn]] = (Html(""), [])

@@ -23,24 +23,6 @@ from evaluate.report.bench_words import (
     verdict_of,
 )
 
-__all__ = [
-    "LATENCY",
-    "MODELS",
-    "QUALITY",
-    "SPEED",
-    "STARTS",
-    "TAILS",
-    "VERDICT",
-    "Column",
-    "block_rows",
-    "compared",
-    "condition_rows",
-    "filled",
-    "headings",
-    "model_rows",
-    "title_of",
-]
-
 VERDICT = "verdict"
 
 

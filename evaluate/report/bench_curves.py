@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LEGEND_LINE", "MOST_SERIES", "Series", "batch_pictures", "paint_lines", "threads_pictures"]
 
 MOST_SERIES = 12
 LEGEND_LINE = 19

@@ -13,8 +13,6 @@ from evaluate.report.profile_table import profile_table
 from evaluate.report.scenario_table import scenario_table
 from evaluate.report.wording import RecordLike
 
-__all__ = ["UNREADABLE", "extra_lines", "profiles_of", "safely", "scenario_headline", "scenarios_of"]
-
 T = TypeVar("T")
 UNREADABLE = "(an entry of this record is not as leanfit writes it, and is not shown)"
 

@@ -32,8 +32,6 @@ from evaluate.report.markup import Html, chip, element, flat, folded, grouped_ta
 from evaluate.report.overview import Drawn, figures
 from evaluate.report.wording import RecordLike, speed_text
 
-__all__ = ["bench_sections", "bench_tiles"]
-
 # Of more conditions than these the raw samples are not drawn; the sweeps hold all of them.
 MOST_CONDITIONS = 6
 # Calls drawn in all lanes of a page together, and in one of them.

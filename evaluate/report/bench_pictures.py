@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Lane", "distributions_picture", "lanes_of", "samples_picture"]
 
 MOST_LANES = 12
 LANE_HEIGHT = 74

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Spot", "devices_picture", "ratios_picture"]
 
 MOST_ROWS = 60
 STYLES = {"faster": ("o", GAINED), "slower": ("s", LOST), "not resolved": ("D", MUTED)}

@@ -22,16 +22,6 @@ from evaluate.report.bench_words import (
 )
 from evaluate.report.wording import RecordLike, speed_text
 
-__all__ = [
-    "LEGENDS",
-    "bench_conditions",
-    "bench_headline",
-    "failures",
-    "floor_text",
-    "notes",
-    "warnings_of",
-]
-
 TAILS = ("p90", "p95", "p99")
 MOST_NAMED = 3
 _LATENCY = "latency: median of one call, with its 95 % interval"

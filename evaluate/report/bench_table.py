@@ -35,8 +35,6 @@ from evaluate.report.bench_words import Block, blocks, condition_text
 from evaluate.report.table_columns import BOLD, aligned, columns_of, fits, painted, speakable, widths_of, wrapped
 from evaluate.report.wording import RecordLike
 
-__all__ = ["bench_table"]
-
 NAMES = (34, 24, 18, 14)
 
 

@@ -11,31 +11,6 @@ from typing import Any, NamedTuple
 from evaluate.core.text import clean, duration, finite, interval_text, size
 from evaluate.report.wording import RecordLike, drop_text, drop_verdict, latency_text, speed_text, speed_verdict
 
-__all__ = [
-    "Block",
-    "Condition",
-    "Entry",
-    "accuracy_text",
-    "agreement_text",
-    "blocks",
-    "condition_text",
-    "drop_cell",
-    "energy_text",
-    "entries",
-    "is_bench",
-    "latency_cell",
-    "listed",
-    "memory_text",
-    "name_of",
-    "part",
-    "percent",
-    "speed_cell",
-    "start_text",
-    "tail_text",
-    "texts_of",
-    "verdict_of",
-]
-
 Entry = Mapping[str, Any]
 
 

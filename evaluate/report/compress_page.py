@@ -31,8 +31,6 @@ from evaluate.report.wording import (
     speed_verdict,
 )
 
-__all__ = ["write_page"]
-
 
 def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
     """Write one self-contained page about these records to `out` (parents are made); it appears by one rename.

@@ -11,8 +11,6 @@ from evaluate.core.errors import MachineError
 from evaluate.core.record_files import is_special
 from evaluate.report.markup import Html, element, joined
 
-__all__ = ["shell", "written"]
-
 
 def written(out: Path, page: str) -> Path:
     """Write a page: it appears whole, by one rename; parents are made. Raises MachineError."""

@@ -17,17 +17,6 @@ from evaluate.report.svg import LINE, MUTED
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "LEGEND_LINE",
-    "hatched",
-    "legend_above",
-    "legend_height",
-    "log_axis",
-    "padded",
-    "range_marks",
-    "sized",
-    "steps_between",
-]
 
 LEGEND_LINE = 19
 FINE = tuple(

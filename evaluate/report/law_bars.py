@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Candidate", "Level", "candidates_picture", "effective_picture"]
 
 ROW = 24
 REACH = 4.0

@@ -17,8 +17,6 @@ from evaluate.report.svg import INK, LOST
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["break_even_of", "crossing_of", "crossing_sentences", "other_curve", "paint_crossing"]
-
 
 def break_even_of(stored: Mapping[str, Any]) -> BreakEven | None:
     """The break-even point that was asked for; its value is NaN where the curves do not cross."""

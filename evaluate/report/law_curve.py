@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["curve_picture"]
 
 GRID = 160
 AHEAD, BEHIND = 0.3, 0.06  # of the logarithmic range of the points, drawn beyond them

@@ -15,8 +15,6 @@ from evaluate.report.law_saving import LawPicture
 from evaluate.report.law_view import Floats, View
 from evaluate.report.law_words import quantity
 
-__all__ = ["effective_levels", "worth_picture"]
-
 SIZE = "params"
 
 
@@ -77,7 +75,7 @@ def _means(
 
 
 def _levels(view: View, dense: float, means: list[tuple[str, float, float]]) -> list[Level]:
-    from evaluate.scaling.inverse import effective_size
+    from evaluate.scaling.effective_size import effective_size
 
     found = effective_size(view.law, [y for _, _, y in means])
     shares = zip(means, found.size / dense, found.low / dense, found.high / dense)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BreakEven", "Curve", "native_picture", "sizes_of", "study_curves"]
 
 MOST_CURVES = 7
 

@@ -34,8 +34,6 @@ from evaluate.report.markup import Html, element, flat, folded, joined, pairs, t
 from evaluate.report.overview import figures
 from evaluate.scaling.level_names import label
 
-__all__ = ["law_pictures", "law_sections", "write_law_page"]
-
 LEFT_OUT = ("draws", "residuals", "spread")
 
 

@@ -16,8 +16,6 @@ from evaluate.report.law_view import View, view_of
 from evaluate.report.markup import Html, element, joined
 from evaluate.report.wording import RecordLike
 
-__all__ = ["is_law", "law_line", "lines_of_studies", "of_studies", "study_parts"]
-
 
 def is_law(record: RecordLike) -> bool:
     """Whether a Record is a fitted law."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["residuals_picture"]
 
 MOST_GROUPS = 8
 BINS = 8

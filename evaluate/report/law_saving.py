@@ -18,7 +18,6 @@ from evaluate.report.svg import STYLE, VARIABLES, WIDTH, Picture, draw
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["LawPicture", "drawn", "save_picture"]
 
 DOTS_PER_INCH = 200
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from evaluate.report.law_view import Floats, Sample, View
 from evaluate.report.law_words import named, quantity
 
-__all__ = ["Slice", "asked", "fits", "middle_of", "slice_of", "span_of"]
-
 NEAR = 0.02  # of a value: a point that stands on a slice
 
 

@@ -14,8 +14,6 @@ from evaluate.report.markup import Html, element, folded, grouped_table, joined
 from evaluate.report.overview import figures
 from evaluate.report.wording import RecordLike
 
-__all__ = ["is_trial", "studies_of", "study_line", "study_section"]
-
 MOST_GROUPS = 120
 MOST_FAILED = 60
 ROLES = ("dense", "native", "compressed")

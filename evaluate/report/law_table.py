@@ -21,8 +21,6 @@ from evaluate.report.law_told import (
 from evaluate.report.law_view import View
 from evaluate.report.table_columns import BOLD, aligned, columns_of, painted, speakable, wrapped
 
-__all__ = ["candidate_rows", "law_table"]
-
 
 def law_table(law: Mapping[str, Any], points: Any = None, width: int | None = None, color: bool = False) -> str:
     """The table of a law, in at most `width` columns (None: the terminal's, at most 100).

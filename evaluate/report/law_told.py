@@ -22,20 +22,6 @@ from evaluate.report.law_words import (
     span_text,
 )
 
-__all__ = [
-    "candidates_of",
-    "chosen_sentence",
-    "fit_sentence",
-    "headline_of",
-    "optimum_of",
-    "parameter_head",
-    "parameter_rows",
-    "questions",
-    "range_sentence",
-    "shares_of",
-    "warnings_of",
-]
-
 LOSSES = {"huber": "sum of Huber's loss", "squares": "sum of squares"}
 SPACES = {"log": "of log residuals", "raw": "of residuals", "relative": "of relative deviations"}
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from evaluate.core.errors import DataError
 from evaluate.core.text import clean, finite
 
-__all__ = ["Floor", "Floats", "Sample", "View", "registered", "sample_of", "view_of"]
-
 Floats = NDArray[np.float64]
 Ends = tuple[float, float]
 INTERVAL = 0.9

@@ -9,19 +9,6 @@ from typing import Any
 
 from evaluate.core.text import clean, count, finite, ratio, size
 
-__all__ = [
-    "answer_sentence",
-    "axis_label",
-    "beyond_text",
-    "interval_figure",
-    "named",
-    "number",
-    "number_interval",
-    "plain_figure",
-    "quantity",
-    "span_text",
-]
-
 # name -> words for an axis; others stand as they are named.
 LABELS = {
     "params": "params",

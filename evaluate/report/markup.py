@@ -8,8 +8,6 @@ from typing import Any
 
 from evaluate.core.text import clean, glued
 
-__all__ = ["Html", "chip", "element", "flat", "folded", "grouped_table", "joined", "pairs", "table"]
-
 
 class Html(str):
     """Text that is markup already; anything else is escaped where it is put in."""

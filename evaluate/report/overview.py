@@ -19,8 +19,6 @@ from evaluate.report.wording import (
     speed_verdict,
 )
 
-__all__ = ["Drawn", "figures", "overview", "tradeoffs"]
-
 Drawn = tuple[Picture | None, str]
 Numbered = tuple[str, RecordLike]
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["Point", "classes_picture", "latency_picture", "tradeoff_picture", "widths_picture"]
 
 MOST_LAYERS = 80
 MOST_CLASSES = 30

@@ -31,8 +31,6 @@ from evaluate.profiling.operator_groups import (
     time_text,
 )
 
-__all__ = ["explain", "remarks"]
-
 Profile = Mapping[str, Any]
 Pair = tuple[Group, Amount, Amount]
 MOST_KINDS = 5

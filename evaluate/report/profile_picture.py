@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["layers_picture", "operators_picture"]
 
 Profile = Mapping[str, Any]
 Bars = list[tuple[str, list[Amount | None]]]

@@ -10,8 +10,6 @@ from evaluate.profiling.operator_groups import Amount, amount_of, families, grou
 from evaluate.report.profile_messages import explain, remarks
 from evaluate.report.table_columns import aligned, columns_of, fits, speakable, widths_of, wrapped
 
-__all__ = ["profile_table", "profile_text"]
-
 Profile = Mapping[str, Any]
 Rows = list[list[str]]
 MOST_OPERATORS, MOST_LAYERS = 14, 12

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["rates_picture", "throughput_picture"]
 
 Result = Mapping[str, Any]
 

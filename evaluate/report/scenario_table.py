@@ -9,8 +9,6 @@ from evaluate.core.text import duration, finite, ratio
 from evaluate.load_test.rate_result import proof_text, rate_text
 from evaluate.report.table_columns import aligned, columns_of, speakable, wrapped
 
-__all__ = ["scenario_table", "scenario_text"]
-
 Result = Mapping[str, Any]
 
 

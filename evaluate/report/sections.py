@@ -16,8 +16,6 @@ from evaluate.report.pictures import classes_picture, latency_picture, widths_pi
 from evaluate.report.wording import RecordLike, goal_sentence, pass_sentence, worst_class
 from evaluate.report.write import rows
 
-__all__ = ["run_sections", "yaml_text"]
-
 MOST_CHANGES = 400
 
 

@@ -26,8 +26,6 @@ from evaluate.report.markup import Html, chip, element, joined, table
 from evaluate.report.overview import figures
 from evaluate.report.wording import RecordLike
 
-__all__ = ["device_names", "devices_section"]
-
 Key = tuple[str, str]
 APART = (
     "Records of different machines are never compared as one: each speed-up is against the baseline on the same device "

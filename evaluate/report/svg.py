@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ACCENT", "BASE", "GAINED", "INK", "LINE", "LOST", "MUTED", "WIDTH", "Picture", "draw"]
 
 INK, MUTED, LINE, BASE, ACCENT, LOST, GAINED = (f"#0{i}0{i}0{i}" for i in range(1, 8))
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", BASE: "base", ACCENT: "accent", LOST: "lost", GAINED: "gained"}

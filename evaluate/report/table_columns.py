@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from evaluate.core.text import glued
 
-__all__ = ["BOLD", "COLORS", "aligned", "columns_of", "fits", "painted", "speakable", "stacked", "widths_of", "wrapped"]
-
 WIDEST, NARROWEST = 100, 40
 GAP = 2
 GREEN, RED, YELLOW, BOLD = "32", "31", "33", "1"

@@ -22,26 +22,6 @@ from evaluate.core.text import (
     size,
 )
 
-__all__ = [
-    "RecordLike",
-    "agreement_sentence",
-    "conditions",
-    "drop_sentence",
-    "drop_text",
-    "drop_verdict",
-    "goal_sentence",
-    "headline",
-    "latency_text",
-    "lower_is_better",
-    "metric_of",
-    "pass_sentence",
-    "size_change",
-    "speed_sentence",
-    "speed_text",
-    "speed_verdict",
-    "worst_class",
-]
-
 RecordLike = Mapping[str, Any]
 # Rounding of float32 gives 100 dB and more, of integers some 47; products that saturate in int8 about 29.
 SAME_SQNR_DB = 40.0

@@ -36,8 +36,6 @@ from evaluate.report.wording import (
     worst_class,
 )
 
-__all__ = ["Row", "lines_of", "one_line", "rows", "summary", "text_table"]
-
 SUMMARY_KEYS = ("artifact", "baseline", "compressed", "passes", "drop", "speedup", "goals", "warnings")
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-__all__ = ["Call", "bound_call", "host_call", "output_addresses"]
-
 Array = NDArray[Any]
 Call = Callable[[], object]
 

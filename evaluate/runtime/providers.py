@@ -19,20 +19,6 @@ from typing import Any, Union
 from evaluate.core.errors import ArtifactError, LeanfitError, ModelError, NoRuntimeError, UsageError, did_you_mean
 from evaluate.hardware.environment import onnxruntime_conflict, onnxruntime_distributions
 
-__all__ = [
-    "PROVIDERS",
-    "check_provider",
-    "fallen_back",
-    "load_problem",
-    "load_runtime",
-    "misplaced",
-    "provider_chain",
-    "refused",
-    "require",
-    "run_problem",
-    "runtime_errors",
-]
-
 # Short name -> (the runtime's name, where its inputs and outputs live).
 PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "cpu"),

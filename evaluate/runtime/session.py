@@ -20,8 +20,6 @@ from evaluate.runtime import providers
 from evaluate.runtime.binding import Call, bound_call, host_call, output_addresses
 from evaluate.runtime.providers import PROVIDERS, load_runtime, runtime_errors
 
-__all__ = ["IO", "PROVIDERS", "Port", "Session", "load_runtime", "open_session", "require_provider"]
-
 IO = ("device", "host")
 # The first run warms up, a later one is recorded, the next ones replay; how many, differs between versions.
 GRAPH_RUNS = 3

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluate.scaling.averaging import Average
+    from evaluate.scaling.break_even import break_even
+    from evaluate.scaling.budget import optimum
     from evaluate.scaling.curves import BNSL1, BNSL2, M3, M4, LogLinear, PowerLaw, PowerLawFloor
     from evaluate.scaling.distillation import Distillation
-    from evaluate.scaling.inverse import break_even, optimum, solve
-    from evaluate.scaling.joint import Chinchilla, ChinchillaTied, EffectiveParameters, Precision
+    from evaluate.scaling.inverse import solve
+    from evaluate.scaling.joint import Chinchilla, ChinchillaTied, EffectiveParameters
     from evaluate.scaling.law import Law
     from evaluate.scaling.law_files import load_law, read_law, write_law
     from evaluate.scaling.linear import Linear
     from evaluate.scaling.points import Points, read_points
+    from evaluate.scaling.precision import Precision
     from evaluate.scaling.pruning import Frantar, Rosenfeld
     from evaluate.scaling.selection import select_law
 

@@ -14,7 +14,6 @@ from evaluate.scaling.expression import Formula
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["WITH_LEVELS", "ask_break_even", "ask_optimum", "ask_solve", "assignments", "level_of", "unknown_to_solve"]
 
 Value = Any  # a number, or text for a category
 WITH_LEVELS = ("effective",)  # laws whose last variable has names as values, with a parameter for each
@@ -91,7 +90,7 @@ def ask_optimum(
 
     given : may hold variables that the formula names, as another question had them given; a budget splits those.
     """
-    from evaluate.scaling.inverse import optimum
+    from evaluate.scaling.budget import optimum
 
     held = {name: value for name, value in given.items() if name not in formula.names}
     found = optimum(law, formula, budget, interval=interval, given=held)
@@ -102,7 +101,7 @@ def ask_break_even(
     law: Law, other: Law, variable: str | None, given: Mapping[str, Value], interval: float
 ) -> dict[str, Any]:
     """Where two curves cross, as `inverse.break_even` gives it. Raises UsageError for laws of other variables."""
-    from evaluate.scaling.inverse import break_even
+    from evaluate.scaling.break_even import break_even
 
     if set(law.variables) != set(other.variables):
         raise UsageError(

@@ -27,7 +27,6 @@ from evaluate.scaling.searching import Loss
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Average", "Member", "averaged_form"]
 
 MOST = 600  # points
 FEWEST_GROUPS = 3

@@ -19,7 +19,6 @@ from evaluate.scaling.lines import Line, line, quantiles
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["Crossing", "break_even"]
 
 PLACES = 401
 PAST = 1e3

@@ -20,7 +20,6 @@ from evaluate.scaling.lines import quantiles
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["Optimum", "optimum"]
 
 Cost = Callable[[Mapping[str, Any]], Any]
 PLACES = 241

@@ -10,8 +10,6 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Column", "Number", "column_of", "is_numeric", "number", "other_notation", "shown"]
-
 Column = NDArray[Any]  # float64 (n,) of numbers, or object (n,) of text
 Number = Optional[float]
 

@@ -18,7 +18,6 @@ from evaluate.scaling.rehearsal import half_block, relative_size
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["POWERS", "Tried", "compete", "in_effect", "shifts"]
 
 POWERS = (0.5, 1.0, 2.0)
 POINTS_A_PARAMETER = 3

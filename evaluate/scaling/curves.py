@@ -16,8 +16,6 @@ from evaluate.scaling.law import Law
 from evaluate.scaling.linear import Straight, straight_form
 from evaluate.scaling.starting import columns, grid, least_squares, log_plus, nonnegative, slope, softplus, spread
 
-__all__ = ["BNSL1", "BNSL2", "M3", "M4", "LogLinear", "PowerLaw", "PowerLawFloor"]
-
 ALABDULMOHSIN = (
     "Alabdulmohsin, Neyshabur, Zhai: Revisiting Neural Scaling Laws in Language and Vision, NeurIPS 2022, "
     "arXiv:2209.06640"

@@ -14,7 +14,6 @@ from evaluate.scaling.rehearsal import free_of
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["beyond", "collinear", "design_doubts", "extrapolation", "locked", "number", "sizes", "times"]
 
 TOGETHER = 0.9
 LOCKED = 0.9999

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from evaluate.scaling.fitting import NotConverged
     from evaluate.scaling.law import Law
 
-__all__ = ["Unidentified", "diagnose", "explained"]
 
 TANGLED = 30.0
 TWICE = 2.0

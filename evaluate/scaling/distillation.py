@@ -8,8 +8,6 @@ from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
 from evaluate.scaling.starting import columns, grid, log_plus, middle, nonnegative, softplus
 
-__all__ = ["Distillation"]
-
 BUSBRIDGE = "Busbridge et al.: Distillation Scaling Laws, ICML 2025, arXiv:2502.08606"
 ANY = -np.inf
 BREAK_WIDTHS = (0.02, 5.0)

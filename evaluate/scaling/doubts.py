@@ -15,7 +15,6 @@ from evaluate.scaling.rehearsal import free_of
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["bounds", "exponents", "flat", "floor", "residual_trend", "starts"]
 
 POOR = 0.5
 TREND = 0.5

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from evaluate.scaling.inverse import Solved
     from evaluate.scaling.law import Law
 
-__all__ = ["EffectiveSize", "effective_size"]
-
 
 @dataclass(frozen=True)
 class EffectiveSize:

@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 
-__all__ = ["Formula"]
-
 LONGEST = 200  # signs; also bounds how deep it nests
 _TWO: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,

@@ -16,7 +16,6 @@ from evaluate.scaling.cells import is_numeric, number, shown
 if TYPE_CHECKING:
     from evaluate.scaling.points import Points
 
-__all__ = ["Condition", "parse_conditions", "rows_that_meet"]
 
 _CLAUSE = re.compile(r"\s*(?P<name>[^<>=!]+?)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.*?)\s*")
 _ORDER = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}

@@ -17,8 +17,6 @@ from evaluate.core.errors import DataError
 from evaluate.scaling.form import Array, Form
 from evaluate.scaling.searching import Loss, Problem, search
 
-__all__ = ["Fitted", "Loss", "NotConverged", "fit", "jacobian", "refit", "residuals"]
-
 AGREE = 1e-4  # of the objective: for a thousand points, a tenth of a unit of twice the log likelihood
 NEAR = 1e-3  # the same, of searches begun anew about an end, in a valley that is nearly flat
 AGAIN = ((0.3, 8), (0.03, 8))  # how far about it, and how many

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Form", "Parameter", "log_sum_exp", "power"]
-
 Array = NDArray[Any]
 
 

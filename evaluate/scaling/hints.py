@@ -9,8 +9,6 @@ import numpy as np
 from evaluate.scaling.cells import is_numeric
 from evaluate.scaling.points import Chosen, Points
 
-__all__ = ["hints", "target_hint"]
-
 _RIGHT = ("accuracy", "acc", "top1", "top5", "precision", "recall", "f1")
 _WRONG = ("error", "err", "error_rate", "test_err", "test_error", "train_err")
 

@@ -18,7 +18,6 @@ from evaluate.scaling.linearised import Covariance
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["influential"]
 
 SHARE, MOST = 0.02, 5
 NAMED = 4

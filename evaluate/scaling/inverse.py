@@ -11,25 +11,11 @@ import numpy as np
 from scipy.optimize import brentq
 
 from evaluate.core.errors import UsageError
-from evaluate.scaling.break_even import Crossing, break_even
-from evaluate.scaling.budget import Optimum, optimum
 from evaluate.scaling.design import number
-from evaluate.scaling.effective_size import EffectiveSize, effective_size
 from evaluate.scaling.lines import Line, line, quantiles
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
-
-__all__ = [
-    "Crossing",
-    "EffectiveSize",
-    "Optimum",
-    "Solved",
-    "break_even",
-    "effective_size",
-    "optimum",
-    "solve",
-]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,8 @@ from evaluate.core.errors import DataError
 from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
 from evaluate.scaling.level_names import codes, levels_of, reference_of
-from evaluate.scaling.precision import Precision
 from evaluate.scaling.searching import Loss
 from evaluate.scaling.starting import SIZE_AND_DATA, columns, grid, log_plus, middle, nonnegative, width
-
-__all__ = ["Chinchilla", "ChinchillaTied", "EffectiveParameters", "Precision"]
 
 HOFFMANN = "Hoffmann et al.: Training Compute-Optimal Large Language Models, NeurIPS 2022, arXiv:2203.15556"
 BESIROGLU = "Besiroglu et al.: Chinchilla Scaling: A replication attempt, 2024, arXiv:2404.10102"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from evaluate.scaling.inverse import Solved
     from evaluate.scaling.spread import Spread
 
-__all__ = ["Data", "Law", "NotFitted", "criteria"]
 
 SCHEMA = 1
 

@@ -13,8 +13,6 @@ from evaluate.core.record_files import write_record
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["is_law_file", "load_law", "read_law", "write_law"]
-
 
 def write_law(path: str | Path, law: Law | Mapping[str, Any]) -> None:
     """Write a law, or its JSON with more keys, as one file. Raises MachineError where it cannot be written."""

@@ -10,7 +10,6 @@ from evaluate.core.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["LAWS", "law_class", "names_of_laws"]
 
 _HERE = "evaluate.scaling"
 LAWS = {

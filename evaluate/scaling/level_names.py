@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 
-__all__ = ["codes", "label", "levels_of", "reference_of"]
-
 DENSE = ("dense", "fp32")
 
 

@@ -15,8 +15,6 @@ from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
 from evaluate.scaling.searching import Loss
 
-__all__ = ["ORDINARY", "Linear", "StraightForm", "goodness", "straight_form"]
-
 ORDINARY = Loss("squares", space="raw")
 
 

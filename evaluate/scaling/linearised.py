@@ -15,8 +15,6 @@ from evaluate.scaling.form import Array
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["Covariance", "covariance", "spare", "standard_errors"]
-
 
 @dataclass(frozen=True)
 class Covariance:

@@ -20,7 +20,6 @@ from evaluate.scaling.form import Array
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["Line", "line", "quantiles"]
 
 FARTHEST = 600.0  # of log size: what lies further is no number any more
 SHARES = ("density", "sparsity")  # of a whole, by their names

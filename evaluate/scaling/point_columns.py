@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 
-__all__ = ["as_columns", "as_target", "as_weights", "encoded"]
-
 
 def as_columns(x: Any, variables: Sequence[str], *, named: bool = False) -> tuple[NDArray[Any], tuple[str, ...]]:
     """x as (n, k) and the names of its columns.

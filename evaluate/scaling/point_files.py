@@ -16,8 +16,6 @@ from evaluate.scaling.cells import column_of, number
 from evaluate.scaling.points import Points
 from evaluate.scaling.tables import from_columns, from_records, from_rows
 
-__all__ = ["read_file"]
-
 _FORMATS = {
     b"PK": "an Excel or zip file", b"PAR1": "a Parquet file", b"\x89HDF": "an HDF5 file", b"BZh": "packed by bzip2",
     b"\xfd7zXZ": "packed by xz", b"\x28\xb5\x2f\xfd": "packed by zstd", b"\x80": "a pickle, which is never read",

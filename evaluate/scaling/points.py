@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.cells import Column, is_numeric, number, other_notation, shown
 
-__all__ = ["Chosen", "Points", "read_points"]
-
 Floats = NDArray[np.float64]
 Domain = tuple[float, float]
 LEAST = 3  # points; a law has two parameters at least

@@ -12,8 +12,6 @@ from evaluate.scaling.form import Array, Form, Parameter
 from evaluate.scaling.law import Law
 from evaluate.scaling.starting import SIZE_AND_DATA, columns, grid, log_plus, middle, nonnegative, width
 
-__all__ = ["Precision", "precision_form"]
-
 KUMAR = "Kumar et al.: Scaling Laws for Precision, ICLR 2025, arXiv:2411.04330"
 BITS = ("P", "P_a", "P_kv")
 AFTER = "P_post"

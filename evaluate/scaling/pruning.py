@@ -14,8 +14,6 @@ from evaluate.scaling.law import Law
 from evaluate.scaling.searching import Loss
 from evaluate.scaling.starting import columns, grid, log_plus, middle, nonnegative, spread, width
 
-__all__ = ["Frantar", "Rosenfeld"]
-
 FRANTAR = "Frantar et al.: Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024, arXiv:2309.08520"
 ROSENFELD = (
     "Rosenfeld, Frankle, Carbin, Shavit: On the Predictability of Pruning Across Scales, ICML 2021, arXiv:2006.10621"

@@ -19,19 +19,6 @@ from evaluate.scaling.form import Array
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = [
-    "HALF",
-    "Block",
-    "Edges",
-    "block",
-    "blocks",
-    "closed_columns",
-    "free_of",
-    "half_block",
-    "rehearse",
-    "relative_size",
-    "size_of",
-]
 
 HALF = 0.5
 SHARES = (0.7, 0.6, 0.5, 0.4)

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from evaluate.scaling.form import Array
 
-__all__ = ["resampled"]
-
 BLOCK = 512
 SINGULAR = 1e-4
 

@@ -15,8 +15,6 @@ from evaluate.scaling.law_registry import LAWS, law_class
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["restore"]
-
 
 def restore(data: Mapping[str, Any]) -> Law:
     """A fitted law, ready to predict. Raises ArtifactError for data that is no law, or of another version."""

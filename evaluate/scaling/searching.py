@@ -9,8 +9,6 @@ import numpy as np
 
 from evaluate.scaling.form import Array
 
-__all__ = ["Loss", "Problem", "search"]
-
 GAUSS_NEWTON_STEPS = 60
 QUASI_NEWTON_STEPS = 150
 SLOW = 1e-3

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from evaluate.scaling.averaging import Average
     from evaluate.scaling.law import Law
 
-__all__ = ["hold_out", "select_law", "told"]
 
 JOINT = {2: ("chinchilla-tied", "chinchilla")}
 CLOSE = 1.05

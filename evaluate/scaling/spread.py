@@ -25,7 +25,6 @@ from evaluate.scaling.rehearsal import Block, Edges, blocks, closed_columns, fre
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["Spread", "calibrate", "interval_of"]
 
 DEGREES = 3.0
 UNTRIED = 0.05

@@ -11,20 +11,6 @@ from scipy.optimize import nnls
 
 from evaluate.scaling.form import Array, Parameter, log_sum_exp
 
-__all__ = [
-    "SIZE_AND_DATA",
-    "columns",
-    "grid",
-    "least_squares",
-    "log_plus",
-    "middle",
-    "nonnegative",
-    "slope",
-    "softplus",
-    "spread",
-    "width",
-]
-
 SMALL = 1e-3
 SIZE_AND_DATA = (
     Parameter("E", scale="linear"),

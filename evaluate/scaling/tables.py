@@ -12,8 +12,6 @@ from evaluate.scaling.cells import Column, column_of
 from evaluate.scaling.points import Points
 from evaluate.scaling.trial_points import is_record, rows_of_records
 
-__all__ = ["from_columns", "from_frame", "from_records", "from_rows"]
-
 
 def from_rows(
     rows: Sequence[Mapping[str, Any]], source: str, labels: Sequence[str] = (), problems: list[str] | None = None

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["is_record", "rows_of_records"]
-
 Row = dict[str, Any]
 SIZES = ("params", "nonzero", "macs", "bytes", "packed_bytes", "bits")
 

@@ -23,13 +23,12 @@ from scipy.special import ndtri, stdtrit
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.fitting import refit, residuals
-from evaluate.scaling.linearised import covariance, spare, standard_errors
+from evaluate.scaling.linearised import covariance, spare
 from evaluate.scaling.resampling import resampled
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
 
-__all__ = ["Way", "bootstrap", "intervals", "standard_errors", "way"]
 
 FEWEST_GROUPS = 3
 FEWEST_POINTS = 10

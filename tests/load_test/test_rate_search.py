@@ -12,7 +12,7 @@ from queues import MS, Machine, exponential, md1_rate, mm1_rate, search, slow_af
 from evaluate.core import stats
 from evaluate.core.errors import UsageError
 from evaluate.load_test.arrivals import poisson_arrivals, serve
-from evaluate.load_test.scenarios import highest_rate
+from evaluate.load_test.rate_search import highest_rate
 
 
 @pytest.mark.parametrize("bound", [2.5, 4.0, 16.0])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from compress.core.errors import RecipeError
 from compress.models import PadShortcut, build_model, check_model, load_weights, model_args, model_names, models
 from compress.tasks import get_task
-from compress.training.train import evaluate_split
+from compress.training.evaluation import evaluate_split
 from evaluate.core.errors import ModelError
 
 TINY = {

@@ -12,7 +12,8 @@ from torch import nn
 
 from compress.tasks import get_task
 from compress.training.losses import distillation_loss
-from compress.training.train import AugmentConfig, DistillConfig, RecoverConfig, TrainConfig, train
+from compress.training.settings import AugmentConfig, DistillConfig, RecoverConfig, TrainConfig
+from compress.training.train import train
 from evaluate.core.errors import ModelError
 
 

@@ -21,7 +21,8 @@ from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageE
 from evaluate.profiling import profile as profiling
 from evaluate.profiling import profile_runs as profile_legs
 from evaluate.profiling.node_names import Names, is_integer, kind
-from evaluate.profiling.profile import Subject, profile, profiles
+from evaluate.profiling.profile import profile, profiles
+from evaluate.profiling.profile_runs import Subject
 from evaluate.profiling.sums import Cost, Timed, event_cost, midmean, summed
 from evaluate.profiling.trace import Trace, TraceNode
 from evaluate.runtime.session import open_session

@@ -15,8 +15,11 @@ from markup_reader import check_alone, check_headings, check_pictures, words_of
 from records import sample_record
 from tiny_onnx import linear_onnx
 
-from evaluate.load_test.scenarios import highest_rate, offline, server, single_stream
-from evaluate.profiling.profile import Subject, profiles
+from evaluate.load_test.rate_search import highest_rate
+from evaluate.load_test.scenarios import server, single_stream
+from evaluate.load_test.throughput import offline
+from evaluate.profiling.profile import profiles
+from evaluate.profiling.profile_runs import Subject
 from evaluate.report.bench_pictures import distributions_picture, lanes_of, samples_picture
 from evaluate.report.bench_ratios import ratios_picture
 from evaluate.report.bench_sentences import bench_headline, notes, warnings_of

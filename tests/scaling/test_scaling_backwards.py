@@ -10,8 +10,11 @@ from law_points import crossed, falling, noisy, table
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Chinchilla, Linear, PowerLaw, PowerLawFloor
+from evaluate.scaling.break_even import break_even
+from evaluate.scaling.budget import optimum
 from evaluate.scaling.curves import BNSL1, M3
-from evaluate.scaling.inverse import break_even, effective_size, optimum, solve
+from evaluate.scaling.effective_size import effective_size
+from evaluate.scaling.inverse import solve
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Chinchilla, ChinchillaTied, PowerLaw, PowerLawFloor
 from evaluate.scaling.design import beyond, extrapolation
 from evaluate.scaling.diagnosis import Unidentified
+from evaluate.scaling.linearised import standard_errors
 from evaluate.scaling.pruning import Frantar
-from evaluate.scaling.uncertainty import standard_errors, way
+from evaluate.scaling.uncertainty import way
 
 POINTS = Path(__file__).parents[2] / "studies" / "points"
 FLOOR = {"e": 0.05, "b": 8.0, "c": -0.45}

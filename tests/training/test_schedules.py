@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tiny_training import EVERYTHING
 
 from compress.training.schedules import rate_factor
-from compress.training.train import AugmentConfig, DistillConfig, RecoverConfig, ScheduleConfig, TrainConfig
+from compress.training.settings import AugmentConfig, DistillConfig, RecoverConfig, ScheduleConfig, TrainConfig
 
 KINDS = ("constant", "cosine", "linear", "exponential", "step", "inverse_time", "one_cycle")
 

@@ -15,15 +15,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compress.core.errors import RecipeError
 from compress.tasks import Task, get_task
+from compress.training.evaluation import evaluate_split
 from compress.training.losses import task_loss
 from compress.training.optimizers import make_optimizer
-from compress.training.train import (
-    AugmentConfig,
-    ScheduleConfig,
-    TrainConfig,
-    evaluate_split,
-    train,
-)
+from compress.training.settings import AugmentConfig, ScheduleConfig, TrainConfig
+from compress.training.train import train
 from evaluate.core.errors import MachineError, ModelError
 
 

@@ -16,17 +16,6 @@ from numpy.typing import NDArray
 
 from compress.passes.pruning.cost import Costs
 
-__all__ = [
-    "TOLERANCE",
-    "Allocation",
-    "Choices",
-    "allocate",
-    "even_losses",
-    "even_share",
-    "importance_losses",
-    "widths_allowed",
-]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 TOLERANCE = 0.02

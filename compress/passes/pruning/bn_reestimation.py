@@ -9,8 +9,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from compress.tasks.task import Task
 from compress.training.losses import run_model
 
-__all__ = ["BATCH", "recalibrate"]
-
 BATCH = 128
 
 

@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from compress.core.errors import PassError
 from compress.graph.surgery import Side, is_depthwise, last_dim, tensor_dims
 
-__all__ = ["TRACE_ERRORS", "Cut", "Group", "LeftAlone", "find_groups", "removal", "tracing"]
-
 # What tracing, index mapping or a forward pass raises on a network that the dependency graph misunderstands.
 TRACE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)

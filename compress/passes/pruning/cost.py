@@ -20,8 +20,6 @@ from compress.graph.sizes import count_macs, count_params
 from compress.graph.surgery import Side, bare_parameter, is_depthwise, side_width, tensor_dims
 from compress.passes.pruning.channel_groups import Group
 
-__all__ = ["Costs", "measure_costs"]
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _Key = tuple[str, Side]

@@ -16,8 +16,6 @@ from compress.passes.pruning.channel_groups import Group, tracing
 from compress.tasks.task import Task
 from compress.training.losses import run_model
 
-__all__ = ["ImportanceKind", "score_units", "taylor_gradients"]
-
 ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
 Scores = NDArray[np.float64]
 

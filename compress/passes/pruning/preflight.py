@@ -16,8 +16,6 @@ from compress.graph.surgery import is_depthwise, remove_channels
 from compress.passes.pruning.channel_groups import TRACE_ERRORS, Group, LeftAlone, removal
 from compress.passes.pruning.cost import Costs
 
-__all__ = ["check_runs", "mask_channels", "preflight"]
-
 _OUTPUT = "gives the task's outputs"
 
 

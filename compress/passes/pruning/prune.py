@@ -25,11 +25,10 @@ from compress.passes.pruning.bn_reestimation import recalibrate
 from compress.passes.pruning.importance import ImportanceKind
 from compress.passes.pruning.preflight import check_runs
 from compress.passes.pruning.shrink import Shrinking, Target, measure
+from compress.training.evaluation import evaluate_split
 from compress.training.settings import RecoverConfig
-from compress.training.train import evaluate_split, train
+from compress.training.train import train
 from evaluate.core.errors import ModelError
-
-__all__ = ["KeepConfig", "PruneConfig", "preview_prune", "prune"]
 
 Share = Annotated[float, Field(gt=0, le=1)]
 UNITS: tuple[Literal["params", "macs", "bytes"], ...] = ("params", "macs", "bytes")

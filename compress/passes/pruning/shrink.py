@@ -36,7 +36,6 @@ from evaluate.hardware.environment import channel_block
 if TYPE_CHECKING:
     from compress.passes.pruning.prune import PruneConfig
 
-__all__ = ["Shrinking", "Target", "measure"]
 
 Unit = Literal["params", "macs", "bytes"]
 

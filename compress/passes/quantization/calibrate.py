@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from compress.core.config import Config
-from compress.tasks.task import TensorSplit
+from compress.tasks.splits import TensorSplit
 from evaluate.core.errors import DataError
 from evaluate.runtime.session import Session, open_session
-
-__all__ = ["CalibrateConfig", "Histogram", "clip_range", "collect_histograms", "collect_ranges"]
 
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 Range = tuple[float, float]

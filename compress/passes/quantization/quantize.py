@@ -32,8 +32,6 @@ from compress.passes.quantization.calibrate import CalibrateConfig, clip_range, 
 from evaluate.hardware.environment import int8_path
 from evaluate.runtime.session import open_session
 
-__all__ = ["QuantizeConfig", "Scheme", "quantize", "saturation_db", "scheme_for"]
-
 WEIGHTED = {"Conv", "Gemm", "MatMul", "ConvTranspose"}
 # Trained nets gave 38 to 48 dB between their integer kernels and the simulation where clean, about 29 dB saturated.
 SATURATED_BELOW_DB = 34.0
