@@ -27,7 +27,8 @@ STRANGE = (
     float("nan"), float("inf"), -float("inf"), "", " ", "x", "0", "nan", "null", "1e999", "\x00", "\x1b[31mred",
     "\ud800", "\u202egnp.exe", "ﬁ\U0001f600", "a\nb", "x" * 5000, "../../../outside", "/outside", "C:\\outside",
     "file:///etc/passwd",
-    "stranger:thing", "os:system", "__import__('os')", "<script>alert(1)</script>", "{{ 7 * 7 }}", "%s%n", [], {}, [None], [[]], {"": ""},
+    "stranger:thing", "os:system", "__import__('os')", "<script>alert(1)</script>", "{{ 7 * 7 }}",
+    "%s%n", [], {}, [None], [[]], {"": ""},
     {"x": None},
     [1, "a", None, {}], list(range(300)), {str(n): n for n in range(300)},
 )  # fmt: skip
