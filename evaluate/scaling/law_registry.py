@@ -23,7 +23,7 @@ LAWS = {
     "chinchilla": ("joint", "Chinchilla"),
     "chinchilla-tied": ("joint", "ChinchillaTied"),
     "effective": ("joint", "EffectiveParameters"),
-    "precision": ("joint", "Precision"),
+    "precision": ("precision", "Precision"),
     "rosenfeld": ("pruning", "Rosenfeld"),
     "frantar": ("pruning", "Frantar"),
     "distillation": ("distillation", "Distillation"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evaluate.hardware import environment as env
+from evaluate.hardware import machines
 
 GPU = {"name": "Example H200", "driver": "590.44", "power_limit_w": 700.0, "sm_max_mhz": 1980.0, "mig": False}
 HERE = {
@@ -38,8 +39,8 @@ def changed(**changes):
     ],
 )
 def test_another_machine_is_said_in_one_sentence(there, words):
-    assert env.differences(HERE, there) == [f"different machines: {words}"]
-    assert not env.same_machine(HERE, there) and not env.same_machine(there, HERE)
+    assert machines.differences(HERE, there) == [f"different machines: {words}"]
+    assert not machines.same_machine(HERE, there) and not machines.same_machine(there, HERE)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +58,8 @@ def test_another_machine_is_said_in_one_sentence(there, words):
     ],
 )  # fmt: skip
 def test_another_set_up_of_the_same_machine_is_said(there, words):
-    assert env.differences(HERE, there) == [f"other set-up: {words}"]
-    assert env.same_machine(HERE, there)
+    assert machines.differences(HERE, there) == [f"other set-up: {words}"]
+    assert machines.same_machine(HERE, there)
 
 
 @pytest.mark.parametrize(
@@ -72,16 +73,16 @@ def test_another_set_up_of_the_same_machine_is_said(there, words):
     ],
 )
 def test_what_changes_by_itself_or_is_not_known_is_no_difference(there):
-    assert env.differences(HERE, there) == env.differences(there, HERE) == []
-    assert env.same_machine(HERE, there)
+    assert machines.differences(HERE, there) == machines.differences(there, HERE) == []
+    assert machines.same_machine(HERE, there)
 
 
 def test_an_environment_that_names_no_machine_is_never_the_same():
     nameless = {key: value for key, value in HERE.items() if key != "machine_id"}
-    (said,) = env.differences(HERE, nameless)
+    (said,) = machines.differences(HERE, nameless)
     assert "the second environment has no machine_id" in said
-    assert not env.same_machine(nameless, nameless)
+    assert not machines.same_machine(nameless, nameless)
 
 
 def test_this_machine_is_the_same_as_itself():
-    assert env.differences(env.environment(), env.environment()) == []
+    assert machines.differences(env.environment(), env.environment()) == []
