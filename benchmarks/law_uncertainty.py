@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from evaluate.core.errors import LeanfitError
 from evaluate.scaling import Chinchilla, optimum
-from evaluate.scaling.diagnosis import Unidentified
-from evaluate.scaling.fitting import NotConverged
-from evaluate.scaling.law_registry import LAWS, law_class
+from evaluate.scaling.diagnose.rules import Unidentified
+from evaluate.scaling.fit.fitting import NotConverged
+from evaluate.scaling.forms.law_registry import LAWS, law_class
 
 Floats = NDArray[Any]
 EPOCH = {"alpha": (0.317, 0.373, 0.003), "beta": (0.331, 0.415, 0.005)}

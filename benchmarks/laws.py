@@ -29,10 +29,10 @@ import numpy as np
 from nist import PROBLEMS
 
 from evaluate.scaling import EffectiveParameters, Rosenfeld, select_law
-from evaluate.scaling.fitting import fit
-from evaluate.scaling.joint import CHINCHILLA
-from evaluate.scaling.pruning import FRANTAR_FORM
-from evaluate.scaling.searching import Loss
+from evaluate.scaling.fit.fitting import fit
+from evaluate.scaling.fit.optimizer import Loss
+from evaluate.scaling.forms.joint import CHINCHILLA
+from evaluate.scaling.forms.pruning import FRANTAR_FORM
 
 POINTS = Path(__file__).parent.parent / "studies" / "points"
 T5_TOKENS = 128 * 512  # a step of T5 reads a batch of 128 sequences of 512 tokens

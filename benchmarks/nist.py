@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.scaling.fitting import fit, jacobian
-from evaluate.scaling.law_registry import law_class
-from evaluate.scaling.searching import Loss
+from evaluate.scaling.fit.fitting import fit, jacobian
+from evaluate.scaling.fit.optimizer import Loss
+from evaluate.scaling.forms.law_registry import law_class
 
 NIST = json.loads((Path(__file__).parent / "nist.json").read_text())
 SQUARES = Loss("squares", space="raw")

@@ -14,8 +14,8 @@ from typing import Any
 
 from compress.recipe.expectations import describe, options
 from compress.recipe.json_schema import recipe_schema
-from evaluate.scaling.form import Form, Parameter
-from evaluate.scaling.law_registry import LAWS, law_class
+from evaluate.scaling.forms.form import Form, Parameter
+from evaluate.scaling.forms.law_registry import LAWS, law_class
 
 HERE = Path(__file__).parent
 HEAD = """# Recipe reference

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from evaluate.scaling.fitting import fit
-from evaluate.scaling.law_registry import law_class
+from evaluate.scaling.fit.fitting import fit
+from evaluate.scaling.forms.law_registry import law_class
 
 LEVELS = np.array(["dense", "int8", "int4"], dtype=object)
 

@@ -81,7 +81,7 @@ def fit(
 
 def _list(as_json: bool) -> None:
     """The known laws with their formulas."""
-    from evaluate.scaling.law_registry import law_class, names_of_laws
+    from evaluate.scaling.forms.law_registry import law_class, names_of_laws
 
     rows = []
     for name in names_of_laws():

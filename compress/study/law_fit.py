@@ -10,23 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluate.core.errors import LeanfitError, UsageError
-from evaluate.scaling.asking import (
+from evaluate.scaling.law_files import is_law_file, read_law
+from evaluate.scaling.points.cells import is_numeric, number
+from evaluate.scaling.points.points import target_hint
+from evaluate.scaling.query.budget import Formula
+from evaluate.scaling.query.questions import (
     WITH_LEVELS,
     ask_break_even,
     ask_optimum,
     ask_solve,
     assignments,
     level_of,
-    unknown_to_solve,
 )
-from evaluate.scaling.cells import is_numeric, number
-from evaluate.scaling.expression import Formula
-from evaluate.scaling.hints import target_hint
-from evaluate.scaling.law_files import is_law_file, read_law
+from evaluate.scaling.query.solve import unknown_to_solve
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
-    from evaluate.scaling.points import Chosen, Points
+    from evaluate.scaling.points.points import Chosen, Points
 
 
 Status = Callable[[str, float, float], None]
@@ -81,7 +81,7 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> Outcome:
 
     Raises UsageError, DataError, ArtifactError; Unidentified and NotConverged (exit code 6) of the fit.
     """
-    from evaluate.scaling.points import read_points
+    from evaluate.scaling.points.point_files import read_points
 
     _check(request)
     points = read_points(request.path)
@@ -121,7 +121,7 @@ def _shown(points: Points, chosen: Chosen, y: str) -> dict[str, Any]:
 
 def _check(request: FitRequest) -> None:
     """What can be said before anything is read. Raises UsageError."""
-    from evaluate.scaling.law_registry import law_class
+    from evaluate.scaling.forms.law_registry import law_class
 
     asked = request.asked
     if request.law != AUTO:
@@ -191,7 +191,7 @@ def _rows_of_condition(points: Points, against: str) -> Points:
 
 def _fitted(request: FitRequest, points: Points, told: list[str], status: Status) -> tuple[Law, Chosen]:
     """The law of these points and the rows it was fitted to; what is odd about them is added to `told`."""
-    from evaluate.scaling.hints import hints
+    from evaluate.scaling.points.points import hints
 
     y, axes = str(request.y), _axes(request.x, points)
     wanted = _wanted(request.law, axes)
@@ -229,8 +229,8 @@ def _wanted(name: str, axes: Sequence[_Axis]) -> dict[str, Any]:
     """What the law asks of its columns, for `Points.take`. Raises UsageError for a wrong number of them."""
     if name == AUTO:
         return {}
+    from evaluate.scaling.forms.law_registry import law_class
     from evaluate.scaling.law import Law
-    from evaluate.scaling.law_registry import law_class
 
     kind, columns = law_class(name), {axis.name: axis.column for axis in axes}
     form = getattr(kind, "form", None)
@@ -259,10 +259,10 @@ def _law(request: FitRequest, chosen: Chosen, status: Status) -> Law:
     if request.reference is not None:
         settings["reference"] = request.reference
     if request.law == AUTO:
-        from evaluate.scaling.selection import select_law
+        from evaluate.scaling.select.selection import select_law
 
         return select_law(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups, **settings)
-    from evaluate.scaling.law_registry import law_class
+    from evaluate.scaling.forms.law_registry import law_class
 
     fixed = {name: _number(name, values) for name, values in assignments(request.set_param, "--set-param").items()}
     law = law_class(request.law)(fixed=fixed, **settings)
@@ -331,7 +331,7 @@ def _other(request: FitRequest, points: Points, told: list[str], status: Status)
     path = Path(against)
     if path.is_file() and is_law_file(path):
         return read_law(path)[0]
-    from evaluate.scaling.points import read_points
+    from evaluate.scaling.points.point_files import read_points
 
     rows = read_points(path) if path.exists() else _rows_of_condition(points, against)
     own: list[str] = []

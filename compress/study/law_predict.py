@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.report.law_words import answer_sentence, beyond_text, quantity
-from evaluate.scaling.asking import ask_solve, assignments, level_of
-from evaluate.scaling.cells import is_numeric
-from evaluate.scaling.design import beyond, extrapolation
+from evaluate.scaling.diagnose.design import beyond, extrapolation
+from evaluate.scaling.fit.columns import as_columns
 from evaluate.scaling.law_files import read_law
-from evaluate.scaling.point_columns import as_columns
+from evaluate.scaling.points.cells import is_numeric
+from evaluate.scaling.query.questions import ask_solve, assignments, level_of
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law
-    from evaluate.scaling.points import Points
+    from evaluate.scaling.points.points import Points
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +102,7 @@ def _columns_of(
     request: PredictRequest, law: Law, stored: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str], list[str], Floats | None]:
     """The law's variables in a file of points, what was left out, what rows are called, and y where it is there."""
-    from evaluate.scaling.points import read_points
+    from evaluate.scaling.points.point_files import read_points
 
     points = read_points(str(request.points), where=request.where)
     about = stored.get("points")

@@ -10,9 +10,9 @@ from compress.recipe.check import Finding
 from compress.recipe.positions import Key
 from compress.study.grid import blocks
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.scaling.filters import parse_conditions
-from evaluate.scaling.law_registry import LAWS
-from evaluate.scaling.trial_points import rows_of_records
+from evaluate.scaling.forms.law_registry import LAWS
+from evaluate.scaling.points.cells import parse_conditions
+from evaluate.scaling.points.trial_points import rows_of_records
 
 AUTO = "auto"
 

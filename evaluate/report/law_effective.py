@@ -75,7 +75,7 @@ def _means(
 
 
 def _levels(view: View, dense: float, means: list[tuple[str, float, float]]) -> list[Level]:
-    from evaluate.scaling.effective_size import effective_size
+    from evaluate.scaling.query.crossing import effective_size
 
     found = effective_size(view.law, [y for _, _, y in means])
     shares = zip(means, found.size / dense, found.low / dense, found.high / dense)

@@ -32,7 +32,7 @@ from evaluate.report.law_told import (
 from evaluate.report.law_view import View, sample_of, view_of
 from evaluate.report.markup import Html, element, flat, folded, joined, pairs, table
 from evaluate.report.overview import figures
-from evaluate.scaling.level_names import label
+from evaluate.scaling.forms.joint import label
 
 LEFT_OUT = ("draws", "residuals", "spread")
 
@@ -120,7 +120,7 @@ def _budget(view: View) -> Budget | None:
     found = view.stored.get("optimum")
     if not isinstance(found, Mapping) or not finite(found.get("budget")) or not found.get("compute"):
         return None
-    from evaluate.scaling.expression import Formula
+    from evaluate.scaling.query.budget import Formula
 
     formula = Formula(str(found["compute"]), view.variables)
     best = optimum_of(view.stored, view.variables)

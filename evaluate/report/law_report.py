@@ -74,7 +74,7 @@ def _worth(view: View, trials: Sequence[RecordLike], key: str) -> list[LawPictur
     conditions = " ".join(map(str, told.get("where") or ())) if isinstance(told, Mapping) else ""
     if not trials or not any(f"role={role}" in conditions.replace(" ", "") for role in ("dense", "native")):
         return []
-    from evaluate.scaling.tables import from_records
+    from evaluate.scaling.points.point_files import from_records
 
     try:
         picture = worth_picture(view, from_records(list(trials), "the trials"), key=f"{key}-worth")
@@ -91,7 +91,7 @@ def points_of(record: RecordLike, trials: Sequence[RecordLike]) -> dict[str, Any
     told = record.get("points")
     if not isinstance(told, Mapping) or not trials:
         return None
-    from evaluate.scaling.tables import from_records
+    from evaluate.scaling.points.point_files import from_records
 
     names, target = [str(name) for name in record.get("variables") or ()], str(record.get("target"))
     columns = [

@@ -9,47 +9,47 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluate.scaling.averaging import Average
-    from evaluate.scaling.break_even import break_even
-    from evaluate.scaling.budget import optimum
-    from evaluate.scaling.curves import BNSL1, BNSL2, M3, M4, LogLinear, PowerLaw, PowerLawFloor
-    from evaluate.scaling.distillation import Distillation
-    from evaluate.scaling.inverse import solve
-    from evaluate.scaling.joint import Chinchilla, ChinchillaTied, EffectiveParameters
+    from evaluate.scaling.forms.curves import BNSL1, BNSL2, M3, M4, LogLinear, PowerLaw, PowerLawFloor
+    from evaluate.scaling.forms.joint import Chinchilla, ChinchillaTied, EffectiveParameters
+    from evaluate.scaling.forms.linear import Linear
+    from evaluate.scaling.forms.precision import Distillation, Precision
+    from evaluate.scaling.forms.pruning import Frantar, Rosenfeld
     from evaluate.scaling.law import Law
     from evaluate.scaling.law_files import load_law, read_law, write_law
-    from evaluate.scaling.linear import Linear
-    from evaluate.scaling.points import Points, read_points
-    from evaluate.scaling.precision import Precision
-    from evaluate.scaling.pruning import Frantar, Rosenfeld
-    from evaluate.scaling.selection import select_law
+    from evaluate.scaling.points.point_files import read_points
+    from evaluate.scaling.points.points import Points
+    from evaluate.scaling.query.budget import optimum
+    from evaluate.scaling.query.crossing import break_even
+    from evaluate.scaling.query.solve import solve
+    from evaluate.scaling.select.averaging import Average
+    from evaluate.scaling.select.selection import select_law
 
 _HOMES = {
-    "Average": "averaging",
-    "BNSL1": "curves",
-    "BNSL2": "curves",
-    "Chinchilla": "joint",
-    "ChinchillaTied": "joint",
-    "Distillation": "distillation",
-    "EffectiveParameters": "joint",
-    "Frantar": "pruning",
+    "Average": "select.averaging",
+    "BNSL1": "forms.curves",
+    "BNSL2": "forms.curves",
+    "Chinchilla": "forms.joint",
+    "ChinchillaTied": "forms.joint",
+    "Distillation": "forms.precision",
+    "EffectiveParameters": "forms.joint",
+    "Frantar": "forms.pruning",
     "Law": "law",
-    "Linear": "linear",
-    "LogLinear": "curves",
-    "M3": "curves",
-    "M4": "curves",
-    "Points": "points",
-    "PowerLaw": "curves",
-    "PowerLawFloor": "curves",
-    "Precision": "precision",
-    "Rosenfeld": "pruning",
-    "break_even": "break_even",
+    "Linear": "forms.linear",
+    "LogLinear": "forms.curves",
+    "M3": "forms.curves",
+    "M4": "forms.curves",
+    "Points": "points.points",
+    "PowerLaw": "forms.curves",
+    "PowerLawFloor": "forms.curves",
+    "Precision": "forms.precision",
+    "Rosenfeld": "forms.pruning",
+    "break_even": "query.crossing",
     "load_law": "law_files",
-    "optimum": "budget",
+    "optimum": "query.budget",
     "read_law": "law_files",
-    "read_points": "points",
-    "select_law": "selection",
-    "solve": "inverse",
+    "read_points": "points.point_files",
+    "select_law": "select.selection",
+    "solve": "query.solve",
     "write_law": "law_files",
 }
 __all__ = [

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
-from evaluate.scaling.fitting import Fitted, NotConverged, fit
-from evaluate.scaling.form import Array, Form
-from evaluate.scaling.point_columns import as_columns, as_target, as_weights, encoded
-from evaluate.scaling.searching import Loss
+from evaluate.scaling.fit.columns import as_columns, as_target, as_weights, encoded
+from evaluate.scaling.fit.fitting import Fitted, NotConverged, fit
+from evaluate.scaling.fit.optimizer import Loss
+from evaluate.scaling.forms.form import Array, Form
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from evaluate.scaling.inverse import Solved
-    from evaluate.scaling.spread import Spread
+    from evaluate.scaling.query.solve import Solved
+    from evaluate.scaling.uncertainty.prediction_interval import Spread
 
 
 SCHEMA = 1
@@ -108,8 +108,8 @@ class Law:
         they are resampled and held out together.
         Raises DataError, UsageError, NotConverged, and Unidentified where an exponent cannot be told (see force).
         """
-        from evaluate.scaling.diagnosis import diagnose, explained
-        from evaluate.scaling.uncertainty import bootstrap, intervals
+        from evaluate.scaling.diagnose.rules import diagnose, explained
+        from evaluate.scaling.uncertainty.bootstrap import bootstrap, intervals
 
         self._read(x, y, sample_weight, groups)
         try:
@@ -196,7 +196,7 @@ class Law:
         """How far predictions may be off, with the error of the form itself (spread.py)."""
         self._require_fit()
         if self._spread is None:
-            from evaluate.scaling.spread import calibrate
+            from evaluate.scaling.uncertainty.prediction_interval import calibrate
 
             self._spread = calibrate(self)
         return self._spread
@@ -206,7 +206,7 @@ class Law:
         """How the law predicts the largest points from the others: {rule, error, ...} (selection.py)."""
         self._require_fit()
         if self._holdout is None:
-            from evaluate.scaling.selection import hold_out
+            from evaluate.scaling.select.selection import hold_out
 
             self._holdout = hold_out(self)
         return self._holdout
@@ -227,7 +227,7 @@ class Law:
         if interval is None:
             return found
         _check_share(interval)
-        from evaluate.scaling.spread import interval_of
+        from evaluate.scaling.uncertainty.prediction_interval import interval_of
 
         low, high = interval_of(self, numbers, interval)
         return found, low, high
@@ -254,7 +254,7 @@ class Law:
         Gives a Solved: value, low, high, reachable, reason, beyond. See inverse.py.
         """
         self._require_fit()
-        from evaluate.scaling.inverse import solve
+        from evaluate.scaling.query.solve import solve
 
         return solve(self, y, variable, given, interval)
 
@@ -301,14 +301,14 @@ class Law:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Law:
         """The law that `to_dict` wrote, ready to predict. Raises ArtifactError where it is not one."""
-        from evaluate.scaling.restoring import restore
+        from evaluate.scaling.law_files import restore
 
         return restore(data)
 
     @classmethod
     def _restored(cls, data: Mapping[str, Any]) -> Law:
         """A law of this class from checked data; a subclass whose form depends on the data restores that first."""
-        from evaluate.scaling.restoring import fill
+        from evaluate.scaling.law_files import fill
 
         settings = data["settings"]
         law = cls(

@@ -218,7 +218,7 @@ def test_a_recipe_for_python_says_so(leanfit):
         (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 8, "permission denied: runs/x"),
         (MemoryError(), 8, "out of memory"),
         (ModuleNotFoundError("no", name="onnxscript.ir"), 8, "the package 'onnxscript' is not installed"),
-        (ModuleNotFoundError("no", name="evaluate.scaling.form"), 8, "evaluate.scaling.form is missing"),
+        (ModuleNotFoundError("no", name="evaluate.scaling.forms.form"), 8, "evaluate.scaling.forms.form is missing"),
         (KeyboardInterrupt(), 130, "run the same command again to go on where it stopped"),
     ],
 )

@@ -29,7 +29,7 @@ from evaluate.report.law_table import law_table
 from evaluate.report.law_view import view_of
 from evaluate.report.law_words import interval_figure, number, number_interval, quantity
 from evaluate.report.write import lines_of
-from evaluate.scaling.expression import Formula
+from evaluate.scaling.query.budget import Formula
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"
 SOLVED = {"low": 9e3, "high": 14e3, "value": 11e3, "reachable": True, "reason": "", "beyond": 1.0, "given": {}}
@@ -124,7 +124,7 @@ def test_many_failures_are_folded_and_a_study_without_results_is_still_shown():
 
 
 def test_curves_of_a_study_begin_at_their_dense_model():
-    from evaluate.scaling.tables import from_records
+    from evaluate.scaling.points.point_files import from_records
 
     curves = study_curves(from_records(trials(), "trials"))
     assert [c.native for c in curves] == [True, False, False, False, False]
@@ -143,7 +143,7 @@ def test_points_of_a_law_are_trials_only_where_they_are_those_it_had():
 
 
 def test_what_compressed_models_are_worth_is_read_from_the_law_of_the_dense_ones():
-    from evaluate.scaling.tables import from_records
+    from evaluate.scaling.points.point_files import from_records
 
     view, points = view_of(stored("floor")), from_records(trials(), "trials")
     size, levels = effective_levels(view, points.columns)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, UsageError
-from evaluate.scaling.expression import Formula
-from evaluate.scaling.filters import parse_conditions
-from evaluate.scaling.hints import hints, target_hint
-from evaluate.scaling.points import Points, read_points
+from evaluate.scaling.points.cells import parse_conditions
+from evaluate.scaling.points.point_files import read_points
+from evaluate.scaling.points.points import Points, hints, target_hint
+from evaluate.scaling.query.budget import Formula
 
 PUBLISHED = Path(__file__).parents[2] / "studies" / "points"
 ROWS = [(1e4, 0.3, "a"), (2e4, 0.2, "a"), (4e4, 0.15, "b"), (8e4, 0.12, "b")]

@@ -10,11 +10,10 @@ from law_points import crossed, falling, noisy, table
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Chinchilla, Linear, PowerLaw, PowerLawFloor
-from evaluate.scaling.break_even import break_even
-from evaluate.scaling.budget import optimum
-from evaluate.scaling.curves import BNSL1, M3
-from evaluate.scaling.effective_size import effective_size
-from evaluate.scaling.inverse import solve
+from evaluate.scaling.forms.curves import BNSL1, M3
+from evaluate.scaling.query.budget import optimum
+from evaluate.scaling.query.crossing import break_even, effective_size
+from evaluate.scaling.query.solve import solve
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Average, Law, PowerLaw, PowerLawFloor, select_law
-from evaluate.scaling.rehearsal import half_block
-from evaluate.scaling.spread import Spread
+from evaluate.scaling.uncertainty.backtest import half_block
+from evaluate.scaling.uncertainty.prediction_interval import Spread
 
 POINTS = pathlib.Path(__file__).parents[2] / "studies" / "points"
 FAST = ["power-floor", "m3"]

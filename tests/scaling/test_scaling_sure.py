@@ -13,11 +13,11 @@ from law_points import SPLIT, crossed, falling, noisy, table
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Chinchilla, ChinchillaTied, PowerLaw, PowerLawFloor
-from evaluate.scaling.design import beyond, extrapolation
-from evaluate.scaling.diagnosis import Unidentified
-from evaluate.scaling.linearised import standard_errors
-from evaluate.scaling.pruning import Frantar
-from evaluate.scaling.uncertainty import way
+from evaluate.scaling.diagnose.design import beyond, extrapolation
+from evaluate.scaling.diagnose.rules import Unidentified
+from evaluate.scaling.fit.covariance import standard_errors
+from evaluate.scaling.forms.pruning import Frantar
+from evaluate.scaling.uncertainty.bootstrap import way
 
 POINTS = Path(__file__).parents[2] / "studies" / "points"
 FLOOR = {"e": 0.05, "b": 8.0, "c": -0.45}

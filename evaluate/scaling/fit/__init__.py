@@ -1,0 +1,1 @@
+"""The one fitter of every law."""

@@ -1,0 +1,1 @@
+"""The laws themselves: formulas, parameters with bounds, initial guesses."""

@@ -1,0 +1,233 @@
+"""Laws of pruning: how the error or the loss depends on how much of a network is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from evaluate.core.errors import UsageError
+from evaluate.scaling.fit.optimizer import Loss
+from evaluate.scaling.forms.form import (
+    Array,
+    Form,
+    Parameter,
+    columns,
+    grid,
+    log_plus,
+    log_sum_exp,
+    middle,
+    nonnegative,
+    spread,
+    width,
+)
+from evaluate.scaling.law import Law
+
+FRANTAR = "Frantar et al.: Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024, arXiv:2309.08520"
+ROSENFELD = (
+    "Rosenfeld, Frankle, Carbin, Shavit: On the Predictability of Pruning Across Scales, ICML 2021, arXiv:2006.10621"
+)
+NOTHING_LEFT = 1e-12
+ANY = -np.inf
+GAMMAS = (0.01, 100.0)
+DATA = ("n", "d", "data", "samples")
+
+
+def _log_kept(sparsity: Array) -> Array:
+    return np.log(np.maximum(1.0 - sparsity, NOTHING_LEFT))
+
+
+def _frantar(x: Array, theta: Array) -> Array:
+    a_s, b_s, c_s, b_n, a_d, b_d, c = columns(theta)
+    log_n, log_d = np.log(x[:, 1]), np.log(x[:, 2])
+    size = log_sum_exp(np.log(a_s) + b_s * _log_kept(x[:, 0]), np.log(c_s)) - b_n * log_n
+    return log_plus(c, size, np.log(a_d) - b_d * log_d)
+
+
+def _frantar_starts(x: Array, y: Array) -> Array:
+    """Given the exponents the law is linear in a_S, c_S, a_D and c."""
+    kept, n, d = np.exp(_log_kept(x[:, 0])), x[:, 1], x[:, 2]
+    n0, d0 = middle(n), middle(d)
+    starts = []
+    for b_s, b_n, b_d in grid((0.4, 0.8, 1.5, 3.0), (0.15, 0.3, 0.6), (0.15, 0.4, 0.9)):
+        size = (n / n0) ** -b_n
+        parts = [kept**b_s * size, size, (d / d0) ** -b_d, np.ones(len(y))]
+        a_s, c_s, a_d, c = nonnegative(parts, y, positive=(True, True, True, False))
+        starts.append((a_s * n0**b_n, b_s, c_s * n0**b_n, b_n, a_d * d0**b_d, b_d, c))
+    return np.array(starts)
+
+
+FRANTAR_FORM = Form(
+    name="frantar",
+    title="sparsity law of Frantar",
+    formula="y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c",
+    source=FRANTAR,
+    variables=("S", "N", "D"),
+    parameters=(
+        Parameter("a_S"),
+        Parameter("b_S", exponent=True),
+        Parameter("c_S"),
+        Parameter("b_N", exponent=True),
+        Parameter("a_D"),
+        Parameter("b_D", exponent=True),
+        Parameter("c", scale="linear"),
+    ),
+    log_y=_frantar,
+    starts=_frantar_starts,
+    floor="c",
+    domains={"S": (0.0, 1.0)},
+)
+
+
+class Frantar(Law):
+    """y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c.
+
+    S: sparsity, from 0 to 1; N: nonzero parameters; D: tokens or samples of training; y: loss. a_S, c_S > 0 in units of
+    y at N = 1, a_D > 0 in units of y at D = 1 (the paper writes (a_D / D)^b_D: its a_D is ours to the power 1 / b_D);
+    b_S, b_N, b_D > 0; c >= 0 the floor, in units of y. Fitted by Huber's loss (delta 1e-3) of log y as their language
+    models are; their vision models take delta=0.01, space="raw".
+    Source: Frantar et al., Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024 (arXiv:2309.08520).
+    """
+
+    form = FRANTAR_FORM
+
+
+def _log_pruned(log_density: Array, log_dense: Any, log_up: Any, log_p: Any, gamma: Any) -> Array:
+    """log of e_np |(d - i p (e_up / e_np)^(1 / gamma)) / (d - i p)|^gamma, with |d - i q|^2 = d^2 + q^2."""
+    log_q = log_p + (log_up - log_dense) / gamma
+    above = log_sum_exp(2 * log_density + 0 * log_q, 2 * log_q)
+    return np.asarray(log_dense + 0.5 * gamma * (above - log_sum_exp(2 * log_density, 2 * log_p)))
+
+
+def _one_network(x: Array, theta: Array) -> Array:
+    e_np, e_up, p, gamma = columns(theta)
+    return _log_pruned(np.log(x[:, 0]), np.log(e_np), np.log(e_up), np.log(p), gamma)
+
+
+def _one_network_starts(x: Array, y: Array) -> Array:
+    """The plateaus from the extremes of y; the fall between them from where the densities lie."""
+    dense = float(np.median(y[x[:, 0] >= np.quantile(x[:, 0], 0.75)]))
+    places = spread(x[:, 0], (0.0, 0.25, 0.5))
+    return np.array(
+        [(dense, up * y.max(), p, gamma) for up, p, gamma in grid((1.0, 1.3), places, (0.2, 0.5, 1.0, 3.0))]
+    )
+
+
+def _family(x: Array, theta: Array) -> Array:
+    e_up, p, gamma, phi, psi = columns(theta)
+    log_d, log_w, log_l, log_np = np.log(x[:, :4]).T
+    return _log_pruned(log_d, log_np, np.log(e_up), np.log(p) - phi * log_l - psi * log_w, gamma)
+
+
+def _family_starts(x: Array, y: Array) -> Array:
+    w, depth = middle(x[:, 1]), middle(x[:, 2])
+    starts = []
+    for p, gamma, psi in grid(spread(x[:, 0], (0.0, 0.25, 0.5)), (0.2, 0.5, 1.0), (0.0, 1.0, 2.0)):
+        starts.append((1.1 * y.max(), p * w**psi * depth ** (psi / 2), gamma, psi / 2, psi))
+    return np.array(starts)
+
+
+def _family_of_data(x: Array, theta: Array) -> Array:
+    e_up, p, gamma, phi, psi, c, a, alpha, b, beta = columns(theta)
+    log_d, log_w, log_l, log_n = np.log(x[:, :4]).T
+    log_np = log_plus(c, np.log(a) - alpha * log_n, np.log(b) - beta * (log_l + 2 * log_w))
+    return _log_pruned(log_d, log_np, np.log(e_up), np.log(p) - phi * log_l - psi * log_w, gamma)
+
+
+def _family_of_data_starts(x: Array, y: Array) -> Array:
+    """The dense error from the densest points, where it is linear in c, a and b given its exponents."""
+    dense = x[:, 0] >= np.quantile(x[:, 0], 0.8)
+    size = x[:, 2] * x[:, 1] ** 2
+    n0, size0 = middle(x[:, 3]), middle(size)
+    starts: list[tuple[float, ...]] = []
+    for alpha, beta in grid((0.2, 0.6), (0.2, 0.6)):
+        parts = [np.ones(len(y)), (x[:, 3] / n0) ** -alpha, (size / size0) ** -beta]
+        c, a, b = nonnegative([part[dense] for part in parts], y[dense], positive=(False, True, True))
+        law = (c, a * n0**alpha, alpha, b * size0**beta, beta)
+        starts.extend((*start, *law) for start in _family_starts(x, y)[1::4])
+    return np.array(starts)
+
+
+PLATEAU = (Parameter("e_up"), Parameter("p"), Parameter("gamma", *GAMMAS))
+PLACES = (Parameter("phi", ANY, scale="linear", exponent=True), Parameter("psi", ANY, scale="linear", exponent=True))
+PRUNED = "e_np |(d - i p (e_up / e_np)^(1 / gamma)) / (d - i p)|^gamma"
+NETWORK = Form(
+    name="rosenfeld",
+    title="pruning law of Rosenfeld",
+    formula=f"y = {PRUNED}",
+    source=ROSENFELD,
+    variables=("density",),
+    parameters=(Parameter("e_np"), *PLATEAU),
+    log_y=_one_network,
+    starts=_one_network_starts,
+)
+FAMILY = replace(
+    NETWORK,
+    formula=f"y = {PRUNED}, p = p' / (depth^phi width^psi)",
+    variables=("density", "width", "depth", "e_np"),
+    parameters=(*PLATEAU, *PLACES),
+    log_y=_family,
+    starts=_family_starts,
+)
+FAMILY_OF_DATA = replace(
+    FAMILY,
+    formula=f"{FAMILY.formula}, e_np = c + a n^-alpha + b (depth width^2)^-beta",
+    variables=("density", "width", "depth", "n"),
+    parameters=(
+        *FAMILY.parameters,
+        Parameter("c", scale="linear"),
+        Parameter("a"),
+        Parameter("alpha", exponent=True),
+        Parameter("b"),
+        Parameter("beta", exponent=True),
+    ),
+    log_y=_family_of_data,
+    starts=_family_of_data_starts,
+)
+
+
+class Rosenfeld(Law):
+    """y = e_np |(d - i p (e_up / e_np)^(1 / gamma)) / (d - i p)|^gamma: an error between a low and a high plateau.
+
+    One network (one column): density d in (0, 1]; e_np > 0 the error of the dense network and e_up > 0 that of one
+    pruned away, in units of y; p > 0 the density at which the error starts to rise; gamma in [0.01, 100] how steeply.
+    A family (four columns): density, width, depth, and e_np as measured at density 1; p = p' / (depth^phi width^psi),
+    with p' in "p" and phi, psi of any sign: the invariant of the paper is depth^phi width^psi d. With a fourth column
+    named n, D, data or samples, or with data=True, that is the amount of training data, and the dense error is fitted
+    too: e_np = c + a n^-alpha + b (depth width^2)^-beta. Fitted by least squares of the relative deviation, as they do.
+    Source: Rosenfeld, Frankle, Carbin, Shavit, On the Predictability of Pruning Across Scales, ICML 2021
+    (arXiv:2006.10621); the dense error: Rosenfeld et al., ICLR 2020 (arXiv:1909.12673).
+    """
+
+    form = NETWORK
+    default_loss = Loss("squares", space="relative")
+
+    def __init__(self, *, data: bool | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.data = data
+
+    def _read(self, x: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+        count = width(x)
+        if count not in (1, 4):
+            raise UsageError(
+                "rosenfeld takes density alone, or density, width, depth and the dense error (or the amount of "
+                f"training data); x has {count} columns"
+            )
+        self.form = NETWORK if count == 1 else (FAMILY_OF_DATA if self._of_data(x) else FAMILY)
+        super()._read(x, y, sample_weight, groups)
+
+    def _of_data(self, x: Any) -> bool:
+        if self.data is not None or not (isinstance(x, Mapping) or hasattr(x, "columns")):
+            return bool(self.data)
+        names = list(x.keys() if isinstance(x, Mapping) else x.columns)
+        return str(names[3]).lower() in DATA
+
+    def _more_settings(self) -> dict[str, Any]:
+        return {"columns": list(self.form.variables)}
+
+    def _restore_settings(self, settings: Mapping[str, Any]) -> None:
+        wanted = tuple(map(str, settings["columns"]))
+        self.form = next(form for form in (NETWORK, FAMILY, FAMILY_OF_DATA) if form.variables == wanted)
+        self.data, self.form_ = self.form is FAMILY_OF_DATA, self.form

@@ -1,0 +1,1 @@
+"""Points: what laws are fitted to, from files, Records, frames and mappings."""

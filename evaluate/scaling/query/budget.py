@@ -1,0 +1,290 @@
+"""A formula that a user types, as "6*N*D": read as arithmetic, never run as code."""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, minimize_scalar
+
+from evaluate.core.errors import DataError, UsageError, did_you_mean
+from evaluate.scaling.diagnose.design import beyond, extrapolation
+from evaluate.scaling.forms.form import Array
+from evaluate.scaling.query.solve import quantiles
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+
+
+LONGEST = 200  # signs; also bounds how deep it nests
+_TWO: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_ONE: dict[type[ast.AST], Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+
+
+class Formula:
+    """Numbers, names of variables, parentheses and + - * / **.
+
+    text : as typed, "6*N*D".  variables : names that may stand in it; `names` are those that do.
+    Called with the variables' values, (n,) each or single numbers, it gives (n,).
+    Raises UsageError where the text is not such a formula.
+    """
+
+    def __init__(self, text: str, variables: Sequence[str]) -> None:
+        self.text = text.strip()
+        self._tree = _tree(self.text)
+        _check(self._tree, self.text, variables)
+        found = sorted((node.col_offset, node.id) for node in ast.walk(self._tree) if isinstance(node, ast.Name))
+        self.names = tuple(dict.fromkeys(name for _, name in found))
+        if not found:
+            raise UsageError(f"the formula {self.text!r} names no variable; known: {', '.join(variables)}")
+
+    def __call__(self, values: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
+        """The formula at these values, by name. Raises DataError where a result is not positive and finite."""
+        with np.errstate(all="ignore"):
+            result = np.asarray(_value(self._tree, values), dtype=float)
+        if not np.all(np.isfinite(result) & (result > 0)):
+            bad = result[~(np.isfinite(result) & (result > 0))].flat[0]
+            raise DataError(f"the formula {self.text!r} gives {bad:g}; a positive number was expected everywhere")
+        return result
+
+    def __repr__(self) -> str:
+        return f"Formula({self.text!r})"
+
+
+def _tree(text: str) -> ast.expr:
+    if not text or len(text) > LONGEST:
+        raise UsageError(f"a formula such as 6*N*D was expected, of at most {LONGEST} signs, got {text[:40]!r}")
+    try:
+        return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        where = f" near sign {error.offset}" if isinstance(error, SyntaxError) and error.offset else ""
+        raise UsageError(f"the formula {text!r} cannot be read{where}; expected arithmetic such as 6*N*D") from error
+
+
+def _check(tree: ast.expr, text: str, variables: Sequence[str]) -> None:
+    """Raise UsageError for anything but arithmetic on known names."""
+    parts = [node for node in ast.walk(tree) if isinstance(node, ast.expr)]
+    for node in sorted(parts, key=lambda node: node.col_offset):
+        if isinstance(node, ast.Name) and node.id not in variables:
+            near = did_you_mean(node.id, variables)
+            raise UsageError(
+                f"the formula {text!r} has an unknown name {node.id!r}{near}; known: {', '.join(variables)}"
+            )
+        if fault := next(_faults(node), None):
+            raise UsageError(f"the formula {text!r}: {fault}; numbers, names, ( ) and + - * / ** are allowed")
+
+
+def _faults(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
+            yield f"{node.value!r} is no number"
+    elif isinstance(node, ast.BinOp):
+        if isinstance(node.op, ast.BitXor):
+            yield "a power is written **, not ^"
+        elif type(node.op) not in _TWO:
+            yield f"{type(node.op).__name__} is not known"
+    elif isinstance(node, ast.UnaryOp):
+        if type(node.op) not in _ONE:
+            yield f"{type(node.op).__name__} is not known"
+    elif not isinstance(node, ast.Name):
+        yield f"{type(node).__name__} is not known"
+
+
+def _value(node: ast.expr, values: Mapping[str, ArrayLike]) -> Any:
+    """Numbers as float64, so that 9**9**9 overflows to infinity at once."""
+    if isinstance(node, ast.BinOp):
+        return _TWO[type(node.op)](_value(node.left, values), _value(node.right, values))
+    if isinstance(node, ast.UnaryOp):
+        return _ONE[type(node.op)](_value(node.operand, values))
+    if isinstance(node, ast.Name):
+        return np.asarray(values[node.id], dtype=float)
+    if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+        return np.float64(_bounded(node.value))
+    raise UsageError(f"{type(node).__name__} is not known in a formula")
+
+
+def _bounded(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
+Cost = Callable[[Mapping[str, Any]], Any]
+PLACES = 241
+PAST = 16.0  # of log size, past the points either way
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best split of a budget.
+
+    values, low, high : of each variable that was free, by name, in its unit, with the ends of its interval.
+    y, y_low, y_high  : the prediction there, and what the resamples say of it.
+    beyond : how many times past the points the split lies.  reason : what is doubtful about it; "" else.
+    """
+
+    values: dict[str, float]
+    low: dict[str, float]
+    high: dict[str, float]
+    y: float
+    y_low: float
+    y_high: float
+    budget: float
+    beyond: float
+    reason: str
+
+
+def optimum(
+    law: Law,
+    compute: str | Cost = "6*N*D",
+    budget: float = 1e21,
+    interval: float = 0.9,
+    given: Mapping[str, Any] | None = None,
+) -> Optimum:
+    """Where y is least among all splits of a budget between two variables of the law.
+
+    compute : what the split costs, as a formula of the variables, or a callable of {name: (n,)} that gives (n,); it
+    rises in both.  budget : in the unit of the cost.  given : values of the law's further variables.
+    The intervals hold a share `interval` of the splits that the bootstrap's curves would choose. For Chinchilla's law
+    and 6 N D it is the closed form of Hoffmann et al. 2022, equation 4.
+    Raises UsageError where not just two variables are free, DataError where the budget buys no split, or where the
+    law wants all of it in one variable.
+    """
+    cost = Formula(compute, law.variables) if isinstance(compute, str) else compute
+    if not (isinstance(budget, (int, float)) and math.isfinite(budget) and budget > 0):
+        raise UsageError(f"the budget must be a positive number, got {budget!r}")
+    split = _Split(law, cost, float(budget), dict(given or {}), _free(law, given or {}))
+    split.check()
+    grid = split.grid()
+    best = split.refined(grid)
+    draws = split.chosen_by_draws(grid)
+    values = dict(zip(split.names, split.at(np.array([best]))[:, 0].tolist()))
+    ends = {name: quantiles(column, interval, math.inf) for name, column in zip(split.names, split.at(draws))}
+    low = {name: float(np.fmin(ends[name][0], values[name])) for name in split.names}
+    high = {name: float(np.fmax(ends[name][1], values[name])) for name in split.names}
+    y_draws = law.curves(split.columns(np.array([best])))[:, 0] if len(law.draws_) else np.array([])
+    y_low, y_high = quantiles(y_draws, interval, math.inf)
+    x = law._numbers(split.columns(np.array([best])))
+    reasons = extrapolation(law, x) + split.doubts(draws, grid)
+    y = float(law.predict(split.columns(np.array([best])))[0])
+    return Optimum(values, low, high, y, y_low, y_high, split.budget, float(beyond(law, x)[0]), "; ".join(reasons))
+
+
+def _free(law: Law, given: Mapping[str, Any]) -> tuple[str, str]:
+    free = [name for name in law.variables if name not in given]
+    if len(free) != 2:
+        raise UsageError(
+            f"a budget is split between two variables; {law.name} has {', '.join(law.variables)}"
+            + (f", of which {', '.join(free)} are free; give the others" if len(free) > 2 else "")
+        )
+    return free[0], free[1]
+
+
+@dataclass(frozen=True)
+class _Split:
+    law: Law
+    cost: Cost
+    budget: float
+    given: dict[str, Any]
+    names: tuple[str, str]
+
+    def check(self) -> None:
+        """Raise UsageError or DataError for a cost that is none, as one of a single variable."""
+        idle = [name for name in self.names if isinstance(self.cost, Formula) and name not in self.cost.names]
+        if idle:
+            both = " and ".join(self.names)
+            raise UsageError(f"the cost {self.cost} does not depend on {idle[0]}; a budget is split between {both}")
+        middle = {name: np.array([math.sqrt(math.prod(self.law.range_[name]))]) for name in self.names}
+        self.cost({**middle, **{name: np.array([value]) for name, value in self.given.items()}})
+
+    def grid(self) -> NDArray[np.float64]:
+        """log of the first variable (m,), evenly, as far as the second can make up the budget."""
+        low, high = (math.log(end) for end in self.law.range_[self.names[0]])
+        u = np.linspace(low - PAST, high + PAST, PLACES)
+        kept = u[np.isfinite([self.partner(value) for value in u])]
+        if len(kept) < 3:
+            raise DataError(
+                f"a budget of {self.budget:g} buys no split near the points; look at its unit and at the formula"
+            )
+        return np.asarray(kept)
+
+    def partner(self, u: float) -> float:
+        """log of the second variable that makes up the budget; NaN where none does."""
+        low, high = (math.log(end) for end in self.law.range_[self.names[1]])
+
+        def gap(v: float) -> float:
+            values = {self.names[0]: np.exp([u]), self.names[1]: np.exp([v])}
+            rest = {name: np.array([value]) for name, value in self.given.items()}
+            try:
+                with np.errstate(all="ignore"):
+                    spent = float(np.asarray(self.cost({**values, **rest})).reshape(-1)[0])
+            except DataError:  # a formula that is not positive and finite this far out
+                spent = math.nan
+            if 0 < spent < math.inf:
+                return math.log(spent / self.budget)
+            return -700.0 if v < (low + high) / 2 else 700.0
+
+        ends = gap(low - 3 * PAST), gap(high + 3 * PAST)
+        if not (ends[0] < 0 < ends[1]):
+            return math.nan
+        return float(brentq(gap, low - 3 * PAST, high + 3 * PAST, xtol=1e-13, rtol=1e-14))
+
+    def at(self, u: Array) -> NDArray[np.float64]:
+        """Both variables (2, n)."""
+        return np.asarray(np.exp(np.stack([u, [self.partner(float(value)) for value in u]])))
+
+    def columns(self, u: Array) -> dict[str, Any]:
+        pair = dict(zip(self.names, self.at(u)))
+        rest = {name: np.array([value] * len(u)) for name, value in self.given.items()}
+        return {name: pair[name] if name in pair else rest[name] for name in self.law.variables}
+
+    def refined(self, grid: Array) -> float:
+        """The best place, to the digits that a minimum has. Raises DataError at the edge."""
+        y = self.law.predict(self.columns(grid))
+        at = int(np.argmin(y))
+        if at in (0, len(grid) - 1):
+            small, large = self.names if at == 0 else self.names[::-1]
+            raise DataError(
+                f"the law wants the whole budget in {large}: y does not depend enough on {small}; "
+                "there is no best split between them"
+            )
+        found = minimize_scalar(
+            lambda u: math.log(float(self.law.predict(self.columns(np.array([u])))[0])),
+            bounds=(grid[at - 1], grid[at + 1]), method="bounded", options={"xatol": 1e-10},
+        )  # fmt: skip
+        return float(found.x)
+
+    def chosen_by_draws(self, grid: Array) -> NDArray[np.float64]:
+        """log of the first variable (b,) that each draw would choose, by a parabola through its three lowest places."""
+        if not len(self.law.draws_):
+            return np.empty(0)
+        with np.errstate(all="ignore"):
+            curves = np.log(self.law.curves(self.columns(grid)))
+        at = np.clip(np.argmin(np.where(np.isfinite(curves), curves, np.inf), axis=1), 1, len(grid) - 2)
+        row = np.arange(len(curves))
+        left, middle, right = (curves[row, at + side] for side in (-1, 0, 1))
+        bend = left - 2 * middle + right
+        with np.errstate(all="ignore"):
+            shift = np.clip(np.where(bend > 0, 0.5 * (left - right) / bend, 0.0), -1.0, 1.0)
+        step = grid[1] - grid[0]
+        return np.asarray(grid[at] + np.where(np.isfinite(shift), shift, 0.0) * step)
+
+    def doubts(self, draws: Array, grid: Array) -> list[str]:
+        """Resamples that want it all in one variable."""
+        edge = float(np.mean((draws <= grid[1]) | (draws >= grid[-2]))) if len(draws) else 0.0
+        if edge < 0.02:
+            return []
+        return [f"{100 * edge:.2g} % of the resamples want the whole budget in one variable, so the interval is open"]

@@ -1,0 +1,210 @@
+"""Where two curves cross: from which size on the one law is better than the other, as pruned large and native small."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from evaluate.core.errors import DataError
+from evaluate.scaling.diagnose.design import number, times
+from evaluate.scaling.forms.form import Array
+from evaluate.scaling.query.solve import Line, line, quantiles
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+    from evaluate.scaling.query.solve import Solved
+
+
+PLACES = 401
+PAST = 1e3
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where the curve of the first law crosses that of the second.
+
+    value, low, high : of `variable`; NaN where they do not cross; an end that is not bounded is 0 or infinite.
+    reachable : whether they cross within the points of the two laws.  reason : what is doubtful, or that they do not.
+    y : the prediction where they cross.  below : which has the lower y at smaller values, "first" or "second".
+    share : of the resamples in which they cross within the points.  beyond : past the points of one of the laws, times.
+    """
+
+    value: float
+    low: float
+    high: float
+    reachable: bool
+    reason: str
+    beyond: float
+    variable: str
+    y: float
+    below: str
+    share: float
+
+
+def break_even(
+    law: Law,
+    other: Law,
+    variable: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    interval: float = 0.9,
+    other_given: Mapping[str, Any] | None = None,
+) -> Crossing:
+    """Where law and other predict the same y, between the smallest and the largest point of both.
+
+    variable : needed where several are free; `given` holds the others, `other_given` those of the second law where they
+    differ. Where the curves cross more than once the first crossing counts, and that is said.
+    The interval holds a share `interval` of the crossings of the bootstrap's curves, those of the two laws paired at
+    random; a pair that does not cross counts as an end that is not bounded.
+    Raises UsageError for variables that are not the laws', DataError where the ranges cannot be joined.
+    """
+    first = line(law, variable, given or {})
+    second = line(other, first.variable if first.variable in other.variables else None, other_given or given or {})
+    values = _places(first, second)
+    gaps = _log(first.best(values)) - _log(second.best(values))
+    at = _changes(gaps)
+    if not len(at):
+        return _none(first, second, values, gaps)
+    value = _refined(first, second, values[at[0]], values[at[0] + 1])
+    draws, crossed = _by_draws(first, second, values, float(np.sign(gaps[at[0]])))
+    low, high = quantiles(draws, interval, math.inf)
+    reasons = [f"the curves cross {len(at)} times, this is the first crossing"] if len(at) > 1 else []
+    share = float(np.mean(crossed)) if len(crossed) else math.nan
+    if share < 1:
+        reasons.append(f"they do not cross in {100 * (1 - share):.2g} % of the resamples")
+    past = [(along.beyond(value), which) for along, which in ((first, "first"), (second, "second"))]
+    reasons += [f"{told}, of the {which} law" for (_, told), which in past if told]
+    return Crossing(
+        value, float(np.fmin(low, value)), float(np.fmax(high, value)), True, "; ".join(reasons),
+        max(far for (far, _), _ in past), first.variable, float(first.best(np.array([value]))[0]),
+        "first" if gaps[at[0]] < 0 else "second", share,
+    )  # fmt: skip
+
+
+def _places(first: Line, second: Line) -> NDArray[np.float64]:
+    ranges = first.law.range_[first.variable], second.law.range_[second.variable]
+    low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
+    if not high > low:
+        raise DataError(f"both laws were fitted at one {first.variable} only; give points at several")
+    return np.geomspace(low, high, PLACES) if first.logs and low > 0 else np.linspace(low, high, PLACES)
+
+
+def _log(y: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.asarray(np.log(y))
+
+
+def _changes(gaps: Array) -> NDArray[np.intp]:
+    """Places after which the sign changes."""
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero(np.isfinite(gaps[:-1] + gaps[1:]) & (np.sign(gaps[:-1]) * np.sign(gaps[1:]) < 0))
+
+
+def _refined(first: Line, second: Line, low: float, high: float) -> float:
+    def gap(inner: float) -> float:
+        value = first.outer(np.array([inner]))
+        return float(_log(first.best(value))[0] - _log(second.best(value))[0])
+
+    ends = first.inner(np.array([low, high]))
+    return float(first.outer(np.array(brentq(gap, ends[0], ends[1], xtol=1e-14, rtol=1e-14))))
+
+
+def _by_draws(first: Line, second: Line, values: Array, before: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The first crossing of each pair of draws (b,), 0 or infinite where there is none; and whether there is one."""
+    count = min(len(first.law.draws_), len(second.law.draws_))
+    if not count:
+        return np.empty(0), np.empty(0)
+    paired = np.random.default_rng(0).permutation(len(second.law.draws_))[:count]
+    gaps = _log(first.draws(values))[:count] - _log(second.draws(values))[paired]
+    inner = first.inner(values)
+    found, crossed = np.empty(count), np.zeros(count, dtype=bool)
+    for row, gap in enumerate(gaps):
+        at = _changes(gap)
+        at = at[np.sign(gap[at]) == before]
+        crossed[row] = bool(len(at))
+        if len(at):
+            share = gap[at[0]] / (gap[at[0]] - gap[at[0] + 1])
+            found[row] = float(first.outer(np.array(inner[at[0]] + share * (inner[at[0] + 1] - inner[at[0]]))))
+        else:
+            found[row] = math.inf if np.sign(np.nanmedian(gap)) == before else 0.0
+    return found, crossed
+
+
+def _none(first: Line, second: Line, values: Array, gaps: Array) -> Crossing:
+    """They do not cross; whether they would, were they carried on."""
+    lower = "first" if np.nanmedian(gaps) < 0 else "second"
+    variable = first.variable
+    text = (
+        f"the curves do not cross between {number(float(values[0]))} and {number(float(values[-1]))}: "
+        f"the {lower} law is lower throughout"
+    )
+    far = _carried_on(first, second, values)
+    if far is not None:
+        past = far / values[-1] if far > values[-1] else values[0] / far
+        text += f"; carried on they would cross at {variable} = {number(far)}, {times(past)} times past all points"
+    return Crossing(math.nan, math.nan, math.nan, False, text, 1.0, variable, math.nan, lower, 0.0)
+
+
+def _carried_on(first: Line, second: Line, values: Array) -> float | None:
+    if not first.logs:
+        return None
+    wide = np.geomspace(values[0] / PAST, values[-1] * PAST, 3 * PLACES)
+    at = _changes(_log(first.best(wide)) - _log(second.best(wide)))
+    places = [_refined(first, second, wide[i], wide[i + 1]) for i in at]
+    return min(places, key=lambda v: max(v / values[-1], values[0] / v)) if places else None
+
+
+@dataclass(frozen=True)
+class EffectiveSize:
+    """What compressed models are worth, one entry a model, arrays (n,).
+
+    size, low, high : in dense parameters (the unit of the law's variable); NaN where no dense model is as good.
+    efficiency, efficiency_low, efficiency_high : size / actual parameters; empty where these were not given.
+    answers : the Solved of each, with `reason` and `beyond`.
+    """
+
+    size: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    efficiency: NDArray[np.float64]
+    efficiency_low: NDArray[np.float64]
+    efficiency_high: NDArray[np.float64]
+    answers: tuple[Solved, ...]
+
+
+def effective_size(
+    dense: Law,
+    y: Any,
+    params: Any = None,
+    variable: str | None = None,
+    given: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    interval: float = 0.9,
+) -> EffectiveSize:
+    """The size of the dense model that reaches y, for each compressed model.
+
+    dense : a law of dense models.  y (n,) : what the compressed models reach, in the law's unit.  params (n,) : their
+    actual parameters, as the law counts them (say, nonzero ones), for the efficiency: effective over actual, as the
+    effective parameters of Frantar et al. 2025.  given : the law's other variables, for all models or one mapping each.
+    The interval is that of `solve`: the doubt of the dense law, not the seeds' of the compressed model.
+    Raises DataError for arrays that differ in length, UsageError as `solve` does.
+    """
+    from evaluate.scaling.query.solve import solve
+
+    targets = np.atleast_1d(np.asarray(y, dtype=float))
+    fixed = list(given) if isinstance(given, Sequence) else [given or {}] * len(targets)
+    actual = None if params is None else np.atleast_1d(np.asarray(params, dtype=float))
+    for name, other in (("params", actual), ("given", fixed)):
+        if other is not None and len(other) != len(targets):
+            raise DataError(f"there are {len(targets)} values of y and {len(other)} of {name}; give one for each")
+    if actual is not None and not np.all(np.isfinite(actual) & (actual > 0)):
+        raise DataError("params must be positive and finite: the actual parameters of each compressed model")
+    answers = tuple(solve(dense, float(target), variable, one, interval) for target, one in zip(targets, fixed))
+    size, low, high = (np.array([getattr(one, name) for one in answers]) for name in ("value", "low", "high"))
+    low = np.where(np.isnan(size) & np.isnan(low), math.nan, low)
+    shares = [part / actual if actual is not None else np.empty(0) for part in (size, low, high)]
+    return EffectiveSize(size, low, high, shares[0], shares[1], shares[2], answers)

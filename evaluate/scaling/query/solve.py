@@ -1,0 +1,375 @@
+"""One variable of a law with the others given: its curve, those of the draws, and where they come down to a target.
+
+Works through the law's own `predict` and `curves`, so for every law, an average of laws too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from evaluate.core.errors import DataError, UsageError, did_you_mean
+from evaluate.scaling.diagnose.design import beyond, extrapolation, number
+from evaluate.scaling.forms.form import Array
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+
+
+FARTHEST = 600.0  # of log size: what lies further is no number any more
+SHARES = ("density", "sparsity")  # of a whole, by their names
+AROUND = 30.0
+WITHIN, OUTSIDE, INSIDE_A_CELL = 161, 120, 33
+
+
+@dataclass(frozen=True)
+class Line:
+    """A law along one variable.
+
+    grid : values (m,) of it to look at, rising: fine in the range of the points, wide beyond; in `logs` or as it is.
+    rises : y is greater at the upper end of the range: then the best values are the small ones.
+    """
+
+    law: Law
+    variable: str
+    given: Mapping[str, Any]
+    grid: NDArray[np.float64]
+    logs: bool
+    rises: bool
+
+    @property
+    def worst_end(self) -> float:
+        """The end of the variable where y is worst: 0, infinite, or a limit of its range."""
+        if self.logs:
+            return np.inf if self.rises else 0.0
+        return float(self.grid[-1 if self.rises else 0])
+
+    @property
+    def open_end(self) -> float:
+        """What stands for a target that is never reached, at the other end: infinite, 0, or a limit of the range."""
+        if self.rises:
+            return 0.0 if self.logs else float(self.grid[0])
+        return np.inf
+
+    def columns(self, values: Array) -> dict[str, Any]:
+        """x by name at values (n,) of the variable."""
+        values = np.atleast_1d(np.asarray(values, dtype=float))
+        rest = {name: np.array([self.given[name]] * len(values)) for name in self.law.variables if name in self.given}
+        return {name: values if name == self.variable else rest[name] for name in self.law.variables}
+
+    def best(self, values: Array) -> NDArray[np.float64]:
+        """The prediction (n,); infinite where it overflows."""
+        with np.errstate(all="ignore"):
+            return _whole(self.law.predict(self.columns(values)))
+
+    def draws(self, values: Array) -> NDArray[np.float64]:
+        """The prediction (b, n) by each draw."""
+        with np.errstate(all="ignore"):
+            return _whole(self.law.curves(self.columns(values)))
+
+    def band(self, values: Array, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Low and high ends (n,) of the prediction interval of a new point."""
+        with np.errstate(all="ignore"):
+            _, low, high = self.law.predict(self.columns(values), interval=level)
+        return _whole(low), _whole(high)
+
+    def beyond(self, value: float) -> tuple[float, str]:
+        """How many times past the points the line lies at a value, and that as sentences."""
+        x = self.law._numbers(self.columns(np.array([value])))
+        return float(beyond(self.law, x)[0]), "; ".join(extrapolation(self.law, x))
+
+    def inner(self, values: Array) -> Array:
+        """Values as roots are sought in them."""
+        return np.log(values) if self.logs else np.asarray(values)
+
+    def outer(self, inner: Array) -> Array:
+        """The inverse of `inner`."""
+        return np.exp(inner) if self.logs else np.asarray(inner)
+
+    def first_below(self, curves: Array, y: float) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Of curves (c, m) on the grid: the first place from the worst end that is at most y, and if there is one."""
+        reached = curves <= y
+        if self.rises:
+            reached = reached[:, ::-1]
+        at = np.argmax(reached, axis=1)
+        at = len(self.grid) - 1 - at if self.rises else at
+        return np.asarray(at), np.asarray(reached.any(axis=1))
+
+    def cell(self, at: int) -> tuple[float, float]:
+        """The two neighbours on the grid, rising, between which a curve first comes down to the target at `at`."""
+        other = at + 1 if self.rises else at - 1
+        return float(self.grid[min(at, other)]), float(self.grid[max(at, other)])
+
+    def at_the_start(self, at: Array) -> NDArray[np.bool_]:
+        """Whether a curve is below the target from the worst end on."""
+        return np.asarray(at == (len(self.grid) - 1 if self.rises else 0))
+
+    def crossings(self, y: float) -> NDArray[np.float64]:
+        """Where each draw first comes down to y: (b,), NaN where it never does, the worst end where it always is."""
+        at, reached = self.first_below(self.draws(self.grid), y)
+        start = self.at_the_start(at) & reached
+        found = np.where(start, self.worst_end, np.nan)
+        open_ = reached & ~start
+        for place in np.unique(at[open_]):
+            rows = np.flatnonzero(open_ & (at == place))
+            low, high = self.inner(np.array(self.cell(int(place))))
+            inner = np.linspace(low, high, INSIDE_A_CELL)
+            found[rows] = self.outer(_down(inner, self.draws(self.outer(inner))[rows], y, self.rises))
+        return np.asarray(found)
+
+    def around(self, value: float, y: float, level: float) -> tuple[float, float]:
+        """The values about `value` without a gap at which the prediction interval of a new point holds y."""
+        grid = np.exp(np.log(value) + AROUND * np.linspace(-1, 1, 2 * WITHIN + 1) ** 3) if self.logs else self.grid
+        best = self.best(grid)
+        grid = grid[np.isfinite(best) & (best > 0)]
+        low, high = self.band(grid, level)
+        outside = grid[(low > y) | (high < y)]
+        below, above = outside[outside < value], outside[outside > value]
+        ends = sorted([self.worst_end, self.open_end])
+        return float(below[-1]) if len(below) else ends[0], float(above[0]) if len(above) else ends[1]
+
+
+def _down(inner: Array, curves: Array, y: float, rises: bool) -> NDArray[np.float64]:
+    """Where curves (c, m) first come down to y, by straight lines between log y."""
+    if rises:
+        inner, curves = inner[::-1], curves[:, ::-1]
+    at = np.clip(np.argmax(curves <= y, axis=1), 1, None)
+    row = np.arange(len(curves))
+    with np.errstate(all="ignore"):
+        before, after = np.log(curves[row, at - 1] / y), np.log(curves[row, at] / y)
+        share = np.clip(np.where(np.isfinite(before), before / (before - after), 1.0), 0.0, 1.0)
+    share = np.where(np.isfinite(share), share, 1.0)
+    return np.asarray(inner[at - 1] + share * (inner[at] - inner[at - 1]))
+
+
+def _whole(y: Array) -> NDArray[np.float64]:
+    return np.asarray(np.where(np.isnan(y), np.inf, y))
+
+
+def unknown_to_solve(names: Sequence[str], solve_for: str | None, given: Mapping[str, Any]) -> str:
+    """The variable to solve for: the one named, or the only one that is not given. Raises UsageError.
+
+    names : the variables of the law.
+    """
+    for name in [*([solve_for] if solve_for else []), *given]:
+        if name not in names:
+            raise UsageError(f"the law has no variable {name!r}{did_you_mean(name, names)}; it has {', '.join(names)}")
+    if solve_for in given:
+        raise UsageError(f"{solve_for} is given and to be solved for; choose one of the two")
+    free = [name for name in names if name not in given]
+    wanted = solve_for or (free[0] if len(free) == 1 else "")
+    if not wanted:
+        if not free:
+            raise UsageError("every variable is given; leave out the one to solve for")
+        raise UsageError(f"say which of {', '.join(free)} to solve for, and give the others")
+    missing = [name for name in free if name != wanted]
+    if missing:
+        raise UsageError(f"to solve for {wanted}, give {' and '.join(f'{name}=VALUE' for name in missing)}")
+    return wanted
+
+
+def line(law: Law, variable: str | None, given: Mapping[str, Any]) -> Line:
+    """The law along `variable` (needed where several are free). Raises UsageError, and DataError for bad values."""
+    wanted = _wanted(law, variable, given)
+    form = law.form_ if hasattr(law, "form_") else law.form
+    names = dict(zip(law.variables, form.variables))
+    low, high = law.range_[wanted]
+    limits = form.domains.get(names[wanted])
+    if limits is None and wanted in SHARES and high <= 1:
+        limits = (0.0, 1.0)
+    grid, logs = _grid(low, high, limits, names[wanted] in form.domains)
+    found = Line(law, wanted, dict(given), grid, logs, False)
+    law._numbers(found.columns(np.array([low])))
+    ends = found.best(np.array([low, high]))
+    return Line(law, wanted, dict(given), grid, logs, bool(ends[1] > ends[0]))
+
+
+def _wanted(law: Law, variable: str | None, given: Mapping[str, Any]) -> str:
+    wanted = unknown_to_solve(law.variables, variable, given)
+    if names := law.names_of(wanted):
+        raise UsageError(
+            f"the values of {wanted} are names ({', '.join(names)}), and nothing lies between them: ask for another "
+            f"variable at one of them, as given={{{wanted!r}: {names[0]!r}}}"
+        )
+    low, high = law.range_[wanted]
+    if not np.isfinite([low, high]).all():
+        raise DataError(f"the range of the points in {wanted} is not known; fit the law again")
+    return wanted
+
+
+def _grid(
+    low: float, high: float, limits: tuple[float, float] | None, closed: bool
+) -> tuple[NDArray[np.float64], bool]:
+    if limits is None:
+        return np.exp(_spread(np.log(low), np.log(high), FARTHEST, -690.0, 690.0)), True
+    if np.isfinite(limits).all():
+        small = np.geomspace(1e-7, 1.0, OUTSIDE)
+        width = limits[1] - limits[0]
+        parts = [limits[0] + width * small, limits[1] - width * small, np.linspace(*limits, WITHIN)]
+        found = np.unique(np.concatenate(parts))
+        return (found if closed else found[found > limits[0]]), False
+    width = high - low
+    return _spread(low, high, 1e6 * width, -np.inf, np.inf), False
+
+
+def _spread(low: float, high: float, farthest: float, least: float, most: float) -> NDArray[np.float64]:
+    """Steps that are even from low to high and grow beyond."""
+    step = max((high - low) / WITHIN, 1e-3)
+    away = np.geomspace(step, farthest, OUTSIDE)
+    found = np.concatenate([low - away[::-1], np.linspace(low, high, WITHIN), high + away])
+    return np.unique(np.clip(found, least, most))
+
+
+def quantiles(values: Array, interval: float, worst: float) -> tuple[float, float]:
+    """The ends that hold a share `interval` of values (b,); NaN stands for `worst`, an end that is not bounded."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    ordered = np.sort(np.where(np.isnan(values), worst, values))
+    tail = (1 - interval) / 2
+    places = (np.array([tail, 1 - tail]) * (len(ordered) + 1) - 1).clip(0, len(ordered) - 1)
+    return float(ordered[int(np.floor(places[0]))]), float(ordered[int(np.ceil(places[1]))])
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Where a law reaches a target.
+
+    value     : of `variable`, in its unit; the smallest at which y comes down to the target (where y rises with the
+                variable, as with sparsity, the largest at which it is still kept). NaN out of reach.
+    low, high : the ends of the interval; infinite where it is not bounded, NaN without draws.
+    reachable : whether the fitted law reaches the target.  reason : why not, or what is doubtful about the answer.
+    beyond    : how many times past the points the answer lies, 1 within them.
+    target    : the y asked for.  share : of the resamples that reach it.
+    """
+
+    value: float
+    low: float
+    high: float
+    reachable: bool
+    reason: str
+    beyond: float
+    variable: str
+    target: float
+    share: float
+
+    def __str__(self) -> str:
+        if not self.reachable:
+            return f"out of reach: {self.reason}"
+        told = f"{self.variable} = {number(self.value)} ({number(self.low)}, {number(self.high)})"
+        return told + (f"; {self.reason}" if self.reason else "")
+
+
+def solve(
+    law: Law,
+    y: float,
+    variable: str | None = None,
+    given: Mapping[str, Any] | None = None,
+    interval: float = 0.9,
+) -> Solved:
+    """Where the law comes down to y: see Solved.
+
+    y : positive, in the unit of the points.  variable : needed where several are free; the others by `given`.
+    The interval holds a share `interval` of where the bootstrap's curves come down to y. That is the law's own doubt;
+    an answer past the points also takes in the values about it at which the interval of `predict` holds y, which has
+    the error of the form in it. Within the points the form was held against measurements, and this is left out.
+    Raises UsageError for an unknown variable, or a target or interval that is none; DataError for a bad `given`.
+    """
+    target = _checked(y, interval)
+    along = line(law, variable, given or {})
+    draws = along.crossings(target)
+    share = float(np.mean(np.isfinite(draws))) if len(draws) else math.nan
+    low, high = quantiles(draws, interval, along.open_end)
+    value, always = _root(along, target)
+    if math.isnan(value):
+        reason = _unreached(along, target, interval, share)
+        return Solved(math.nan, low, high, False, reason, 1.0, along.variable, target, share)
+    if always:
+        reason = f"y stays below {number(target)} at every {along.variable}, however {_worst_word(along)}"
+        low, high = float(np.fmin(low, value)), float(np.fmax(high, value))
+        return Solved(value, low, high, True, reason, 1.0, along.variable, target, share)
+    beyond, told = along.beyond(value)
+    why = f"{100 * (1 - share):.2g} % of the resamples never reach it" if _open(along, low, high) else ""
+    if beyond > 1:
+        low, high = _with_the_form(along, value, target, interval, (low, high))
+    reasons = [told] if told else []
+    if _open(along, low, high):
+        side = "below" if along.rises else "above"
+        reasons.append(f"not bounded {side}: {why or 'the error of the form may keep it from ever being reached'}")
+    low, high = float(np.fmin(low, value)), float(np.fmax(high, value))
+    return Solved(value, low, high, True, "; ".join(reasons), beyond, along.variable, target, share)
+
+
+def _checked(y: float, interval: float) -> float:
+    if isinstance(y, bool) or not isinstance(y, (int, float, np.number)) or not (math.isfinite(y) and y > 0):
+        raise UsageError(f"the target must be a positive number in the unit of y, got {y!r}")
+    if not (isinstance(interval, (int, float)) and 0 < interval < 1):
+        raise UsageError(f"interval is a share between 0 and 1, as 0.9; got {interval!r}")
+    return float(y)
+
+
+def _root(along: Line, y: float) -> tuple[float, bool]:
+    """The exact place (Brent 1973), and whether the law is below y from the worst end on; NaN where it never is."""
+    at, reached = along.first_below(along.best(along.grid)[None], y)
+    if not reached[0]:
+        return math.nan, False
+    if along.at_the_start(at)[0]:
+        return along.worst_end, True
+    low, high = along.inner(np.array(along.cell(int(at[0]))))
+
+    def gap(inner: float) -> float:
+        value = float(along.best(along.outer(np.array([inner])))[0]) / y
+        return math.log(value) if 0 < value < math.inf else (700.0 if value > 0 else -700.0)
+
+    if gap(low) * gap(high) > 0:  # the target is met at a grid point to the last digit
+        return float(along.grid[at[0]]), False
+    return float(along.outer(np.array(brentq(gap, low, high, xtol=1e-15, rtol=1e-15)))), False
+
+
+def _worst_word(along: Line) -> str:
+    return "large" if along.rises else "small"
+
+
+def _open(along: Line, low: float, high: float) -> bool:
+    return low == along.open_end if along.rises else math.isinf(high)
+
+
+def _with_the_form(
+    along: Line, value: float, y: float, interval: float, ends: tuple[float, float]
+) -> tuple[float, float]:
+    """The interval widened to all values about the answer at which `predict`'s interval holds y."""
+    low, high = along.around(value, y, interval)
+    return float(np.fmin(ends[0], low)), float(np.fmax(ends[1], high))
+
+
+def _unreached(along: Line, y: float, interval: float, share: float) -> str:
+    """The limit that the law comes to, with its interval."""
+    law = along.law
+    values = along.best(along.grid)
+    lowest = int(np.argmin(values))
+    floors = np.min(along.draws(along.grid), axis=1) if len(law.draws_) > 1 else np.array([])
+    low, high = quantiles(floors, interval, math.inf)
+    told = f"{number(float(values[lowest]))} ({number(low)}, {number(high)})"
+    edge = 0 if along.rises else len(values) - 1
+    if lowest == edge and along.logs and values[edge] < values[abs(edge - 5)] * (1 - 1e-9):
+        text = (
+            f"the law falls too slowly, and would still be at {told} at {along.variable} = {number(along.grid[edge])}"
+        )
+    elif len(law.variables) == 1 and along.logs and getattr(law.form_, "floor", None):
+        text = f"floor {told}"
+    else:
+        ends = {} if along.logs else {along.variable: along.grid[lowest]}
+        at = ", ".join(f"{name} = {_shown(value)}" for name, value in {**along.given, **ends}.items())
+        text = f"the law comes down to {told} at best{' at ' + at if at else ''}"
+    if share > 0:
+        text += f"; {100 * share:.2g} % of the resamples reach {number(y)}"
+    return text
+
+
+def _shown(value: Any) -> str:
+    return number(float(value)) if isinstance(value, (int, float, np.number)) else str(value)

@@ -1,0 +1,1 @@
+"""Which law: candidates compete on held-out large points."""

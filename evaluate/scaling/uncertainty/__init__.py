@@ -1,0 +1,1 @@
+"""How sure a fitted law is: of its parameters, and of what it predicts."""

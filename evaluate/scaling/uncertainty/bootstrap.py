@@ -1,0 +1,274 @@
+"""How sure the parameters of a law are: the bootstrap by case or by group, intervals, standard errors.
+
+The ways were chosen by coverage on synthetic truth (benchmarks/law_uncertainty.py):
+  cases      points are drawn again, percentiles (Efron and Tibshirani 1993, chapter 13). Of least squares that is too
+             narrow by sqrt(n / (n - p)), since residuals are smaller than errors (MacKinnon and White 1985, HC1); of
+             Huber's loss only the points within its quadratic part shrink so, and only their share is counted.
+  groups     the same with whole groups, as the checkpoints of one run; widened by Student's t with G - 1 degrees
+             (Cameron, Gelbach and Miller 2008).
+  parametric with few points: normal errors about the fit on the scale of the residuals, a scale that is itself drawn,
+             by chi-squared with n - p degrees (Gelman et al. 2013, chapter 14).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from evaluate.core.errors import DataError, UsageError
+from evaluate.scaling.fit.covariance import covariance, spare
+from evaluate.scaling.fit.fitting import refit, residuals
+from evaluate.scaling.forms.form import Array
+
+if TYPE_CHECKING:
+    from evaluate.scaling.law import Law
+
+
+FEWEST_GROUPS = 3
+FEWEST_POINTS = 10
+BLOCK = 500
+FARTHEST = 300.0
+STRUCTURAL = 1e5  # inflation of a variance: beyond it the points do not determine a parameter
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the draws are made: "cases", "groups" or "parametric"; the reason where it is not what one would expect."""
+
+    kind: str
+    reason: str = ""
+
+
+def way(law: Law) -> Way:
+    """Which bootstrap suits the points of a fitted law."""
+    return _planned(law)[0]
+
+
+def _planned(law: Law) -> tuple[Way, NDArray[np.float64] | None]:
+    """The way, and the weights (b, n) of its resamples where it draws points or groups."""
+    groups, count, free = _groups(law), law.n_, _free(law)
+    if groups >= FEWEST_GROUPS:
+        weights = _resampled(law, _codes(law))
+        if weights is not None:
+            return Way("groups"), weights
+        reason = f"most draws of the {groups} groups leave a parameter open, so points of a group"
+    else:
+        count_told = f"{groups} group{'s are' if groups > 1 else ' is'}"
+        reason = f"{count_told} too few to draw again, so points of a group" if groups else ""
+    reason += " were taken as independent, and the intervals are too narrow if they are not" if groups else ""
+    weights = _resampled(law, np.arange(count)) if count >= max(3 * free, FEWEST_POINTS) else None
+    return Way("parametric" if weights is None else "cases", reason), weights
+
+
+def bootstrap(law: Law) -> NDArray[np.float64]:
+    """Parameters (b, p) in natural units that the points would also allow; b = law.bootstrap.
+
+    Points (or groups) keep their weights. Deterministic by law.seed. Where the law has a callable `status`, it is
+    told how far the work is. With law.bootstrap = 0 there are none, and `intervals` rest on the standard errors.
+    Raises DataError where no point is left to tell the errors from, UsageError for a bad count.
+    """
+    count = law.bootstrap
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise UsageError(f"bootstrap is the number of resamples, 0 or more (200 is usual); got {count!r}")
+    if spare(law) < 1:
+        raise DataError(
+            f"{law.name} has {_free(law)} free parameters and got {len(law.data_.y)} points: none is left to tell how "
+            "sure it is; give more points, or choose a law with fewer parameters"
+        )
+    if count == 0:
+        return np.empty((0, len(law.theta_)))
+    chosen, weights = _planned(law)
+    if weights is None:
+        return _refitted(law, np.broadcast_to(law.data_.weights, (count, law.n_)), _targets(law))
+    return _widened(law, _refitted(law, weights, None), _factor(law, chosen))
+
+
+def _free(law: Law) -> int:
+    return len(law.form_.names) - len(law.fixed)
+
+
+def _codes(law: Law) -> NDArray[np.intp]:
+    """Groups as 0, 1, ... without gaps (n,); each point its own where none were given."""
+    groups = law.data_.groups
+    return np.arange(law.n_) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+
+
+def _groups(law: Law) -> int:
+    return 0 if law.data_.groups is None else int(_codes(law).max()) + 1
+
+
+def _resampled(law: Law, codes: NDArray[np.intp]) -> NDArray[np.float64] | None:
+    jacobian = covariance(law).jacobian
+    return resampled(np.random.default_rng(law.seed), jacobian, codes, law.data_.weights, max(law.bootstrap, 1))
+
+
+def _targets(law: Law) -> NDArray[np.float64]:
+    """y (b, n) with normal errors on the scale of the residuals, in the space in which the law was fitted."""
+    data, degrees = law.data_, spare(law)
+    r = residuals(law.form_, data.x, data.y, law.theta_, loss=law.loss)
+    share = data.weights / data.weights.sum()
+    scale = math.sqrt(float(share @ r**2) * len(r) / degrees)
+    rng = np.random.default_rng(law.seed)
+    scales = scale * np.sqrt(degrees / rng.chisquare(degrees, size=(law.bootstrap, 1)))
+    noise = scales * rng.standard_normal((law.bootstrap, len(r)))
+    predicted = law.form_.predict(data.x, law.theta_)
+    if law.loss.space == "raw":
+        found = predicted + noise
+    elif law.loss.space == "relative":
+        found = predicted * np.maximum(1 + noise, 0.05)
+    else:
+        found = predicted * np.exp(np.clip(noise, -3.0, 3.0))
+    return np.asarray(found)
+
+
+def _refitted(law: Law, weights: NDArray[Any], targets: NDArray[Any] | None) -> NDArray[np.float64]:
+    """Refits under weights (b, n), a block at a time, telling law.status after each."""
+    tell: Callable[[str], None] | None = getattr(law, "status", None)
+    found = []
+    for at in range(0, len(weights), BLOCK):
+        part = slice(at, at + BLOCK)
+        own = None if targets is None else targets[part]
+        data = law.data_
+        theta, objective = refit(
+            law.form_, data.x, data.y, weights[part], law.theta_, loss=law.loss, fixed=law.fixed, targets=own
+        )
+        found.append(theta[np.isfinite(objective) & np.isfinite(theta).all(axis=1)])
+        if tell is not None:
+            tell(f"bootstrap: {min(at + BLOCK, len(weights))} of {len(weights)}")
+    return np.concatenate(found)
+
+
+def _widened(law: Law, theta: NDArray[Any], factor: float) -> NDArray[np.float64]:
+    """The draws moved away from the fit, in the space of the search, by the factor of the module's docstring."""
+    parameters = law.form_.parameters
+    logs = np.array([parameter.scale == "log" for parameter in parameters])
+    low = np.array([parameter.low for parameter in parameters])
+    high = np.array([parameter.high for parameter in parameters])
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        u, centre = (np.where(logs, np.log(np.where(logs, part, 1.0)), part) for part in (theta, law.theta_))
+        moved = np.where(np.isfinite(u) & np.isfinite(centre), centre + factor * (u - centre), u)
+        wide = np.where(logs, np.exp(np.clip(np.where(logs, moved, 0.0), -FARTHEST, FARTHEST)), moved)
+    return np.asarray(np.clip(wide, low, high))
+
+
+def _factor(law: Law, chosen: Way) -> float:
+    if chosen.kind == "groups":
+        groups = _groups(law)
+        upper = (1 + law.confidence) / 2
+        return math.sqrt(groups / (groups - 1)) * float(stdtrit(groups - 1, upper) / ndtri(upper))
+    shrunk = _free(law) * _quadratic_share(law)
+    return math.sqrt(law.n_ / max(law.n_ - shrunk, 1.0))
+
+
+def _quadratic_share(law: Law) -> float:
+    """The share of the points, by weight, whose residuals the loss squares."""
+    if law.loss.kind != "huber":
+        return 1.0
+    data = law.data_
+    r = residuals(law.form_, data.x, data.y, law.theta_, loss=law.loss)
+    return float(data.weights @ (np.abs(r) <= law.loss.delta) / data.weights.sum())
+
+
+def intervals(law: Law) -> dict[str, tuple[float, float]]:
+    """name -> (low, high) in natural units that hold the parameter with law.confidence, 0.95 by default.
+
+    Quantiles of the draws, of which b cut the line into b + 1 equal shares; without draws, Student's t about the fit.
+    A parameter that the points do not determine at all may be anything between its bounds: resampling the same points
+    cannot tell. A fixed parameter has its value at both ends. No interval leaves the fitted value out, and one on a
+    bound reaches as far from it as the standard error says, where the draws rest on the bound as well.
+    """
+    if not 0 < law.confidence < 1:
+        raise UsageError(f"confidence is a share between 0 and 1, as 0.95; got {law.confidence!r}")
+    return {**_from_draws(law), **_undetermined(law)}
+
+
+def _undetermined(law: Law) -> dict[str, tuple[float, float]]:
+    """The bounds of parameters that others can stand in for without a trace in the points."""
+    found = covariance(law)
+    parameters = law.form_.parameters
+    return {
+        name: (parameters[at].low, parameters[at].high)
+        for at, name, inflation in zip(found.columns, found.names, found.inflation)
+        if inflation > STRUCTURAL
+    }
+
+
+def _from_draws(law: Law) -> dict[str, tuple[float, float]]:
+    if len(law.draws_) < 2:
+        return _by_errors(law)
+    tail = (1 - law.confidence) / 2
+    low, high = np.quantile(law.draws_, [tail, 1 - tail], axis=0, method="weibull")
+    low, high = np.minimum(low, law.theta_), np.maximum(high, law.theta_)
+    pairs = {name: (float(a), float(b)) for name, a, b in zip(law.form_.names, low, high)}
+    return {name: _off_the_bound(law, name, pair) for name, pair in pairs.items()}
+
+
+def _off_the_bound(law: Law, name: str, pair: tuple[float, float]) -> tuple[float, float]:
+    """Where every draw rests on the bound too, a bootstrap says nothing (Andrews 2000): the standard error does."""
+    return pair if pair[0] < pair[1] or name in law.fixed else _by_errors(law)[name]
+
+
+def _by_errors(law: Law) -> dict[str, tuple[float, float]]:
+    reach = float(stdtrit(max(spare(law), 1), (1 + law.confidence) / 2))
+    found = covariance(law, bounded=True)
+    pairs = {name: (value, value) for name, value in law.params_.items()}
+    for at, name, error in zip(found.columns, found.names, found.errors):
+        parameter, value = law.form_.parameters[at], law.params_[name]
+        if parameter.scale == "log":
+            factor = math.exp(min(reach * error, FARTHEST))
+            pair = (value / factor, value * factor)
+        else:
+            pair = (value - reach * error, value + reach * error)
+        pairs[name] = (float(max(pair[0], parameter.low)), float(min(pair[1], parameter.high)))
+    return pairs
+
+
+DRAWN_AT_ONCE = 512
+SINGULAR = 1e-4
+
+
+def resampled(
+    rng: np.random.Generator, jacobian: Array, codes: Array, weights: Array, count: int
+) -> NDArray[np.float64] | None:
+    """Weights (count, n) of the points: whole groups are drawn with replacement, `codes` (n,) tell which.
+
+    jacobian : (n, f) at the fit. A resample that leaves a direction of the parameters undetermined, where all points
+    determine it, is drawn again. None where such resamples are most of all: then a bootstrap by resampling says little.
+    """
+    groups = int(codes.max()) + 1
+    whitener = _whitener(jacobian * np.sqrt(weights)[:, None])
+    kept: list[NDArray[np.float64]] = []
+    have = tried = 0
+    block = min(count, DRAWN_AT_ONCE)
+    while have < count:
+        drawn = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=block)[:, codes] * np.asarray(
+            weights, dtype=float
+        )
+        drawn = drawn[_determined(jacobian, drawn, whitener)]
+        kept.append(drawn)
+        have, tried = have + len(drawn), tried + block
+        if have < 0.5 * tried:
+            return None
+    return np.concatenate(kept)[:count]
+
+
+def _whitener(scaled: Array) -> NDArray[np.float64]:
+    """(f, g) such that scaled @ it has orthonormal columns: the directions that the points determine at all."""
+    size = np.linalg.norm(scaled, axis=0)
+    size[size == 0] = 1.0
+    _, values, directions = np.linalg.svd(scaled / size, full_matrices=False)
+    told = values > 1e-7 * values[0]
+    return np.asarray((directions[told] / values[told, None]).T / size[:, None])
+
+
+def _determined(jacobian: Array, weights: Array, whitener: Array) -> NDArray[np.bool_]:
+    """Which resamples (b, n) determine every direction that all points determine, if with 100 times the error."""
+    white = jacobian @ whitener
+    matrix = np.einsum("bn,nf,ng->bfg", weights, white, white, optimize=True)
+    return np.asarray(np.linalg.eigvalsh(matrix)[:, 0] > SINGULAR)
