@@ -1,24 +1,18 @@
-"""A worker process of a study: takes trials as JSON lines on stdin, gives Records as JSON lines on stdout.
-
-It ends when stdin does, so that none outlives a study that was killed.
-"""
+"""A worker process of a study: takes trials, gives their Records. None outlives a study that was killed."""
 
 from __future__ import annotations
 
-import json
 import os
-import queue
-import signal
-import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-SAYS_EVERY = 1.0  # seconds between two lines on how far a trial is
-STOPS = ("MachineError", "MachineError", "NoRuntimeError", "RecipeError", "RecipeProblems")
+from compress.core.progress import Status
+from evaluate.runtime.worker_process import Parent
+
+STATUS_EVERY = 1.0  # seconds between two messages on how far a trial is
+STOPS = ("MachineError", "NoRuntimeError", "RecipeError", "RecipeProblems")
 
 
 def limit_threads(threads: int) -> None:
@@ -28,7 +22,7 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def attempt(trial: dict[str, Any], out: Path, device: str, status: Callable[[str, float, float], None]) -> Any:
+def attempt(trial: dict[str, Any], out: Path, device: str, status: Status) -> Any:
     """What became of a trial: {"record": ...}, or {"failed": {kind, message, exit_code, stops}}.
 
     stops : the reason lies in the machine or the study, so that every other trial would end in the same way.
@@ -58,44 +52,24 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Work until stdin ends. The first line is {out, device, threads}, every other one a trial."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the study itself ends its workers
-    says = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever prints, prints into the log
-    jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
-    settings = jobs.get()
+    """Work until the study ends. The first message is {out, device, threads}, every other one a trial."""
+    parent = Parent()
+    settings = parent.receive()
     limit_threads(settings["threads"])
-    _say(says, {"ready": os.getpid()})
+    parent.send({"ready": os.getpid()})
     while True:
-        trial = jobs.get()
-        result = attempt(trial, Path(settings["out"]), settings["device"], _status(says))
-        _say(says, {"id": trial["id"], **result})
+        trial = parent.receive()
+        result = attempt(trial, Path(settings["out"]), settings["device"], _status(parent))
+        parent.send({"id": trial["id"], **result})
 
 
-def _listen(jobs: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Hand on what comes in; at the end of it, end: what is half done goes on from its checkpoint next time."""
-    for line in sys.stdin:
-        jobs.put(json.loads(line))
-    os._exit(0)
-
-
-def _say(says: TextIO, message: dict[str, Any]) -> None:
-    says.write(json.dumps(message) + "\n")
-    says.flush()
-
-
-def _status(says: TextIO) -> Callable[[str, float, float], None]:
+def _status(parent: Parent) -> Status:
     last = 0.0
 
     def status(message: str, done: float, total: float) -> None:
         nonlocal last
-        if time.monotonic() - last >= SAYS_EVERY:
+        if time.monotonic() - last >= STATUS_EVERY:
             last = time.monotonic()
-            _say(says, {"status": message})
+            parent.send({"status": message})
 
     return status
-
-
-if __name__ == "__main__":
-    main()

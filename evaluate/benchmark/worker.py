@@ -1,16 +1,9 @@
-"""The process that opens and runs models for the benchmark; `supervise` starts it and reads what it says.
-
-One job comes as a JSON line on stdin, events go as JSON lines to stdout. What the runtime itself prints goes to stderr.
-"""
+"""The process that opens and runs models for the benchmark; `supervise` starts it and reads its events."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import signal
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +19,9 @@ from evaluate.benchmark.supervise import Beacon
 from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
 from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, open_session
+from evaluate.runtime.worker_process import Message, Parent
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Message], None]
 Job = Mapping[str, Any]
 PROBE_CALLS = 3
 PADDING = 1 << 20
@@ -42,41 +36,18 @@ class _LegFailed(Exception):
 
 
 def main() -> None:
-    """Read a job, do it, say so. Ends when the pipe that brought the job is closed: nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this
-    emit = _emitter()
-    line = sys.stdin.readline()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Read a job, do it, say so."""
+    parent = Parent()
+    job = parent.receive()
     try:
-        job = json.loads(line)
-        beacon = Beacon(job["beacon"], job["legs"])
-        JOBS[job["kind"]](job, beacon, emit)
-        emit({"done": True})
+        JOBS[job["kind"]](job, Beacon(job["beacon"], job["legs"]), parent.send)
     except _LegFailed as failed:
-        error = failed.error
-        emit({"failed": {"leg": failed.leg, "kind": failed.kind, "reason": str(error), "exit_code": error.exit_code}})
-        emit({"done": True})
-    except BrokenPipeError:
-        os._exit(1)
+        parent.send({"failed": {
+            "leg": failed.leg, "kind": failed.kind, "reason": str(failed.error), "exit_code": failed.error.exit_code
+        }})  # fmt: skip
     except Exception:  # noqa: BLE001  (the supervisor raises it again)
-        emit({"bug": traceback.format_exc()})
-
-
-def _emitter() -> Emit:
-    """Writes events to the stdout this process was given; from here on, stdout is stderr."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-
-    def emit(event: dict[str, Any]) -> None:
-        out.write(json.dumps(event).encode() + b"\n")
-        out.flush()
-
-    return emit
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
+        parent.send({"bug": traceback.format_exc()})
+    parent.send({"done": True})
 
 
 def _real_inputs(job: Job) -> dict[str, NDArray[Any]] | None:

@@ -107,10 +107,12 @@ def test_the_real_worker_ends_when_nobody_listens_any_more(tmp_path):
     import json
     import subprocess
 
-    from evaluate.benchmark.supervise import SHOT, _command
+    from evaluate.benchmark.supervise import SHOT, WORKER
+    from evaluate.runtime.worker_process import worker_command
 
     (tmp_path / "beacon").write_bytes(bytes(SHOT.size))
-    process = subprocess.Popen(_command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(worker_command(WORKER), stdin=subprocess.PIPE, **quiet)
     # Its stdin closes at once, as when its parent is killed: the job is not worked on.
     job = {"kind": "latency", "beacon": str(tmp_path / "beacon"), "legs": ["a"]}
     process.communicate(json.dumps(job).encode() + b"\n", timeout=30)
@@ -118,7 +120,7 @@ def test_the_real_worker_ends_when_nobody_listens_any_more(tmp_path):
 
 
 def test_a_program_that_is_not_there_is_the_machines_problem():
-    with pytest.raises(MachineError, match=r"no process could be started"):
+    with pytest.raises(MachineError, match=r"no worker process could be started"):
         run_job({}, LEGS, print, patience=1, command=["/no/such/python"])
 
 
