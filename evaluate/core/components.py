@@ -142,7 +142,9 @@ class Registry(Generic[T]):
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 importlib.import_module(module)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit too: a module does not end the process
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise self.error(
                 f"{self.kind} {address!r}: importing {module!r} failed: {type(error).__name__}: {error}. Install it, "
                 "or put its folder on PYTHONPATH (for the current folder: PYTHONPATH=. leanfit ...)."
@@ -158,11 +160,11 @@ def registries() -> dict[str, Registry[Any]]:
 def only_allowed(allow: Sequence[str] = ()) -> Iterator[None]:
     """Inside, a file that is only read (an artifact, a bundle, a Record) makes nothing be imported.
 
-    allow : modules or packages that may be; $LEANFIT_ALLOW (separated by commas) adds to them. What is imported already
-    may be used: the user's own program did that.
+    allow : modules or packages that may be; $LEANFIT_ALLOW (separated by commas) adds to them, and so does what is
+            allowed around this. What is imported already may be used: the user's own program did that.
     """
     more = (part.strip() for part in os.environ.get(ALLOW, "").split(","))
-    token = _allowed.set((*allow, *(part for part in more if part)))
+    token = _allowed.set((*(_allowed.get() or ()), *allow, *filter(None, more)))
     try:
         yield
     finally:
