@@ -13,7 +13,18 @@ import typer
 from typer.core import TyperGroup
 
 from compress.cli import law_commands, study_commands
-from compress.cli.console import Json, Progress, Quiet, check_lines, edge, emit, say, where_to_look
+from compress.cli.console import (
+    Allow,
+    Json,
+    Progress,
+    Quiet,
+    check_lines,
+    emit,
+    error_boundary,
+    reading,
+    say,
+    where_to_look,
+)
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -80,7 +91,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Compress a model by a recipe: a folder to deploy, and one honest table."""
-    with edge(as_json, resumes=True):
+    with error_boundary(as_json, resumes=True):
         from compress.recipe.schema import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
@@ -161,7 +172,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time models against one another in one interleaved run: faster, slower, or not resolved."""
-    with edge(as_json):
+    with error_boundary(as_json):
         from compress.cli.bench_models import numbers, samples_of_runs, with_baselines
         from evaluate.benchmark.compare import compare, serve
         from evaluate.core.record_files import require_writable, write_record
@@ -211,10 +222,11 @@ def pack(
     samples_from: Annotated[Path | None, typer.Option(help="A run whose task gives samples for .onnx files.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of samples.", min=0)] = 0,
     quiet: Quiet = False,
+    allow: Allow = None,
     as_json: Json = False,
 ) -> None:
     """Pack models, samples and the benchmark into one file that a bare device runs: python bench.pyz."""
-    with edge(as_json):
+    with reading(as_json, allow):
         from compress.bundle.pack import pack as write
 
         with Progress(quiet) as progress:
@@ -229,10 +241,12 @@ def pack(
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run.", metavar="DIR")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.", metavar="DIR")],
+    allow: Allow = None,
+    as_json: Json = False,
 ) -> None:
     """Check an artifact: hashes, claimed sizes, and that the file computes what the network computes."""
-    with edge(as_json):
+    with reading(as_json, allow):
         from compress.pipeline.artifact import verify as examine
         from evaluate.core.errors import ArtifactError
 
@@ -255,7 +269,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List what recipes are made of, or the recipes that come with leanfit."""
-    with edge(as_json):
+    with error_boundary(as_json):
         found = _known(what)
         if as_json:
             emit({what: [{"name": name, "summary": summary} for name, summary in found.items()]})
@@ -288,10 +302,11 @@ def report(
         list[Path], typer.Argument(help="Folders of runs, records.jsonl or bench .json files.", metavar="PATH...")
     ],
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    allow: Allow = None,
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page about the records found below these paths."""
-    with edge(as_json):
+    with reading(as_json, allow):
         from evaluate.core.errors import ArtifactError
         from evaluate.core.journal import find_records
         from evaluate.report.compress_page import write_page
@@ -323,7 +338,7 @@ app.command()(study_commands.study)
 @app.command()
 def schema() -> None:
     """Print the JSON schema of recipes, by which editors complete and check them."""
-    with edge():
+    with error_boundary():
         from compress.recipe.json_schema import recipe_schema
 
         emit(recipe_schema())
@@ -332,7 +347,7 @@ def schema() -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say whether this machine has what leanfit needs, and what makes its figures doubtful."""
-    with edge(as_json):
+    with error_boundary(as_json):
         from compress.cli.doctor import examine
         from evaluate.core.errors import MachineError
         from evaluate.hardware.environment import environment

@@ -6,29 +6,34 @@ import json
 import os
 import re
 import shlex
-import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Annotated, Any, NoReturn, Self
 
 import typer
 
 from compress.core.errors import disk_problem
 from compress.recipe.positions import RecipeProblems
+from evaluate.bundle.terminal import close_stdout, stopped_by_signals
 from evaluate.core.errors import MachineError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="NAME", help="A module that the files may name: it is run."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 INTERRUPTED = 130
 EVERY_SECONDS = 15.0
+_answers: ContextVar[tuple[IO[str], int | None] | None] = ContextVar("answers", default=None)
 
 
 def say(text: str) -> None:
@@ -39,7 +44,14 @@ def say(text: str) -> None:
 
 def emit(value: Any) -> None:
     """The one JSON object of a `--json` command, on stdout. NaN and infinity, which JSON lacks, are null."""
-    typer.echo(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
+    text = json.dumps(_finite(value), indent=1, default=str, allow_nan=False)
+    stream, number = _answers.get() or (sys.stdout, None)
+    if number is None:
+        typer.echo(text, file=stream)
+        return
+    data = f"{text}\n".encode()
+    while data:
+        data = data[os.write(number, data) :]
 
 
 def _finite(value: Any) -> Any:
@@ -51,58 +63,71 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def edge(as_json: bool = False, *, resumes: bool = False) -> Iterator[None]:
-    """The edge of the program: what was raised inside becomes a message and an exit code (docs/architecture.md).
+def error_boundary(as_json: bool = False, *, resumes: bool = False) -> Iterator[None]:
+    """The boundary of the program: what was raised inside becomes a message and an exit code (docs/architecture.md).
 
-    With `as_json` the failure is the one JSON object on stdout as well: {"error": {kind, message, exit_code}}.
+    With `as_json` the failure is the one JSON object on stdout as well: {"error": {kind, message, exit_code}}, and
+    whatever else prints there, prints on stderr.
     resumes : the command keeps what is finished, and goes on from there when it is run again.
     """
-    try:
-        with _terminated_as_interrupted():
-            yield
-    except (typer.Exit, typer.Abort, typer.BadParameter):
-        raise
-    except KeyboardInterrupt:
-        kept = "; what is finished is kept: run the same command again to go on where it stopped" if resumes else ""
-        _leave("Interrupted", f"interrupted{kept}", INTERRUPTED, as_json)
-    except BrokenPipeError:
-        _close_stdout()
-        raise typer.Exit(1) from None
-    except RecipeProblems as error:
-        places = [{"where": p.where, "message": p.message} for p in error.problems]
-        say(str(error))
-        count = f"{len(places)} problem{'s' if len(places) > 1 else ''}"
-        _leave("RecipeError", f"the {error.what} has {count}", error.exit_code, as_json, problems=places)
-    except Exception as error:  # noqa: BLE001  (this is the edge: library code raises, here it ends)
-        message, code = _explain(error)
-        _leave(type(error).__name__, message, code, as_json)
+    with _answers_apart() if as_json else nullcontext():
+        try:
+            with stopped_by_signals():
+                yield
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except KeyboardInterrupt:
+            kept = "; what is finished is kept: run the same command again to go on where it stopped" if resumes else ""
+            _leave("Interrupted", f"interrupted{kept}", INTERRUPTED, as_json)
+        except BrokenPipeError:
+            if not as_json:
+                close_stdout()
+            raise typer.Exit(1) from None
+        except RecipeProblems as error:
+            places = [{"where": p.where, "message": p.message} for p in error.problems]
+            say(str(error))
+            count = f"{len(places)} problem{'s' if len(places) > 1 else ''}"
+            _leave("RecipeError", f"the {error.what} has {count}", error.exit_code, as_json, problems=places)
+        except Exception as error:  # noqa: BLE001  (library code raises, here it ends)
+            message, code = _explain(error)
+            _leave(type(error).__name__, message, code, as_json)
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, or a terminal that is gone, ends the work as Ctrl-C does: what is half-written is taken back."""
-    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
-    numbers = [signal.Signals[name] for name in names if hasattr(signal, name)]
-    heard = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
-    before = {number: signal.signal(number, _interrupt) for number in heard}
+def reading(as_json: bool, allow: Sequence[str] | None) -> Iterator[None]:
+    """The boundary of a command that reads what others wrote: imports no module that a file names, unless allowed."""
+    with error_boundary(as_json):
+        from evaluate.core.components import only_allowed
+
+        with only_allowed(allow or ()):
+            yield
+
+
+@contextmanager
+def _answers_apart() -> Iterator[None]:
+    """While a `--json` command works, stdout is stderr, for Python and for what it calls; `emit` has the real one."""
+    stream, number = sys.stdout, None
+    with suppress(AttributeError, OSError, ValueError):  # a stream of a test or of a notebook has no number
+        if stream.fileno() == 1:
+            stream.flush()
+            number = os.dup(1)
+            os.dup2(2, 1)
+    token = _answers.set((stream, number))
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+        _answers.reset(token)
+        if number is not None:
+            os.dup2(number, 1)
+            os.close(number)
 
 
 def _leave(kind: str, message: str, code: int, as_json: bool, **more: Any) -> NoReturn:
     say(f"leanfit: {message}")
     if as_json:
-        try:
+        with suppress(OSError):  # the reader went away, or the disk is full
             emit({"error": {"kind": kind, "message": message, "exit_code": code, **more}})
-        except OSError:  # the reader went away, or the disk is full
-            _close_stdout()
     raise typer.Exit(code)
 
 
@@ -150,12 +175,6 @@ def _bug(error: Exception) -> str:
     except OSError:
         return f"{message}\n{details}"
     return f"{message}\nThe details are in {name}; please report them. LEANFIT_DEBUG=1 shows them here."
-
-
-def _close_stdout() -> None:
-    """Point stdout at nothing, so that Python does not complain on exit that nobody reads it."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compress.cli.console import Json, Progress, Quiet, edge, emit, say
+from compress.cli.console import Allow, Json, Progress, Quiet, emit, error_boundary, reading, say
 
 if TYPE_CHECKING:
     from compress.study.law_fit import Outcome
@@ -56,7 +56,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit a scaling law to points: how sure it is, what it predicts, and the smallest model that reaches a target."""
-    with edge(as_json):
+    with error_boundary(as_json):
         if law == "list":
             _list(as_json)
             return
@@ -146,10 +146,11 @@ def predict(
     interval: Interval = 0.9,
     solve: Solve = None,
     solve_for: Annotated[str | None, typer.Option(metavar="NAME", help="Which variable to solve for.")] = None,
+    allow: Allow = None,
     as_json: Json = False,
 ) -> None:
     """Predict by a fitted law, with an interval, and say how far beyond its points that is."""
-    with edge(as_json):
+    with reading(as_json, allow):
         from compress.study.law_predict import PredictRequest, predicted_table, run_predict
 
         request = PredictRequest(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from compress.cli.console import Json, Progress, Quiet, edge, emit, say
+from compress.cli.console import Json, Progress, Quiet, emit, error_boundary, say
 
 if TYPE_CHECKING:
     from compress.study.run_study import Outcome
@@ -49,7 +49,7 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Train and compress models of many sizes: a Record of each, and the laws that they follow."""
-    with edge(as_json, resumes=not dry_run):
+    with error_boundary(as_json, resumes=not dry_run):
         budget = None if time_budget is None else seconds_of(time_budget)
         if dry_run:
             from compress.study.run_study import plan_study

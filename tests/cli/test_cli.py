@@ -378,3 +378,15 @@ def test_quiet_is_quiet():
     with Progress(quiet=True, stream=stream) as progress:
         progress("epoch 1", 1, 2)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("prints", ["print('hello')", "os.write(1, b'from C')", "subprocess.run(['echo', 'a child'])"])
+def test_whatever_prints_cannot_get_into_the_one_json_object(prints):
+    code = (
+        "import os, subprocess, sys; sys.argv = ['leanfit', 'list', 'recipes', '--json']\n"
+        "from compress.cli import commands\nknown = commands._known\n"
+        f"def noisy(what):\n    {prints}\n    return known(what)\n"
+        "commands._known = noisy\ncommands.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["recipes"] and any(w in done.stderr for w in ("hello", "from C", "a child"))
