@@ -7,7 +7,6 @@ inside it goes on from its last finished epoch.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shutil
@@ -16,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from compress.core.files import file_hash, write_json
 from evaluate.core.errors import MachineError
@@ -46,7 +47,9 @@ class Stages:
         """The folder and the result of a stage, done now or found. One that was damaged since is done again."""
         final = self.folder / f"{name}-{key[:16]}"
         self.used.add(final.name)
-        with _alone(self.folder / f".{final.name}.lock") if self.shared else nullcontext():
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The lock of a process that was killed is free at once.
+        with FileLock(self.folder / f".{final.name}.lock") if self.shared else nullcontext():
             stored = _found(final)
             if stored is None:
                 shutil.rmtree(final, ignore_errors=True)
@@ -90,23 +93,17 @@ def _found(final: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process makes this stage. The lock of one that was killed is free at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder against a second process. Raises MachineError where one is at work in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MachineError(
-                f"{folder}: another leanfit process is at work in this folder; wait for it, or give another --out"
-            ) from error
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise MachineError(
+            f"{folder}: another leanfit process is at work in this folder; wait for it, or give another --out"
+        ) from error
+    try:
         yield
+    finally:
+        lock.release()
