@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from compress.cli import law_commands, study_commands
+from compress.cli import bench_command, law_commands, study_commands
 from compress.cli.console import (
     Allow,
     Json,
@@ -143,74 +143,7 @@ def _run(recipe: Recipe, out: Path | None, device: str, quiet: bool, as_json: bo
         raise typer.Exit(GoalMissedError.exit_code)
 
 
-@app.command()
-def bench(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Folders of runs (one alone: with its baseline) or .onnx files; PATH@cuda.", metavar="PATH..."
-        ),
-    ],
-    baseline: Annotated[Path | None, typer.Option(help="What speed-up is against.  [default: the first PATH]")] = None,
-    threads: Annotated[str, typer.Option(help="Threads of one call; several as 1,2.")] = "1",
-    batch: Annotated[str, typer.Option(help="Samples of one call; several as 1,8,32.")] = "1",
-    provider: Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")] = "cpu",
-    io: Annotated[str, typer.Option(help="device: inputs and outputs stay there. host: with transfers.")] = "device",
-    graphs: Annotated[bool, typer.Option("--graphs", help="Record and replay CUDA graphs.")] = False,
-    seconds: Annotated[float, typer.Option(help="How long all of it may take.", min=0.1)] = 20.0,
-    samples: Annotated[int, typer.Option(help="Test samples of the runs' task to time and to score on.", min=0)] = 0,
-    profile: Annotated[bool, typer.Option("--profile", help="Say which operators and layers take the time.")] = False,
-    scenario: Annotated[
-        Literal["single-stream", "offline", "server"] | None, typer.Option(help="Measure as MLPerf does.")
-    ] = None,
-    latency_bound: Annotated[str, typer.Option(help="Bound of the 99th percentile for the server, as 50ms.")] = "",
-    patience: Annotated[float, typer.Option(help="Seconds without a sign of life: the model hangs.", min=0.1)] = 60.0,
-    seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of rounds.", min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write the Record to this .json file, for `leanfit report`.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Write an HTML page with pictures to this file.")] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Time models against one another in one interleaved run: faster, slower, or not resolved."""
-    with error_boundary(as_json):
-        from compress.cli.bench_models import numbers, samples_of_runs, with_baselines
-        from evaluate.benchmark.compare import compare, serve
-        from evaluate.core.record_files import require_writable, write_record
-
-        if scenario is not None and (baseline is not None or profile):
-            raise typer.BadParameter("a scenario runs one model after the other: it takes no --baseline or --profile")
-        if latency_bound and scenario is None:
-            raise typer.BadParameter("--latency-bound is for --scenario server; add that, or leave the bound out")
-        if out is not None:
-            require_writable(out, "--out")
-        if page is not None and page == out:
-            raise typer.BadParameter("--page and --out name the same file")
-        models = with_baselines(paths, baseline)
-        conditions = {"threads": numbers(threads, "threads"), "batch": numbers(batch, "batch")}
-        common: dict[str, Any] = {
-            "provider": provider, "io": io, "graphs": graphs, "seconds": seconds, "seed": seed, "patience": patience,
-            **conditions,
-        }  # fmt: skip
-        with Progress(quiet) as progress:
-            real = samples_of_runs(models, samples, seed, progress) if samples else None
-            common |= {"samples": real, "status": progress}
-            if scenario is None:
-                found = compare(models, baseline, profile=profile, **common)
-            else:
-                found = serve(models, scenario, bound=latency_bound, **common)
-        # Shown before it is written, so that a full disk costs a file and not the measurement.
-        if as_json:
-            emit(found.record)
-        else:
-            print(found.table())
-        if out is not None:
-            write_record(out, found.record)
-            say(f"record   {out}")
-        if page is not None:
-            say(f"to read  {found.page(page)}")
-        if found.exit_code:
-            say(f"leanfit: not measured: {', '.join(failure['name'] for failure in found.failed)}")
-            raise typer.Exit(found.exit_code)
+app.command()(bench_command.bench)
 
 
 @app.command()

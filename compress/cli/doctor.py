@@ -16,6 +16,13 @@ from compress.core.folders import data_folder
 
 REQUIRED = ("torch", "torch-pruning", "onnx", "onnxscript", "numpy", "scipy", "pydantic", "PyYAML", "safetensors")
 LEAST_FREE_GB = 1.0
+INT8 = {
+    "vnni": "int8 is fast and exact",
+    "neon-dot": "int8 is fast and exact",
+    "other": "no known int8 kernels: measure before you ship int8",
+}
+SEVEN_BITS = "int8 weights keep 7 bits, so that sums do not saturate"
+Status = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
@@ -23,110 +30,92 @@ class Finding:
     """One thing that was looked at: `fail` keeps leanfit from working, `warn` makes its figures doubtful."""
 
     name: str
-    status: Literal["ok", "warn", "fail"]
+    status: Status
     detail: str
 
 
 def examine() -> list[Finding]:
     """Everything that was looked at, in the order of a report. Never raises for what is missing."""
-    looks: dict[str, Callable[[], Finding]] = {
-        "python": _python,
-        "packages": _packages,
-        "torch": _torch,
-        "onnxruntime": _runtime,
-        "evaluate": _evaluate,
-        "cpu": _cpu,
-        "load": _load,
-        "data": _data,
-        "disk": _disk,
-    }
-    return [_guarded(name, look) for name, look in looks.items()]
+    return [_guarded(look) for look in (_python, _packages, _torch, _onnxruntime, _evaluate, _cpu, _load, _data, _disk)]
 
 
-def _guarded(name: str, look: Callable[[], Finding]) -> Finding:
+def _guarded(look: Callable[[], tuple[Status, str]]) -> Finding:
+    name = look.__name__.strip("_")
     try:
-        return look()
+        return Finding(name, *look())
     except Exception as error:  # noqa: BLE001  (whatever is broken here is the finding)
         return Finding(name, "fail", f"{type(error).__name__}: {error}")
 
 
-def _python() -> Finding:
-    return Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+def _python() -> tuple[Status, str]:
+    return "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
 
 
-def _packages() -> Finding:
-    found, missing = [], []
-    for name in REQUIRED:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
+def _packages() -> tuple[Status, str]:
+    found = {name: _version(name) for name in REQUIRED}
+    missing = [name for name, version in found.items() if version is None]
     if missing:
-        return Finding("packages", "fail", f"not installed: {', '.join(missing)}; pip install leanfit brings them")
-    return Finding("packages", "ok", ", ".join(found))
+        return "fail", f"not installed: {', '.join(missing)}; pip install leanfit brings them"
+    return "ok", ", ".join(f"{name} {version}" for name, version in found.items())
 
 
-def _torch() -> Finding:
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _torch() -> tuple[Status, str]:
     torch: Any = importlib.import_module("torch")
     where = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no CUDA device: training runs on the CPU"
-    return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads; {where}")
+    return "ok", f"{torch.__version__}, {torch.get_num_threads()} threads; {where}"
 
 
-def _runtime() -> Finding:
+def _onnxruntime() -> tuple[Status, str]:
     from evaluate.hardware.environment import onnxruntime_conflict
     from evaluate.runtime.providers import load_runtime
 
     conflict = onnxruntime_conflict()
     if conflict is not None:
-        return Finding("onnxruntime", "fail", conflict)
+        return "fail", conflict
     runtime = load_runtime()
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in runtime.get_available_providers())
-    return Finding("onnxruntime", "ok", f"{runtime.__version__}, providers {providers}")
+    return "ok", f"{runtime.__version__}, providers {providers}"
 
 
-def _evaluate() -> Finding:
-    try:
-        version = importlib.metadata.version("evaluate")
-    except importlib.metadata.PackageNotFoundError:
-        return Finding("evaluate", "ok", "the package `evaluate` is leanfit's own")
-    return Finding(
-        "evaluate", "warn", f"Hugging Face's evaluate {version} is installed too and shares its name with ours"
-    )
+def _evaluate() -> tuple[Status, str]:
+    version = _version("evaluate")
+    if version is None:
+        return "ok", "the package `evaluate` is leanfit's own"
+    return "warn", f"Hugging Face's evaluate {version} is installed too and shares its name with ours"
 
 
-def _cpu() -> Finding:
+def _cpu() -> tuple[Status, str]:
     from evaluate.hardware.environment import channel_block, cpu_model, int8_path, usable_cores
 
-    words = {
-        "vnni": "int8 is fast and exact",
-        "neon-dot": "int8 is fast and exact",
-        "other": "no known int8 kernels: measure before you ship int8",
-    }
-    said = words.get(int8_path(), "int8 weights keep 7 bits, so that sums do not saturate")
-    detail = f"{cpu_model() or 'unknown'}, {usable_cores()} cores; int8 path {int8_path()}: {said}"
-    return Finding("cpu", "ok", f"{detail}; channel block {channel_block()}")
+    path = int8_path()
+    detail = f"{cpu_model() or 'unknown'}, {usable_cores()} cores; int8 path {path}: {INT8.get(path, SEVEN_BITS)}"
+    return "ok", f"{detail}; channel block {channel_block()}"
 
 
-def _load() -> Finding:
+def _load() -> tuple[Status, str]:
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > 0.7 * cores:
-        return Finding(
-            "load", "warn", f"{load:.1f} on {cores} cores: latency figures will be wide; quieten the machine"
-        )
-    return Finding("load", "ok", f"{load:.1f} on {cores} cores")
+        return "warn", f"{load:.1f} on {cores} cores: latency figures will be wide; quieten the machine"
+    return "ok", f"{load:.1f} on {cores} cores"
 
 
-def _data() -> Finding:
+def _data() -> tuple[Status, str]:
     folder = data_folder()
     if not folder.is_dir():
-        return Finding("data", "warn", f"{folder} is not there yet; LEANFIT_DATA names it. The digits task needs none")
+        return "warn", f"{folder} is not there yet; LEANFIT_DATA names it. The digits task needs none"
     entries = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    return Finding("data", "ok", f"{folder}: {', '.join(entries[:8]) or 'empty'}{' ...' if len(entries) > 8 else ''}")
+    return "ok", f"{folder}: {', '.join(entries[:8]) or 'empty'}{' ...' if len(entries) > 8 else ''}"
 
 
-def _disk() -> Finding:
+def _disk() -> tuple[Status, str]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     if not os.access(Path.cwd(), os.W_OK):
-        return Finding("disk", "warn", f"{Path.cwd()} cannot be written: give --out")
-    status: Literal["ok", "warn"] = "ok" if free >= LEAST_FREE_GB else "warn"
-    return Finding("disk", status, f"{free:.1f} GB free in {Path.cwd()}")
+        return "warn", f"{Path.cwd()} cannot be written: give --out"
+    return "ok" if free >= LEAST_FREE_GB else "warn", f"{free:.1f} GB free in {Path.cwd()}"

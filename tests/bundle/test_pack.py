@@ -15,7 +15,7 @@ from tiny_onnx import linear_onnx
 from torch.utils.data import DataLoader, TensorDataset
 
 from compress.bundle.pack import pack
-from compress.cli.bench_models import samples_of_runs, with_baselines
+from compress.cli.bench_command import samples_of_runs, with_baselines
 from compress.core.files import file_hash
 from compress.graph.export import export_onnx, serialise
 from compress.models import build_model
