@@ -10,7 +10,7 @@ import typer
 from compress.cli.console import Allow, Json, Progress, Quiet, emit, error_boundary, reading, say
 
 if TYPE_CHECKING:
-    from compress.study.law_fit import Outcome
+    from compress.study.law_fit import FitResult
 
 
 Interval = Annotated[float, typer.Option(help="Share that intervals of answers hold.", min=0.01, max=0.999)]
@@ -62,16 +62,16 @@ def fit(
             return
         if path is None:
             raise typer.BadParameter("give the points: a CSV, JSON or JSONL file, or a folder of Records")
-        from compress.study.law_fit import Asked, FitRequest, run_fit
+        from compress.study.law_fit import FitRequest, Query, run_fit
 
         _check_places(out, page, picture)
-        asked = Asked(
+        query = Query(
             solve=solve or (), solve_for=solve_for, given=given or (), interval=interval, compute=compute,
             budget=budget, against=against,
         )  # fmt: skip
         request = FitRequest(
             path=path, x=x or (), y=y, law=law, where=where or (), group=group, weight=weight, bootstrap=bootstrap,
-            seed=seed, set_param=set_param or (), reference=reference, force=force, asked=asked,
+            seed=seed, set_param=set_param or (), reference=reference, force=force, query=query,
         )  # fmt: skip
         with Progress(quiet) as progress:
             outcome = run_fit(request, say, progress)
@@ -109,7 +109,7 @@ def _check_places(out: Path | None, page: Path | None, picture: Path | None) -> 
         raise typer.BadParameter(f"--picture takes a name that ends in .png or .svg, got {picture.name!r}")
 
 
-def _show(outcome: Outcome, as_json: bool) -> None:
+def _show(outcome: FitResult, as_json: bool) -> None:
     if as_json:
         emit(outcome.stored)
         return
@@ -118,7 +118,7 @@ def _show(outcome: Outcome, as_json: bool) -> None:
     typer.echo(law_table(outcome.stored, outcome.columns))
 
 
-def _write(outcome: Outcome, out: Path | None, page: Path | None, picture: Path | None) -> None:
+def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Path | None) -> None:
     """The files, after the answer was shown: a full disk costs a file and not the answer."""
     if out is not None:
         from evaluate.scaling.law_files import write_law

@@ -12,8 +12,8 @@ import typer
 from compress.cli.console import Json, Progress, Quiet, emit, error_boundary, say
 
 if TYPE_CHECKING:
-    from compress.study.run_study import Outcome
-    from compress.study.study_plan import Plan
+    from compress.study.run_study import StudyResult
+    from compress.study.trial import Plan
 
 
 UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -69,16 +69,16 @@ def study(
 def _show_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         listed = [{"label": t.label, "role": t.role, "params": t.params, "id": t.id} for t in plan.trials]
-        emit({"study": plan.name, "predicted": True, "trials": listed, "waiting": len(plan.waiting)})
+        emit({"study": plan.name, "predicted": True, "trials": listed, "waiting": len(plan.pending)})
         return
     lines = [f"{n:>5}  {t.role:<10}  {t.label}" for n, t in enumerate(plan.trials, start=1)]
     lines.append(f"\n{len(plan.trials)} trials, the most useful first. Nothing was trained.")
-    if plan.waiting:
-        lines.append(f"{len(plan.waiting)} of them get a native model of equal size once their own size is known.")
+    if plan.pending:
+        lines.append(f"{len(plan.pending)} of them get a native model of equal size once their own size is known.")
     typer.echo("\n".join(lines))
 
 
-def _finish(outcome: Outcome, as_json: bool) -> None:
+def _finish(outcome: StudyResult, as_json: bool) -> None:
     """The table, what is left, and the exit code."""
     from compress.core.errors import PassError
     from compress.study.study_report import report
@@ -100,8 +100,8 @@ def _finish(outcome: Outcome, as_json: bool) -> None:
         raise typer.Exit(PassError.exit_code)
 
 
-def _left(outcome: Outcome) -> str:
-    from compress.study.estimate import duration_text
+def _left(outcome: StudyResult) -> str:
+    from compress.study.forecast import duration_text
 
     seconds = outcome.seconds_left()
     about = "" if seconds is None else f", about {duration_text(seconds)} of work for one worker"

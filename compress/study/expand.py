@@ -1,17 +1,25 @@
-"""From a study to its trials: sizes x levels x seeds, the further axes of data and training, and the native models."""
+"""From a study to its trials: sizes x levels x seeds, the further axes of data and training, and the native models.
+
+Which trial comes first? A law can be fitted as soon as the ends of every axis are known, and gets better by what lies
+between. So the first seed of everything comes before the second seed of anything; within a seed the extremes come first
+(smallest and largest size, dense and the strongest and mildest level, least and most data), then what halves the gaps
+between them, and so on; of equally useful trials the cheaper one, and each native model right after the compressed
+model it is compared with. Whenever a study is cut off, its Records span the whole range, and evenly.
+
+A native model is the dense one of the same family whose params come nearest to those of a compressed model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
-from compress.study.compression_levels import passes_of, variants
-from compress.study.grid import Point, expand, fits
-from compress.study.load import apply_point
-from compress.study.native import expected_params, nearest_width, params_of
-from compress.study.spec import DENSE, Study, TrialRecipe
+from compress.core.files import canonical_json
+from compress.study.spec import DENSE, Point, Study, TrialRecipe, expand, fits, passes_of, variants
+from compress.study.study_checks import apply_point
 from compress.study.trial import Trial, identify, own_files, stage_epochs
-from compress.study.trial_order import tiers
 
 NATIVE = "native"
 LABELS = {"train_limit": "samples"}  # what a Record calls it
@@ -36,11 +44,11 @@ class Expansion:
         """Every trial that is known by now, the most useful first."""
         return sorted(self.found.values(), key=lambda trial: trial.rank)
 
-    def settle(self, trial: Trial, params: int) -> None:
+    def resolve(self, trial: Trial, params: int) -> None:
         """Add the native models of a compressed trial that has `params`, now that it is known: one for each seed."""
-        alike = [t for t in self.found.values() if t.waits and _place(t) == _place(trial)]
+        alike = [t for t in self.found.values() if t.pending and _place(t) == _place(trial)]
         for other in alike:
-            self.found[other.id] = self._with_native(other.named(waits=False), params)
+            self.found[other.id] = self._with_native(other.named(pending=False), params)
 
     def _all(self) -> Iterator[Trial]:
         sizes = list(expand(self.data["sizes"], ("sizes",)))
@@ -86,9 +94,9 @@ class Expansion:
         trial = self._made(recipe, size, {"name": level, **values, "bits": bits}, named, seed)
         target = expected_params(recipe.passes, trial.params)
         role = "compressed" if recipe.passes else "dense"
-        waits = self.study.native and bool(recipe.passes) and target is None
+        pending = self.study.native and bool(recipe.passes) and target is None
         order = 1 if recipe.passes else 0
-        return trial.named(role=role, target=target, waits=waits, rank=[*rank, order])
+        return trial.named(role=role, target=target, pending=pending, rank=[*rank, order])
 
     def _recipe(self, size: Mapping[str, Any], changed: Mapping[str, Any], steps: list[Any], seed: int) -> TrialRecipe:
         data = {
@@ -148,3 +156,79 @@ class Expansion:
 def _place(trial: Trial) -> tuple[Any, ...]:
     """What trials have in common that differ in nothing but the seed."""
     return trial.size, trial.level, trial.data
+
+
+def tiers(count: int) -> list[int]:
+    """For each of `count` places in a row, how early it is wanted: the ends 0, the middle 1, the quarters 2, ..."""
+    found = [0] * count
+    gaps: Sequence[tuple[int, int]] = [(0, count - 1)]
+    tier = 1
+    while gaps:
+        halves = []
+        for low, high in gaps:
+            if high - low > 1:
+                middle = (low + high) // 2
+                found[middle] = tier
+                halves += [(low, middle), (middle, high)]
+        gaps, tier = halves, tier + 1
+    return found
+
+
+KEEPS_SHAPE = ("quantize", "finetune", "distill")
+PARTS = 64  # a width that is a multiplier is searched in such parts of the large model's
+
+
+def params_of(name: str, args: Mapping[str, Any]) -> int:
+    """Parameters of a registered model, counted on torch's meta device: nothing is allocated or initialised.
+
+    Raises ModelError or RecipeError where the arguments do not go together.
+    """
+    return _params(name, canonical_json(dict(args)))
+
+
+@lru_cache(maxsize=4096)
+def _params(name: str, args: str) -> int:
+    import torch
+
+    from compress.graph.sizes import count_params
+    from compress.models import build_model
+
+    with torch.device("meta"):
+        return count_params(build_model(name, **json.loads(args)))
+
+
+def expected_params(passes: Sequence[Any], params: int) -> int | None:
+    """Params after these passes (`PassStep`s) on a model of so many; None where only a run can tell.
+
+    A pruning that is asked for params or bytes says it itself; one that is asked for MACs, and a pass of the user's
+    own, do not.
+    """
+    now = params
+    for step in passes:
+        if step.kind in KEEPS_SHAPE:
+            continue
+        unit, amount = step.config.keep.target() if step.kind == "prune" else ("", None)
+        if unit not in ("params", "bytes") or amount is None:
+            return None
+        per_param = 4 if unit == "bytes" else 1
+        now = min(now, round(amount.resolve(params * per_param) / per_param))
+    return now
+
+
+def nearest_width(name: str, args: Mapping[str, Any], target: int) -> int | float:
+    """The width up to that of `args` at which the model's params come nearest to `target`, in ratio.
+
+    Params grow with the width, so halving finds the two widths around the target.
+    """
+    width = args["width"]
+    parts = width if isinstance(width, int) else PARTS
+
+    def at(n: int) -> int | float:
+        return n if isinstance(width, int) else round(width * n / PARTS, 6)
+
+    low, high = 1, max(parts, 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        inside = params_of(name, {**args, "width": at(middle)}) <= target
+        low, high = (middle, high) if inside else (low, middle)
+    return min((at(low), at(high)), key=lambda w: abs(params_of(name, {**args, "width": w}) / target - 1))

@@ -35,7 +35,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Query:
     """Questions to the law that is fitted. Values are in the units of the points."""
 
     solve: Sequence[float] = ()
@@ -63,19 +63,19 @@ class FitRequest:
     set_param: Sequence[str] = ()
     reference: str | None = None
     force: bool = False
-    asked: Asked = field(default_factory=Asked)
+    query: Query = field(default_factory=Query)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """law : fitted.  stored : its JSON, with what was asked.  columns : the points by the law's names, for pictures."""
+class FitResult:
+    """law : fitted.  stored : its JSON, with what was query.  columns : the points by the law's names, for pictures."""
 
     law: Law
     stored: dict[str, Any]
     columns: dict[str, Any]
 
 
-def run_fit(request: FitRequest, say: Say, status: Status) -> Outcome:
+def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
     """Fit and ask. What is odd about the points is in stored["points"]["problems"]; `say` is told of it when the fit
     fails, and of defaults that were taken.
 
@@ -97,10 +97,10 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> Outcome:
             say(f"warning: {sentence}")
         raise
     low, high = float(chosen.y.min()), float(chosen.y.max())
-    told += filter(None, (target_hint(str(request.y), low, high, target) for target in request.asked.solve))
+    told += filter(None, (target_hint(str(request.y), low, high, target) for target in request.query.solve))
     about = _about(request, law, points, told)
     stored = {**law.to_dict(), **answers, "target": request.y, "points": {**about, "n": len(chosen.y)}}
-    return Outcome(law, stored, _shown(rows, chosen, str(request.y)))
+    return FitResult(law, stored, _shown(rows, chosen, str(request.y)))
 
 
 def _about(request: FitRequest, law: Law, points: Points, told: Sequence[str]) -> dict[str, Any]:
@@ -123,17 +123,17 @@ def _check(request: FitRequest) -> None:
     """What can be said before anything is read. Raises UsageError."""
     from evaluate.scaling.forms.law_registry import law_class
 
-    asked = request.asked
+    query = request.query
     if request.law != AUTO:
         law_class(request.law)
     elif request.set_param:
         raise UsageError("--set-param holds a parameter of one law: name it by --law (leanfit fit --law list)")
     if request.reference is not None and request.law not in WITH_LEVELS:
         raise UsageError(f"--reference names a level of the law {', '.join(WITH_LEVELS)}; add --law")
-    if (asked.compute is None) != (asked.budget is None):
-        missing = "--budget" if asked.budget is None else '--compute, as "6*N*D"'
+    if (query.compute is None) != (query.budget is None):
+        missing = "--budget" if query.budget is None else '--compute, as "6*N*D"'
         raise UsageError(f"the best split of a budget takes --compute and --budget; add {missing}")
-    if (asked.solve_for or asked.given) and not (asked.solve or asked.against or asked.compute):
+    if (query.solve_for or query.given) and not (query.solve or query.against or query.compute):
         raise UsageError("--solve-for and --given go with --solve, --against or --compute: add one, as --solve 0.08")
 
 
@@ -159,25 +159,25 @@ def _holds_numbers(column: Any) -> bool:
 
 def _check_questions(request: FitRequest, points: Points) -> None:
     """What is wrong with the questions, before the law is fitted. Raises UsageError, DataError."""
-    asked, names = request.asked, [axis.name for axis in _axes(request.x, points)]
+    query, names = request.query, [axis.name for axis in _axes(request.x, points)]
     given = _given(request, names)
-    if asked.solve or asked.against is not None:
-        unknown_to_solve(names, asked.solve_for, given)
-    for target in asked.solve:
+    if query.solve or query.against is not None:
+        unknown_to_solve(names, query.solve_for, given)
+    for target in query.solve:
         if not (math.isfinite(target) and target > 0):
             raise UsageError(f"--solve takes a positive value of {request.y}, got {target:g}")
-    if asked.compute is not None:
-        split = [name for name in Formula(asked.compute, names).names if name in given]
-        if split and not (asked.solve or asked.against):
+    if query.compute is not None:
+        split = [name for name in Formula(query.compute, names).names if name in given]
+        if split and not (query.solve or query.against):
             raise UsageError(f"--given holds {split[0]}, which the budget is to be split in: leave it out")
-        if asked.budget is not None and not (math.isfinite(asked.budget) and asked.budget > 0):
-            raise UsageError(f"--budget takes a positive number, got {asked.budget:g}")
-    if asked.against is not None and not Path(asked.against).exists():
-        _rows_of_condition(points, asked.against)
+        if query.budget is not None and not (math.isfinite(query.budget) and query.budget > 0):
+            raise UsageError(f"--budget takes a positive number, got {query.budget:g}")
+    if query.against is not None and not Path(query.against).exists():
+        _rows_of_condition(points, query.against)
 
 
 def _given(request: FitRequest, names: Sequence[str]) -> dict[str, Any]:
-    found = assignments(request.asked.given, "--given", level_of(request.law, names))
+    found = assignments(request.query.given, "--given", level_of(request.law, names))
     return {name: _single(name, values) for name, values in found.items()}
 
 
@@ -295,17 +295,17 @@ def _number(name: str, values: Sequence[Any]) -> float:
 
 
 def _answers(request: FitRequest, law: Law, points: Points, told: list[str], status: Status) -> dict[str, Any]:
-    """solve, optimum and break_even, as far as they were asked."""
-    asked = request.asked
+    """solve, optimum and break_even, as far as they were query."""
+    query = request.query
     given = _given(request, law.variables)
-    found: dict[str, Any] = {"solve": [ask_solve(law, y, asked.solve_for, given, asked.interval) for y in asked.solve]}
-    if asked.compute is not None and asked.budget is not None:
-        formula = Formula(asked.compute, law.variables)
-        found["optimum"] = ask_optimum(law, formula, asked.budget, given, asked.interval)
-    if asked.against is not None:
+    found: dict[str, Any] = {"solve": [ask_solve(law, y, query.solve_for, given, query.interval) for y in query.solve]}
+    if query.compute is not None and query.budget is not None:
+        formula = Formula(query.compute, law.variables)
+        found["optimum"] = ask_optimum(law, formula, query.budget, given, query.interval)
+    if query.against is not None:
         other = _other(request, points, told, status)
         found["break_even"] = {
-            **ask_break_even(law, other, asked.solve_for, given, asked.interval), "against": asked.against,
+            **ask_break_even(law, other, query.solve_for, given, query.interval), "against": query.against,
             "other": {"law": other.name, "params": other.params_, "curve": _sampled(law, other)},
         }  # fmt: skip
     return found
@@ -327,7 +327,7 @@ def _sampled(law: Law, other: Law) -> list[list[float]] | None:
 
 def _other(request: FitRequest, points: Points, told: list[str], status: Status) -> Law:
     """The second curve: a law's file, other points, or a condition on all rows of the same points."""
-    against = str(request.asked.against)
+    against = str(request.query.against)
     path = Path(against)
     if path.is_file() and is_law_file(path):
         return read_law(path)[0]

@@ -15,13 +15,12 @@ from compress.core.files import clear_parts, writing
 from compress.core.progress import Status, silent
 from compress.pipeline.stages import locked
 from compress.recipe.positions import Source
-from compress.study.estimate import Estimate
-from compress.study.point_source import read_study
+from compress.study.forecast import Estimate
 from compress.study.pools import LocalPool, Pool
 from compress.study.scheduler import Drive
-from compress.study.study_plan import PLAN, Plan, find_plan, plan_key, planned_name
-from compress.study.study_table import rows, table
-from compress.study.trial import Trial
+from compress.study.study_report import rows, table
+from compress.study.study_source import read_study
+from compress.study.trial import PLAN, Plan, Trial, find_plan, plan_key, planned_name
 from compress.study.trial_records import FAILED, FINISHED, by_id
 from evaluate.core.errors import MachineError
 from evaluate.core.journal import JOURNAL, Journal
@@ -30,7 +29,7 @@ STAGES = "stages"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudyResult:
     """What a study has come to.
 
     trials   : all that are known, the most useful first. records: those that there are, by id.
@@ -93,7 +92,7 @@ def run_study(
     device: str = "auto",
     retry_failed: bool = False,
     status: Status = silent,
-) -> Outcome:
+) -> StudyResult:
     """Run what is left of a study, the most useful trials first, and write a Record of each to OUT/records.jsonl.
 
     source      : a study file, the name of a shipped one, or a mapping; `overrides` as `--set` gives them.
@@ -114,24 +113,24 @@ def run_study(
         _check_folder(folder, name)
         journal = Journal(folder / JOURNAL)
         known = find_plan(folder, read)
-        if known is not None and not known.waiting:
+        if known is not None and not known.pending:
             records = by_id(journal.read())
             if _all_done(known, records, retry_failed):
-                return Outcome(folder, known, records, problems=tuple(journal.problems))
+                return StudyResult(folder, known, records, problems=tuple(journal.problems))
         expansion, plan = _expanded(read)  # before the folder is made: a wrong study leaves nothing behind
         with locked(folder):
             clear_parts(folder)
             records = by_id(journal.read())
             problems = tuple(journal.problems)
 
-            def settle(trial: Trial, params: int) -> Plan:
-                expansion.settle(trial, params)
+            def resolve(trial: Trial, params: int) -> Plan:
+                expansion.resolve(trial, params)
                 return _written(folder, _plan_of(expansion, read))
 
             _written(folder, plan)
-            drive = Drive(plan, folder, journal, records, settle, status, deadline, retry_failed)
+            drive = Drive(plan, folder, journal, records, resolve, status, deadline, retry_failed)
             _run(drive, workers, ray, device)
-            return Outcome(folder, drive.plan, drive.records, len(drive.fresh), problems)
+            return StudyResult(folder, drive.plan, drive.records, len(drive.fresh), problems)
 
 
 def plan_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
@@ -141,7 +140,7 @@ def plan_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
 
 def _expanded(read: Source) -> tuple[Any, Plan]:
     from compress.study.expand import Expansion
-    from compress.study.load import check_study
+    from compress.study.study_checks import check_study
 
     expansion = Expansion(check_study(read))
     return expansion, _plan_of(expansion, read)
@@ -163,7 +162,7 @@ def _all_done(plan: Plan, records: Mapping[str, Mapping[str, Any]], retry_failed
 
 
 def _run(drive: Drive, workers: int | None, ray: str | None, device: str) -> None:
-    drive.settle_known()
+    drive.resolve_known()
     if not drive.left():
         return
     pool = _pool(drive.folder, workers, ray, device)

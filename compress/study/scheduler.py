@@ -11,18 +11,16 @@ from typing import Any
 
 from compress.core.errors import RecipeError
 from compress.core.progress import Status
-from compress.study.estimate import duration_text
-from compress.study.forecast import Forecast
+from compress.study.forecast import Forecast, duration_text
 from compress.study.pools import Event, Pool
-from compress.study.study_plan import Plan
-from compress.study.trial import Trial
+from compress.study.trial import Plan, Trial
 from compress.study.trial_records import FINISHED, failed_record
 from evaluate.core.errors import DataError, LeanfitError, MachineError
 from evaluate.core.journal import Journal
 
 POLL = 0.5
 ATTEMPTS = 2
-Settle = Callable[[Trial, int], Plan]
+Resolve = Callable[[Trial, int], Plan]
 STOPS = {kind.exit_code: kind for kind in (RecipeError, DataError, MachineError)}
 
 
@@ -30,7 +28,7 @@ STOPS = {kind.exit_code: kind for kind in (RecipeError, DataError, MachineError)
 class Drive:
     """A study under way.
 
-    records : those of all trials so far, by id. settle : tells the plan the params of a compressed trial.
+    records : those of all trials so far, by id. resolve : tells the plan the params of a compressed trial.
     deadline: on time.monotonic(); None for as long as it takes.
     """
 
@@ -38,7 +36,7 @@ class Drive:
     folder: Path
     journal: Journal
     records: dict[str, dict[str, Any]]
-    settle: Settle
+    resolve: Resolve
     status: Status
     deadline: float | None = None
     retry_failed: bool = False
@@ -46,7 +44,7 @@ class Drive:
     deaths: dict[str, int] = field(default_factory=dict)
     forecast: Forecast = field(default_factory=Forecast)
     fresh: set[str] = field(default_factory=set)
-    released: set[str] = field(default_factory=set)
+    evicted: set[str] = field(default_factory=set)
     attempts: int = ATTEMPTS
     saying: str = "starting"
 
@@ -63,7 +61,7 @@ class Drive:
     def run(self, pool: Pool) -> None:
         """Until nothing is left, or the time is up. Raises what every trial would meet alike."""
         self.attempts = ATTEMPTS if pool.retries else 1
-        self._release()
+        self._evict()
         self._learn()
         while self.left() and not self._late():
             self._hand_out(pool)
@@ -101,13 +99,13 @@ class Drive:
         self.running.pop(trial.id, None)
         self.forecast.end(trial, event.result is not None and "record" in event.result)
         if event.died:
-            self._mourn(trial, event.died)
+            self._worker_died(trial, event.died)
         elif event.result is not None and "record" in event.result:
             self._keep(trial, event.result["record"])
         elif event.result is not None:
             self._fail(trial, event.result["failed"])
 
-    def _mourn(self, trial: Trial, reason: str) -> None:
+    def _worker_died(self, trial: Trial, reason: str) -> None:
         """A worker died over a trial: it may have been an accident, or it may be the trial."""
         self.deaths[trial.id] = self.deaths.get(trial.id, 0) + 1
         if self.deaths[trial.id] >= self.attempts:
@@ -124,28 +122,28 @@ class Drive:
         self.journal.append(record)
         self.records[trial.id] = record
         self.fresh.add(trial.id)
-        if trial.waits:
-            self.settle_known()
-        self._release()
+        if trial.pending:
+            self.resolve_known()
+        self._evict()
         self._learn()
 
     def _learn(self) -> None:
         self.forecast.learn(self.plan.trials, self.records, self.left())
 
-    def settle_known(self) -> None:
+    def resolve_known(self) -> None:
         """Native models of compressed trials whose size is known by now."""
-        for trial in self.plan.waiting:
+        for trial in self.plan.pending:
             if self._finished(trial):
-                self.plan = self.settle(trial, self.records[trial.id]["sizes"]["params"])
+                self.plan = self.resolve(trial, self.records[trial.id]["sizes"]["params"])
 
-    def _release(self) -> None:
+    def _evict(self) -> None:
         """Remove what passes left for resuming once no trial needs it; baselines stay, for levels that come later."""
         needed = {prefix for trial in self.left() for prefix in trial.prefixes}
         for trial in self.plan.trials:
             if self._finished(trial):
-                for name in _pass_stages(trial, self.records[trial.id], needed) - self.released:
+                for name in _pass_stages(trial, self.records[trial.id], needed) - self.evicted:
                     shutil.rmtree(self.folder / "stages" / name, ignore_errors=True)
-                    self.released.add(name)
+                    self.evicted.add(name)
 
     def _show(self, slots: int) -> None:
         total = len(self.plan.trials)

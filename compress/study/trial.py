@@ -1,7 +1,9 @@
-"""Trials: what a study comes down to, each an ordinary recipe with the place it has in the study."""
+"""Trials: each an ordinary recipe with its place in the study; and the list of them that is kept on disk."""
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -9,7 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from compress.core.files import file_hash, hash_of
+from pydantic import TypeAdapter
+
+from compress import __version__
+from compress.core.files import file_hash, hash_of, write_text
+from compress.recipe.positions import Source
+from evaluate.core.components import files_of_module
 
 FORMAT = 1  # of what an id is the hash of
 
@@ -26,7 +33,8 @@ class Trial:
     epochs   : of training in each of those stages; samples: of the training split, where the recipe limits them.
     params   : of the uncompressed model; known from its shapes alone.
     target   : params expected after compression; None where only a run can tell, and for what is not smaller.
-    rank     : smaller is more useful, see `order`.
+    pending  : whether its native model is not known yet.
+    rank     : smaller is more useful, see `tiers`.
     native   : the id of the dense model of equal size, where it is known.
     """
 
@@ -42,7 +50,7 @@ class Trial:
     params: int
     samples: int | None = None
     target: int | None = None
-    waits: bool = False
+    pending: bool = False
     rank: list[float] = field(default_factory=list)
     native: str | None = None
 
@@ -78,7 +86,7 @@ def identify(recipe: Mapping[str, Any], files: Mapping[str, str]) -> list[str]:
 
 
 def own_files(recipe: Any) -> dict[str, str]:
-    """SHA-256, by path, of what decides a trial beside its recipe: weights, a user's own modules."""
+    """SHA-256, by path, of what decides a trial beside its recipe: weights, and the user's own modules."""
     return {str(path): _hashed(str(path)) for path in sorted(set(_files(recipe)))}
 
 
@@ -94,17 +102,18 @@ def _files(recipe: Any) -> Iterator[Path]:
         yield find_weights(recipe.model.weights)
     for step in recipe.passes:
         yield from getattr(step.config, "files", list)()
-    for named in (recipe.model, recipe.task):
-        module = _module(named.name)
-        if module is not None:
-            yield module
+    modules = {type(step.config).__module__ for step in recipe.passes} | set(_named_modules(recipe.dump()))
+    for module in modules:
+        if module.partition(".")[0] != "compress":
+            yield from files_of_module(module).values()
 
 
-def _module(address: str) -> Path | None:
-    """The file of `package.module:name`."""
-    name, colon, _ = address.partition(":")
-    path = getattr(sys.modules.get(name), "__file__", None) if colon else None
-    return Path(path) if path else None
+def _named_modules(data: Any) -> Iterator[str]:
+    """The module of each `module:name` anywhere in plain data: a model, a task, a pass or a loss of the user's own."""
+    if isinstance(data, str) and re.fullmatch(r"[\w.]+:\w+", data) and data.partition(":")[0] in sys.modules:
+        yield data.partition(":")[0]
+    for item in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from _named_modules(item)
 
 
 def stage_epochs(recipe: Mapping[str, Any]) -> list[int]:
@@ -116,3 +125,65 @@ def stage_epochs(recipe: Mapping[str, Any]) -> list[int]:
 def _epochs(step: Mapping[str, Any]) -> int:
     inner = step.get("recover") or {}
     return int(step.get("epochs", 0)) + int(inner.get("epochs", 0))
+
+
+PLAN = "plan.json"
+
+
+@dataclass
+class Plan:
+    """The trials of a study, the most useful first, and what they were derived from.
+
+    key   : the hash of the study as written, with its overrides. files: SHA-256 of weights and modules that it names.
+    laws  : the law specs of the study, plain data.
+    """
+
+    key: str
+    name: str
+    trials: list[Trial]
+    laws: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> list[Trial]:
+        """Compressed trials whose native model is not known yet."""
+        return [trial for trial in self.trials if trial.pending]
+
+    def write(self, folder: Path) -> None:
+        """Keep the plan for the next run."""
+        write_text(folder / PLAN, json.dumps({**vars(self), "trials": [t.as_dict() for t in self.trials]}))
+
+
+def plan_key(source: Source) -> str:
+    """What a plan depends on: the study as it is written, and the leanfit whose defaults fill it in."""
+    return hash_of("plan", FORMAT, __version__, source.data)
+
+
+def find_plan(folder: Path, source: Source) -> Plan | None:
+    """The plan that an earlier run left, where it is of this very study and the files it names are unchanged."""
+    try:
+        plan = _read_plan(folder)
+        unchanged = all(file_hash(Path(path)) == claimed for path, claimed in plan.files.items())
+        return plan if unchanged and not source.problems and plan.key == plan_key(source) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def planned_name(folder: Path) -> str | None:
+    """The name of the study that a folder holds; None where it holds none, or a plan that cannot be read."""
+    try:
+        return str(_plan_data(folder)["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _plan_data(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    return found
+
+
+def _read_plan(folder: Path) -> Plan:
+    """A plan, checked at every depth: who edits it by hand makes it be planned again."""
+    data = _plan_data(folder)
+    trials = [{"pending": trial.pop("waits", False), **trial} for trial in data["trials"]]  # "waits": before 0.2
+    return TypeAdapter(Plan).validate_python({**data, "trials": trials})

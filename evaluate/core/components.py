@@ -200,27 +200,33 @@ def _typed_in(target: Any) -> str:
 
 @functools.lru_cache(maxsize=256)
 def source_of_module(module: str) -> str:
-    """SHA-256, in hex, of a module's file and of all that it imports, directly or not, from the same place.
+    """SHA-256, in hex, of `files_of_module`. Empty where it has no file."""
+    digest = hashlib.sha256()
+    files = files_of_module(module)
+    for name in sorted(files):
+        digest.update(name.encode() + b"\0" + files[name].read_bytes() + b"\0")
+    return digest.hexdigest() if files else ""
+
+
+def files_of_module(module: str) -> dict[str, Path]:
+    """Name -> file of a module and of all that it imports, directly or not, from the same place.
 
     The same place is its top-level package, or for a module on its own the files beside it. leanfit's packages count as
-    one. Empty where it has no file. Read from disk, so that it does not matter what has been imported so far.
+    one. Read from disk, so that it does not matter what has been imported so far.
     """
     if module == "__main__":
-        return ""
+        return {}
     ours = module.split(".")[0] in _OURS
-    waiting, seen = [module], dict[str, bytes]()
+    waiting, seen = [module], dict[str, Path]()
     while waiting:
         name = waiting.pop()
         if name in seen or (ours and name.split(".")[0] not in _OURS):
             continue
         file = _file_of(name, module)
         if file is not None:
-            seen[name] = file.read_bytes()
-            waiting += _imported(seen[name].decode("utf-8", "replace"), name)
-    digest = hashlib.sha256()
-    for name in sorted(seen):
-        digest.update(name.encode() + b"\0" + seen[name] + b"\0")
-    return digest.hexdigest() if seen else ""
+            seen[name] = file
+            waiting += _imported(file.read_bytes().decode("utf-8", "replace"), name)
+    return seen
 
 
 @functools.lru_cache(maxsize=4096)

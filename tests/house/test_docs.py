@@ -59,7 +59,7 @@ def test_every_recipe_in_a_page_is_valid(page: Path):
     import yaml
 
     from compress import load_recipe
-    from compress.study.load import load_study
+    from compress.study.study_checks import load_study
 
     for body in snippets(page, "yaml"):
         data = yaml.safe_load(body)

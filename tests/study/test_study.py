@@ -20,8 +20,7 @@ from compress.cli.commands import app
 from compress.cli.study_commands import seconds_of
 from compress.core.progress import silent
 from compress.study import run_study as studies
-from compress.study.estimate import Estimate
-from compress.study.forecast import Forecast
+from compress.study.forecast import Estimate, Forecast
 from compress.study.pools import Event, LocalPool
 from compress.study.run_study import run_study
 from compress.study.study_report import report
@@ -146,7 +145,7 @@ def test_a_shared_stage_is_made_once_and_the_disk_stays_small(done):
 def test_the_native_model_follows_a_target_that_only_a_run_can_tell(done):
     out, outcome = done
     found = {r["id"]: r for r in records(out)}
-    assert not outcome.plan.waiting
+    assert not outcome.plan.pending
     for trial in (t for t in outcome.trials if t.role == "compressed"):
         native, params = found[trial.native], found[trial.id]["sizes"]["params"]
         assert native["role"] in ("native", "dense")

@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from compress.cli.commands import app
 from compress.core.errors import RecipeError
 from compress.models import register_model
-from compress.study.load import load_study
-from compress.study.native import nearest_width, params_of
-from compress.study.point_source import StudyProblems, shipped_studies
+from compress.study.expand import nearest_width, params_of, tiers
 from compress.study.run_study import plan_study
-from compress.study.trial_order import tiers
+from compress.study.study_checks import load_study
+from compress.study.study_source import StudyProblems, shipped_studies
 
 
 @register_model("flat")
@@ -116,7 +115,7 @@ def test_widths_that_are_multipliers_are_searched_too():
 def test_targets_in_macs_leave_the_native_model_open():
     level = {"pruned": {"passes": [{"kind": "prune", "keep": {"macs": 0.5}}]}}
     plan = plan_study(changed(levels=level, data=[]))
-    assert len(plan.waiting) == 6 and not [t for t in plan.trials if t.role == "native"]
+    assert len(plan.pending) == 6 and not [t for t in plan.trials if t.role == "native"]
 
 
 BAD = {
@@ -156,6 +155,11 @@ BAD = {
     ),
     "axis": ({"data": [{"set": {"seed": [1]}}]}, "expected a key of the task or of train"),
     "axis key": ({"data": [{"set": {"task.train_limt": [10]}}]}, "did you mean 'train_limit'"),
+    "axis key's key": ({"data": [{"set": {"task.x.y.z": 1}}]}, r"data\.0\.set\.task\.x\.y\.z: unknown key 'x'"),
+    "key of a text": ({"data": [{"set": {"task.name.y": 1}}]}, r"data\.0\.set\.task\.name\.y: expected the name"),
+    "key of a number": ({"data": [{"set": {"train.epochs.q": 1}}]}, r"train\.epochs\.q: expected a whole number"),
+    "two keys of one": ({"data": [{"set": {"train.epochs": 1, "train.epochs.q": 1}}]}, "expected a whole number"),
+    "far too large": ({"laws": [{"x": "params", "solve": [1e40]}]}, r"laws\.0\.solve\.0: expected a number above 0"),
     "axis value": ({"data": [{"set": {"train.epochs": [1, 0]}}]}, r"data\.0\.set\.train\.epochs\.1"),
     "axis level": ({"data": [{"set": {"train.epochs": 1}, "levels": ["int9"]}]}, "did you mean 'int8'"),
     "seeds": ({"seeds": 0}, "seeds"),

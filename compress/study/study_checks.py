@@ -1,9 +1,10 @@
-"""`check_study`: a study's plain data, checked as strictly as a recipe, in every combination."""
+"""A study's plain data, checked as strictly as a recipe, in every combination; the laws that it asks for too."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from compress.recipe.check import Finding, check, findings
 from compress.recipe.named import read_model, read_task
 from compress.recipe.pass_list import read_passes
 from compress.recipe.positions import Key, Source
-from compress.study.compression_levels import chain_of, passes_of, variants
-from compress.study.grid import Point, blocks, expand, fits, placeholders
-from compress.study.law_spec import of_laws
-from compress.study.point_source import StudyProblems, read_study
-from compress.study.spec import DENSE, Study
+from compress.study.spec import DENSE, Point, Study, blocks, chain_of, expand, fits, passes_of, placeholders, variants
+from compress.study.study_source import StudyProblems, read_study
 from compress.training.settings import TrainConfig
-from evaluate.core.errors import did_you_mean
+from evaluate.core.errors import UsageError, did_you_mean
+from evaluate.scaling.forms.law_registry import LAWS
+from evaluate.scaling.points.cells import parse_conditions
+from evaluate.scaling.points.trial_points import rows_of_records
 
 VARIED = ("task", "train")
 
@@ -150,7 +151,9 @@ def apply_point(data: Mapping[str, Any], point: Point) -> dict[str, Any]:
         head, *parts = key.split(".")
         here = changed[head]
         for part in parts[:-1]:
-            here = here.setdefault(part, {})
+            if not isinstance(here.get(part), dict):  # the check of the whole says what is wrong
+                here[part] = {}
+            here = here[part]
         here[parts[-1]] = value
     return changed
 
@@ -191,16 +194,18 @@ def _varies(key: str) -> bool:
 
 
 def _of_point(data: Mapping[str, Any], point: Point) -> Iterator[Finding]:
-    places: dict[Key, Key] = {tuple(key.split(".")): place for key, place in point.places.items()}
+    """What is wrong with the task or with train once they are changed, at the key that changed it."""
     changed = apply_point(data, point)
-    for head in {str(path[0]) for path in places}:
+    for head in {key.partition(".")[0] for key in point.places}:
         try:
             read_task(changed[head]) if head == "task" else check(TrainConfig, changed[head])
         except ValidationError as error:
             for found in findings(error):
                 path = (head, *found.path)
-                if any(path[: len(key)] == key for key in places):
-                    yield _moved(Finding(path, found.message, found.at), places, ())
+                keys = [(tuple(key.split(".")), place) for key, place in point.places.items()]
+                at = next(((k, place) for k, place in keys if path[: len(k)] == k[: len(path)]), None)
+                if at is not None:
+                    yield Finding((*at[1], *path[len(at[0]) :]), found.message, found.at)
 
 
 def _of_native(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -224,3 +229,66 @@ def _of_native(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _keys(data: Mapping[str, Any]) -> set[str]:
     return {*data["model"], *(key for block, _ in blocks(data.get("sizes"), ()) for key in block)}
+
+
+AUTO = "auto"
+
+
+def of_laws(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Laws that are not there, columns that no trial of this study will have, conditions that cannot be read."""
+    specs = data.get("laws")
+    columns = _columns(data)
+    for n, spec in enumerate(specs if isinstance(specs, list) else ()):
+        if isinstance(spec, Mapping):
+            yield from _of_law(spec, ("laws", n), columns)
+
+
+def _columns(data: Mapping[str, Any]) -> list[str]:
+    """What the finished trials of this study will be as points."""
+    size = {key for block, _ in blocks(data.get("sizes"), ()) for key in block}
+    levels = data["levels"].values() if isinstance(data.get("levels"), Mapping) else ()
+    values = {
+        key for level in levels if isinstance(level, Mapping) for b, _ in blocks(level.get("values"), ()) for key in b
+    }
+    trial = {
+        "kind": "trial",
+        "size": dict.fromkeys(sorted(size, key=str)),
+        "level": dict.fromkeys(sorted(values, key=str)),
+    }
+    rows, _, _ = rows_of_records([trial])
+    return list(rows[0])
+
+
+def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str]) -> Iterator[Finding]:
+    law = spec.get("law", AUTO)
+    if isinstance(law, str) and law not in (AUTO, *LAWS):
+        near = did_you_mean(law, [AUTO, *LAWS]) or f"; known: {AUTO}, {', '.join(LAWS)}"
+        yield Finding((*place, "law"), f"there is no law {law!r}{near}")
+    x = spec.get("x")
+    for at, name in enumerate(x) if isinstance(x, list) else [(None, x)]:
+        key = (*place, "x") if at is None else (*place, "x", at)
+        yield from _of_column(name.rpartition("=")[2].strip() if isinstance(name, str) else None, key, columns)
+    for role in ("y", "group"):
+        yield from _of_column(spec.get(role), (*place, role), columns)
+    where = spec.get("where")
+    for at, condition in enumerate(where if isinstance(where, list) else ()):
+        yield from _of_condition(condition, (*place, "where", at), columns)
+    against = spec.get("against")
+    if isinstance(against, str) and re.search(r"[<>=]", against):  # else a law's file, or points
+        yield from _of_condition(against, (*place, "against"), columns)
+
+
+def _of_condition(text: Any, place: Key, columns: Collection[str]) -> Iterator[Finding]:
+    try:
+        conditions = parse_conditions(text) if isinstance(text, str) else []
+    except UsageError as error:
+        yield Finding(place, str(error))
+        return
+    for condition in conditions:
+        yield from _of_column(condition.name, place, columns)
+
+
+def _of_column(name: Any, place: Key, columns: Collection[str]) -> Iterator[Finding]:
+    if isinstance(name, str) and name not in columns:
+        near = did_you_mean(name, columns) or f"; it has {', '.join(columns)}"
+        yield Finding(place, f"no trial of this study has a column {name!r}{near}")
