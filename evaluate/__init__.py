@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from evaluate.core.errors import LeanfitError
     from evaluate.core.journal import Journal, find_records
     from evaluate.core.stats import mcnemar, median_interval, paired_drop, verdict, wilson
-    from evaluate.metrics.accuracy import drop, predict, score
+    from evaluate.metrics.base import drop, score
+    from evaluate.metrics.outputs import predict
     from evaluate.metrics.samples import Samples
     from evaluate.runtime.session import Session, open_session
 
@@ -53,15 +54,15 @@ _HOMES = {
     "LeanfitError": "evaluate.core.errors",
     "Journal": "evaluate.core.journal",
     "Session": "evaluate.runtime.session",
-    "drop": "evaluate.metrics.accuracy",
+    "drop": "evaluate.metrics.base",
     "find_records": "evaluate.core.journal",
     "mcnemar": "evaluate.core.stats",
     "measure_latency": "evaluate.benchmark.latency",
     "median_interval": "evaluate.core.stats",
     "open_session": "evaluate.runtime.session",
     "paired_drop": "evaluate.core.stats",
-    "predict": "evaluate.metrics.accuracy",
-    "score": "evaluate.metrics.accuracy",
+    "predict": "evaluate.metrics.outputs",
+    "score": "evaluate.metrics.base",
     "serve": "evaluate.benchmark.compare",
     "verdict": "evaluate.core.stats",
     "wilson": "evaluate.core.stats",

@@ -21,7 +21,8 @@ from evaluate.bundle.zipapp import build_bundle, read_bundle
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.text import size
 from evaluate.hardware.environment import environment
-from evaluate.metrics.accuracy import outputs_on, score
+from evaluate.metrics.base import metric_of, score
+from evaluate.metrics.outputs import outputs_on
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import Session, open_session
 
@@ -50,7 +51,7 @@ class PackResult:
     def table(self) -> str:
         """What was packed, as text for a terminal, and what to do with it."""
         width = max(len(name) for name in self.models)
-        unit = " %" if self.metric == "accuracy" else ""
+        unit = f" {unit}" if (unit := metric_of(self.metric).unit) else ""
         judged = [
             f"model   {name:<{width}}  {self.metric} {self.accuracy[name]:.4g}{unit} of these samples here"
             if name in self.accuracy

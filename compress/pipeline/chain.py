@@ -29,7 +29,8 @@ from compress.tasks import Task
 from compress.training.evaluation import evaluate_split
 from compress.training.train import train
 from evaluate.hardware.environment import channel_block, machine_id, onnxruntime_distributions
-from evaluate.metrics.accuracy import predict, score
+from evaluate.metrics.base import score
+from evaluate.metrics.outputs import predict
 from evaluate.runtime.session import open_session
 
 EVALUATION_BATCH = 64

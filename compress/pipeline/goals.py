@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from compress.core.units import Amount
+from evaluate.metrics.base import metric_of
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Goals
@@ -30,7 +31,7 @@ def judge_goals(goals: Goals, record: Mapping[str, Any]) -> list[Goal]:
 
 def _judged(goals: Goals, record: Mapping[str, Any]) -> Iterator[Goal]:
     if goals.drop is not None:
-        worse = _as_loss(record["drop"], record["baseline"]["accuracy"]["metric"])
+        worse = metric_of(record["baseline"]["accuracy"]).as_loss(record["drop"])
         yield Goal(goal="drop", limit=goals.drop, value=worse[0], status=_outcome(*worse, goals.drop))
     for name in ("params", "macs", "bytes"):
         amount: Amount | None = getattr(goals, name)
@@ -47,13 +48,6 @@ def _outcome(value: float, low: float, high: float, limit: float) -> Outcome:
     if high <= limit:
         return "met"
     return "missed" if low > limit else "not resolved"
-
-
-def _as_loss(drop: Mapping[str, Any], metric: str) -> tuple[float, float, float]:
-    """The drop so that more is worse, whichever way the metric points."""
-    if metric == "accuracy":
-        return drop["value"], drop["low"], drop["high"]
-    return -drop["value"], -drop["high"], -drop["low"]
 
 
 def _latency(limit: Amount, record: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from compress.graph.surgery import side_width, tensor_dims
 from compress.pipeline.goals import judge_goals
 from evaluate.benchmark.summaries import judge, summarise
 from evaluate.hardware.environment import environment
-from evaluate.metrics.accuracy import drop, per_class_drop, score
+from evaluate.metrics.base import drop, per_class_drop, score
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -102,10 +102,8 @@ def make_record(
         }
     record["passes"] = [_pass(before, after) for before, after in pairwise(steps)]
     record["drop"] = drop(evaluation.baseline, evaluation.compressed, evaluation.targets, task.metric)
-    record["per_class_drop"] = (
-        per_class_drop(evaluation.baseline, evaluation.compressed, evaluation.targets, task.classes)
-        if task.metric == "accuracy"
-        else []
+    record["per_class_drop"] = per_class_drop(
+        evaluation.baseline, evaluation.compressed, evaluation.targets, task.classes, task.metric
     )
     legs = {"baseline": samples.baseline, "again": samples.again, "compressed": samples.compressed}
     (judged,) = judge([legs], "baseline", "again", seed=recipe.seed)

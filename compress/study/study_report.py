@@ -16,6 +16,7 @@ from compress.study.trial_records import FAILED, FINISHED
 from evaluate.core.errors import LeanfitError
 from evaluate.core.journal import JOURNAL
 from evaluate.core.text import count, size
+from evaluate.metrics.base import metric_of
 
 if TYPE_CHECKING:
     from compress.study.run_study import StudyResult
@@ -190,7 +191,7 @@ def _level(row: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    scale = 100 if row["metric"] == "accuracy" else 1
+    scale = 100 if metric_of(row["metric"]).share else 1
     spread, loss = row["spread"], row["loss"]
     return (
         _pairs(row["size"]), _level(row), row["role"], str(row["seeds"]), count(row["params"]), size(row["bytes"]),

@@ -23,7 +23,7 @@ from compress.study.trial_records import FINISHED, head
 from compress.tasks import Task, get_task
 from evaluate.core.journal import Journal
 from evaluate.hardware.environment import cpu_model, machine_id
-from evaluate.metrics.accuracy import drop, score
+from evaluate.metrics.base import drop, get_metric, score
 
 STAGES = "stages"
 STAGE_LINES = "stages.jsonl"
@@ -83,7 +83,7 @@ def _record(
         "baseline": baseline,
         "retained": {unit: round(last[unit] / first[unit], 6) for unit in ("params", "macs", "bytes")},
         "accuracy": accuracy,
-        "error": round(1 - accuracy["value"] / 100, 9) if task.metric == "accuracy" else accuracy["value"],
+        "error": round(1 - accuracy["value"] / 100, 9) if get_metric(task.metric).share else accuracy["value"],
         "loss": _loss(task, outputs, targets),
         "drop": None if compressed is None else drop(before, compressed, targets, task.metric),
         "train_samples": len(task.train),
@@ -95,7 +95,7 @@ def _record(
 
 
 def _short(accuracy: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: accuracy[key] for key in ("metric", "value", "low", "high", "n")}
+    return {key: value for key, value in accuracy.items() if key not in ("per_class", "macro")}
 
 
 def _loss(task: Task, outputs: NDArray[Any], targets: NDArray[Any]) -> float | None:

@@ -19,7 +19,7 @@ from evaluate.benchmark.candidates import TWIN, Candidate, Settings
 from evaluate.benchmark.summaries import Judged, drift, judge, summarise
 from evaluate.core.record_files import SCHEMA
 from evaluate.hardware.environment import environment
-from evaluate.metrics.accuracy import drop
+from evaluate.metrics.base import drop
 from evaluate.metrics.samples import Samples
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,8 @@ from evaluate.benchmark.bench_record import Timed
 from evaluate.benchmark.candidates import TWIN, Candidate, Settings
 from evaluate.benchmark.supervise import Ended, run_job
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelError, NoRuntimeError, UsageError
-from evaluate.metrics.accuracy import agreement, score
+from evaluate.metrics.base import score
+from evaluate.metrics.outputs import agreement
 from evaluate.metrics.samples import Samples
 
 Status = Callable[[str, float, float], None]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evaluate.core.text import clean, duration, finite, interval_text, size
+from evaluate.metrics.base import metric_of
 from evaluate.report.wording import RecordLike, drop_text, drop_verdict, latency_text, speed_text, speed_verdict
 
 Entry = Mapping[str, Any]
@@ -168,23 +169,20 @@ def start_text(entry: Entry, key: str) -> str:
     return duration(value) if finite(value) else ""
 
 
-def _metric(entry: Entry) -> str:
-    return clean(part(entry, "accuracy").get("metric") or "accuracy", 20)
-
-
 def accuracy_text(entry: Entry) -> str:
     """`91.73 % (91.17 to 92.25)`, or the metric's name with its value; empty where nothing was measured."""
     known = part(entry, "accuracy")
     if not finite(known.get("value")):
         return ""
-    if _metric(entry) == "accuracy":
-        return interval_text(known["value"], known.get("low"), known.get("high"), 2, " %")
+    metric = metric_of(known)
+    if metric.share:
+        return interval_text(known["value"], known.get("low"), known.get("high"), 2, f" {metric.unit}")
     ends = (
         f" ({known['low']:.4g} to {known['high']:.4g})"
         if finite(known.get("low")) and finite(known.get("high"))
         else ""
     )
-    return f"{_metric(entry)} {known['value']:.4g}{ends}"
+    return f"{clean(metric.label, 20)} {known['value']:.4g}{ends}"
 
 
 def drop_cell(entry: Entry) -> tuple[str, str]:
@@ -192,7 +190,8 @@ def drop_cell(entry: Entry) -> tuple[str, str]:
     drop = part(entry, "drop")
     if not finite(drop.get("value")):
         return "", ""
-    return drop_text(drop, _metric(entry)), drop_verdict(drop, _metric(entry))
+    metric = metric_of(part(entry, "accuracy"))
+    return drop_text(drop, metric), drop_verdict(drop, metric)
 
 
 def agreement_text(entry: Entry) -> str:

@@ -139,8 +139,8 @@ def _drop_tile(record: RecordLike) -> list[Html]:
         return []
     value, _, ends = drop_text(drop, metric).partition(" (")
     pair = f"; {drop['gained']} gained, {drop['lost']} lost" if finite(drop.get("gained")) else ""
-    unit = " (points)" if metric == "accuracy" else ""
-    return [_tile(f"drop in {clean(metric, 20)}{unit}", value, verdict, f"95 %: {ends.rstrip(')')}{pair}")]
+    unit = " (points)" if metric.share else ""
+    return [_tile(f"drop in {clean(metric.label, 20)}{unit}", value, verdict, f"95 %: {ends.rstrip(')')}{pair}")]
 
 
 def _goals_tile(record: RecordLike) -> list[Html]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from evaluate.core.text import amount, clean, duration, finite
+from evaluate.metrics.base import metric_of
 from evaluate.report.law_native import native_picture, study_curves
 from evaluate.report.markup import Html, element, folded, grouped_table, joined
 from evaluate.report.overview import figures
@@ -138,13 +139,13 @@ class _Measured:
 
 def _measured(trials: Sequence[RecordLike]) -> _Measured:
     """The error, as a fraction; for another metric its own value, and where there is none the loss."""
-    errors = [float(t["error"]) for t in trials if finite(t.get("error"))]
+    errors = [float(t["error"]) for t in trials if finite(t.get("error")) and metric_of(_block(t, "accuracy")).share]
     if errors:
         return _Measured("error", errors, percent=True)
-    metric = next((clean(m, 20) for t in trials if (m := _block(t, "accuracy").get("metric"))), "loss")
+    metric = next((metric_of(m).label for t in trials if (m := _block(t, "accuracy")).get("metric")), "loss")
     values = [_block(t, "accuracy").get("value") for t in trials]
     known = [float(v) for v in values if finite(v)] or [float(t["loss"]) for t in trials if finite(t.get("loss"))]
-    return _Measured(metric, known, percent=False)
+    return _Measured(clean(metric, 20), known, percent=False)
 
 
 def _table(trials: Sequence[RecordLike]) -> Html:

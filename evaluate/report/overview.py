@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from evaluate.core.text import clean, finite, interval_text, ratio, size
+from evaluate.metrics import base
+from evaluate.metrics.base import Metric
 from evaluate.report.markup import Html, chip, element, joined, table
 from evaluate.report.pictures import Point, tradeoff_picture
 from evaluate.report.svg import Picture
@@ -46,7 +48,7 @@ def _grouped(numbered: Sequence[Numbered], key: Callable[[RecordLike], Any]) -> 
     return groups
 
 
-def _task_key(record: RecordLike) -> tuple[str, str, str]:
+def _task_key(record: RecordLike) -> tuple[str, str, Metric]:
     task = record.get("task") or {}
     return str(task.get("name", "task")), str(task.get("fingerprint", "")), metric_of(record)
 
@@ -64,7 +66,7 @@ def _baseline_key(record: RecordLike) -> str:
 
 def _task(group: Sequence[Numbered], key: str) -> Html:
     name, fingerprint, metric = _task_key(group[0][1])
-    value = "accuracy, %" if metric == "accuracy" else clean(metric, 20)
+    value = clean(metric.heading if metric.unit else metric.label, 40)
     head = ["", "run", value, "drop", "bytes", "ratio", "latency", "speed-up"]
     names = _baseline_names(group)
     body = [line for base, runs in _grouped(group, _baseline_key).items() for line in _lines(runs, names[base])]
@@ -115,7 +117,7 @@ def _line(number: str, record: RecordLike) -> list[object]:
 
 def _metric(side: Any) -> str:
     accuracy = side.get("accuracy") or {}
-    if accuracy.get("metric", "accuracy") != "accuracy":
+    if not base.metric_of(accuracy).share:
         return f"{accuracy['value']:.4g}" if finite(accuracy.get("value")) else "-"
     return interval_text(accuracy.get("value"), accuracy.get("low"), accuracy.get("high"), 2)
 

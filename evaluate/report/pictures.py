@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluate.core.text import clean, duration, finite, signed, size
+from evaluate.metrics.base import Metric
 from evaluate.report.axes import BYTES, TIMES, one_unit
 from evaluate.report.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw
 
@@ -36,7 +37,7 @@ class Point:
     baseline: bool = False
 
 
-def tradeoff_picture(points: Sequence[Point], *, quantity: str, metric: str, key: str) -> Picture | None:
+def tradeoff_picture(points: Sequence[Point], *, quantity: str, metric: Metric, key: str) -> Picture | None:
     """The metric against what it costs, each point with both of its 95 % intervals.
 
     quantity : "bytes" (x in bytes, exact) or "latency" (x in milliseconds).
@@ -44,8 +45,9 @@ def tradeoff_picture(points: Sequence[Point], *, quantity: str, metric: str, key
     if not points:
         return None
     unit = size if quantity == "bytes" else duration
-    named = clean(metric.upper() if len(metric) < 5 else metric.capitalize(), 20)
-    kind = "%" if metric == "accuracy" else metric
+    name = clean(metric.label, 20)
+    named = name.upper() if len(name) < 5 else name.capitalize()
+    kind = metric.unit or name
     text = "; ".join(f"{clean(p.label, 40)}: {p.y[0]:.4g} {kind} at {unit(p.x[0])}" for p in points[:MOST_LABELS])
 
     def paint(figure: Figure) -> None:
@@ -67,7 +69,7 @@ def _draw_point(axes: Axes, point: Point) -> None:
     axes.plot(point.x[0], point.y[0], marker, color=color, markersize=7, markeredgewidth=0)
 
 
-def _tradeoff_axes(axes: Axes, points: Sequence[Point], quantity: str, metric: str) -> None:
+def _tradeoff_axes(axes: Axes, points: Sequence[Point], quantity: str, metric: Metric) -> None:
     right, left = max(max(p.x) for p in points), min(p.x[0] for p in points)
     if 0 < left * 30 < right:
         axes.set_xscale("log")
@@ -76,7 +78,7 @@ def _tradeoff_axes(axes: Axes, points: Sequence[Point], quantity: str, metric: s
     unit = one_unit(axes, "x", right, BYTES if quantity == "bytes" else TIMES)
     axes.margins(y=0.15)
     axes.set_xlabel(f"{'size of the deployed file' if quantity == 'bytes' else 'latency of one call, median'}, {unit}")
-    axes.set_ylabel("accuracy, %" if metric == "accuracy" else f"{clean(metric, 20)}, lower is better")
+    axes.set_ylabel(clean(metric.heading, 40))
 
 
 def _place_labels(axes: Axes, points: Sequence[Point]) -> None:

@@ -14,19 +14,19 @@ from evaluate.core.text import (
     decimals_for,
     duration,
     finite,
-    four_digits,
     interval_text,
     ratio,
     ratio_decimals,
     signed,
     size,
 )
+from evaluate.metrics import base
+from evaluate.metrics.base import Metric
 
 RecordLike = Mapping[str, Any]
 # Rounding of float32 gives 100 dB and more, of integers some 47; products that saturate in int8 about 29.
 SAME_SQNR_DB = 40.0
 MANY_DIFFER = 0.02  # of the answers
-LOWER_IS_BETTER = ("mse", "mae", "rmse", "loss")
 
 
 def latency_text(latency: Mapping[str, Any] | None) -> str:
@@ -43,27 +43,22 @@ def latency_text(latency: Mapping[str, Any] | None) -> str:
     return f"{value:.{decimals}f} {unit} ({low:.{decimals}f} to {high:.{decimals}f})"
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of this metric is the better one."""
-    return metric.lower() in LOWER_IS_BETTER
+def metric_of(record: RecordLike) -> Metric:
+    """The metric this record is about."""
+    return base.metric_of((record.get("baseline") or {}).get("accuracy"))
 
 
-def metric_of(record: RecordLike) -> str:
-    """The name of the metric this record is about."""
-    return str(((record.get("baseline") or {}).get("accuracy") or {}).get("metric", "accuracy"))
-
-
-def drop_verdict(drop: Mapping[str, Any] | None, metric: str = "accuracy") -> str:
+def drop_verdict(drop: Mapping[str, Any] | None, metric: Metric) -> str:
     """`lost`, `gained` or `not resolved`, by the paired interval alone; empty where no drop was measured.
 
     The drop is baseline minus compressed, so for a metric where lower is better a positive drop is a gain.
     """
     if not drop or not (finite(drop.get("low")) and finite(drop.get("high"))):
         return ""
-    sign = -1 if lower_is_better(metric) else 1
-    if sign * drop["low"] > 0 and sign * drop["high"] > 0:
+    _, low, high = metric.as_loss({"value": 0.0, **drop})
+    if low > 0 and high > 0:
         return "lost"
-    return "gained" if sign * drop["low"] < 0 and sign * drop["high"] < 0 else "not resolved"
+    return "gained" if low < 0 and high < 0 else "not resolved"
 
 
 def speed_verdict(speedup: Mapping[str, Any] | None) -> str:
@@ -74,37 +69,29 @@ def speed_verdict(speedup: Mapping[str, Any] | None) -> str:
     return str(verdict) if verdict in ("faster", "slower") else "not resolved"
 
 
-def _drop_decimals(drop: Mapping[str, Any], metric: str) -> int:
-    """Two decimals for points of accuracy; for other metrics what the interval resolves."""
-    low, high = drop.get("low"), drop.get("high")
-    if metric == "accuracy":
-        return 2
-    return decimals_for(low, high, most=9, parts=10) if finite(low) and finite(high) else four_digits(drop["value"])
-
-
-def drop_text(drop: Mapping[str, Any], metric: str) -> str:
+def drop_text(drop: Mapping[str, Any], metric: Metric) -> str:
     """`-0.02 (-0.15 to +0.11)`: a drop and its interval, with their signs."""
-    low, high, decimals = drop.get("low"), drop.get("high"), _drop_decimals(drop, metric)
+    low, high, decimals = drop.get("low"), drop.get("high"), metric.drop_decimals(drop)
     ends = f" ({signed(low, decimals)} to {signed(high, decimals)})" if finite(low) and finite(high) else ""
     return f"{signed(drop['value'], decimals)}{ends}"
 
 
 def drop_sentence(record: RecordLike) -> str:
     """What happened to the metric: `accuracy lost 0.34 points (0.12 to 0.56)`, or that nothing was resolved."""
-    drop, metric = record.get("drop"), clean(metric_of(record), 20)
+    drop, metric = record.get("drop"), metric_of(record)
+    name = clean(metric.label, 20)
     verdict = drop_verdict(drop, metric)
     if not drop or not verdict:
-        return f"change in {metric} not measured"
-    unit = " points" if metric == "accuracy" else ""
+        return f"change in {name} not measured"
     if verdict == "not resolved":
         value, _, ends = drop_text(drop, metric).partition(" (")
-        return f"{metric} not resolved to differ (drop {value}{unit}, {ends}"
-    decimals = _drop_decimals(drop, metric)
+        return f"{name} not resolved to differ (drop {value}{metric.points}, {ends}"
+    decimals = metric.drop_decimals(drop)
     low, value, high = sorted(abs(drop[key]) for key in ("low", "value", "high"))
-    text = f"{value:.{decimals}f}{unit} ({low:.{decimals}f} to {high:.{decimals}f})"
-    if metric == "accuracy":
-        return f"accuracy {verdict} {text}"
-    return f"{metric} {verdict}: {'down' if drop['value'] > 0 else 'up'} by {text}"
+    text = f"{value:.{decimals}f}{metric.points} ({low:.{decimals}f} to {high:.{decimals}f})"
+    if metric.share:
+        return f"{name} {verdict} {text}"
+    return f"{name} {verdict}: {'down' if drop['value'] > 0 else 'up'} by {text}"
 
 
 def speed_text(speedup: Mapping[str, Any]) -> str:
@@ -184,11 +171,15 @@ def worst_class(record: RecordLike) -> str:
     return f"{name} lost {worst['drop']:.1f} points, the average class {average}{one}"
 
 
-def _goal_amount(name: str, value: Any, absolute: bool, metric: str) -> str:
+def _goal_amount(name: str, value: Any, absolute: bool, metric: Metric) -> str:
     if not finite(value):
         return clean(value) if isinstance(value, str) else "-"
     if "drop" in name:
-        return f"{signed(value, 2, plus=False)} points" if metric == "accuracy" else f"{value:.4g} of {metric}"
+        return (
+            f"{signed(value, 2, plus=False)}{metric.points}"
+            if metric.share
+            else f"{value:.4g} of {clean(metric.label, 20)}"
+        )
     if not absolute:
         return ratio(value)
     return size(value) if "bytes" in name else duration(1e3 * value) if "latency" in name else count(value)
@@ -200,7 +191,7 @@ def goal_sentence(goal: Mapping[str, Any], record: RecordLike) -> str:
     A limit that is a text (`"2MB"`, `"5ms"`) is absolute, and so is its value, in bytes, seconds or a count; a number
     is a ratio of the baseline.
     """
-    name, metric = clean(goal.get("goal", "goal")), clean(metric_of(record), 20)
+    name, metric = clean(goal.get("goal", "goal")), metric_of(record)
     absolute = isinstance(goal.get("limit"), str)
     limit, value = (_goal_amount(name, goal.get(key), absolute, metric) for key in ("limit", "value"))
     return f"{name.removeprefix('max_').replace('_', ' ')} at most {limit}: {value}"

@@ -13,11 +13,11 @@ from evaluate.core.text import (
     clean,
     duration,
     finite,
-    four_digits,
     interval_text,
     p_value,
     ratio,
 )
+from evaluate.metrics.base import Metric
 from evaluate.report.bench_sentences import bench_headline
 from evaluate.report.bench_words import is_bench
 from evaluate.report.table_columns import BOLD, COLORS, aligned, columns_of, painted, speakable, wrapped
@@ -88,14 +88,13 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def _value_rows(base: Mapping[str, Any], comp: Mapping[str, Any], metric: str) -> list[Row]:
+def _value_rows(base: Mapping[str, Any], comp: Mapping[str, Any], metric: Metric) -> list[Row]:
     """The metric of both models, each with its own interval."""
     cells = []
     for accuracy in (base, comp):
-        largest = max((abs(accuracy[k]) for k in ("value", "high") if finite(accuracy.get(k))), default=0.0)
-        decimals = 2 if metric == "accuracy" else four_digits(largest)
+        decimals = metric.decimals(accuracy.get("value"), accuracy.get("high"))
         cells.append(interval_text(accuracy.get("value"), accuracy.get("low"), accuracy.get("high"), decimals))
-    found = [Row(f"{clean(metric, 12)}{' %' if metric == 'accuracy' else ''}", cells[0], cells[1])]
+    found = [Row(f"{clean(metric.label, 12)} {metric.unit}".strip(), cells[0], cells[1])]
     before, after = (side.get("macro") or {} for side in (base, comp))
     if finite(before.get("f1")) and finite(after.get("f1")):
         found.append(Row("macro P/R/F1", _macro(before), _macro(after)))
@@ -106,15 +105,13 @@ def _macro(macro: Mapping[str, Any]) -> str:
     return " / ".join(f"{macro[k]:.3f}" if finite(macro.get(k)) else "-" for k in ("precision", "recall", "f1"))
 
 
-def _drop_rows(drop: Mapping[str, Any] | None, metric: str) -> list[Row]:
+def _drop_rows(drop: Mapping[str, Any] | None, metric: Metric) -> list[Row]:
     if not drop or not finite(drop.get("value")):
         return []
     found = [Row("drop", change=drop_text(drop, metric), verdict=drop_verdict(drop, metric))]
     if finite(drop.get("gained")) and finite(drop.get("lost")):
         pair = f"{drop['gained']} gained, {drop['lost']} lost"
-        found.append(
-            Row("McNemar" if metric == "accuracy" else "sign test", change=pair, verdict=p_value(drop.get("p")))
-        )
+        found.append(Row(metric.test, change=pair, verdict=p_value(drop.get("p"))))
     return found
 
 

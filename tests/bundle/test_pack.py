@@ -24,7 +24,8 @@ from compress.tasks import Task
 from evaluate.bundle.zipapp import SAMPLES, model_member, read_bundle
 from evaluate.core.errors import ArtifactError, DataError, MachineError, ModelError
 from evaluate.core.journal import Journal
-from evaluate.metrics.accuracy import outputs_on, score
+from evaluate.metrics.base import score
+from evaluate.metrics.outputs import outputs_on
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import open_session
 

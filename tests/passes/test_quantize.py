@@ -25,7 +25,8 @@ from compress.passes.quantization.calibrate import (
 from compress.passes.quantization.quantize import QuantizeConfig, quantize, saturation_db, scheme_for
 from compress.tasks import Task, TensorSplit
 from evaluate.core.errors import DataError
-from evaluate.metrics.accuracy import predict, score
+from evaluate.metrics.base import score
+from evaluate.metrics.outputs import predict
 from evaluate.runtime.session import open_session
 
 METHODS = ["minmax", "percentile", "mse", "entropy"]

@@ -20,6 +20,7 @@ from records import regression_record, sample_record, widths
 
 from evaluate.core.errors import DataError, MachineError
 from evaluate.core.text import count, duration, ratio_decimals, signed, size
+from evaluate.metrics.base import get_metric
 from evaluate.report.compress_page import write_page
 from evaluate.report.overview import tradeoffs
 from evaluate.report.pictures import classes_picture, latency_picture, widths_picture
@@ -78,9 +79,9 @@ def test_the_verdict_is_not_reread_from_the_value():
 )
 def test_a_drop_is_judged_by_its_interval_and_by_what_is_better(low, high, accuracy, mse):
     drop = {"value": (low + high) / 2, "low": low, "high": high}
-    assert drop_verdict(drop, "accuracy") == accuracy
-    assert drop_verdict(drop, "mse") == mse
-    assert drop_verdict({"value": 3.0, "low": None, "high": None}) == ""
+    assert drop_verdict(drop, get_metric("accuracy")) == accuracy
+    assert drop_verdict(drop, get_metric("mse")) == mse
+    assert drop_verdict({"value": 3.0, "low": None, "high": None}, get_metric("mse")) == ""
 
 
 def test_headline_of_a_loss_names_its_amount_and_interval():

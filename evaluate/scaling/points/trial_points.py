@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluate.metrics.base import metric_of
+
 Row = dict[str, Any]
 SIZES = ("params", "nonzero", "macs", "bytes", "packed_bytes", "bits")
 
@@ -107,9 +109,9 @@ def _run(record: Mapping[str, Any]) -> list[Row]:
 
 
 def _performance(accuracy: Mapping[str, Any], error: Any, loss: Any) -> Row:
-    """Fractions; a metric of another kind (mse) is the loss."""
-    value, metric = accuracy.get("value"), accuracy.get("metric", "accuracy")
-    if value is not None and _is_number(value) and metric == "accuracy":
+    """Fractions; a metric that is no share of right answers (mse) is the loss."""
+    value = accuracy.get("value")
+    if value is not None and _is_number(value) and metric_of(accuracy).share:
         return {"error": 1 - value / 100 if error is None else error, "accuracy": value / 100, "loss": loss}
     return {"error": error, "accuracy": None, "loss": value if loss is None and _is_number(value) else loss}
 
