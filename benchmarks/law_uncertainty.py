@@ -34,7 +34,8 @@ from evaluate.core.errors import LeanfitError
 from evaluate.scaling import Chinchilla, optimum
 from evaluate.scaling.diagnose.rules import Unidentified
 from evaluate.scaling.fit.fitting import NotConverged
-from evaluate.scaling.forms.law_registry import LAWS, law_class
+from evaluate.scaling.forms.form import LAWS
+from evaluate.scaling.law import law_class
 
 Floats = NDArray[Any]
 EPOCH = {"alpha": (0.317, 0.373, 0.003), "beta": (0.331, 0.415, 0.005)}
@@ -181,7 +182,7 @@ def refusals(count: int) -> None:
 def round_trips() -> None:
     worst: dict[str, float] = {}
     asked: dict[str, int] = defaultdict(int)
-    for name in LAWS:
+    for name in LAWS.all():
         try:
             law, questions = fitted(name)
         except (ImportError, AttributeError) as error:
@@ -247,8 +248,8 @@ def made(law: Any, name: str, x: dict[str, Floats]) -> Floats:
     table = np.empty((COUNT, len(x)), dtype=object)
     for at, values in enumerate(x.values()):
         table[:, at] = values
-    numbers = law.encode(table, fitting=True)
-    form = law.form_for(numbers)
+    form = law.kind.form_for(table, **law.settings.options)
+    numbers = form.encode(table)
     starts = form.starts(numbers, 0.1 + 0.5 * np.prod(size, axis=0))
     values = [form.predict(numbers, theta) for theta in starts]
     whole = [y for y in values if np.all(np.isfinite(y) & (y > 0)) and np.ptp(np.log(y)) > 0.2]

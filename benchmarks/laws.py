@@ -30,10 +30,9 @@ from nist import PROBLEMS
 
 from evaluate.scaling import EffectiveParameters, Rosenfeld, select_law
 from evaluate.scaling.fit.fitting import fit
-from evaluate.scaling.fit.optimizer import Loss
-from evaluate.scaling.forms.joint import CHINCHILLA
-from evaluate.scaling.forms.pruning import FRANTAR_FORM
+from evaluate.scaling.forms.form import Loss, kind_of
 
+CHINCHILLA, FRANTAR = (kind_of(name).form for name in ("chinchilla", "frantar"))
 POINTS = Path(__file__).parent.parent / "studies" / "points"
 T5_TOKENS = 128 * 512  # a step of T5 reads a batch of 128 sequences of 512 tokens
 SMALL = ("96_l=8_h=4-1.0", "512_l=8_h=4-1.0", "576_l=24_h=8-1.0", "1024_l=24_h=8-1.0", "96_l=8_h=4-16.0")
@@ -79,7 +78,7 @@ def frantar(name: str, file: str, target: str, scale: float, loss: Loss, bar: fl
     reached, slowest = 0, 0.0
     for seed in (None, *range(20)):
         began = time.perf_counter()
-        found = fit(FRANTAR_FORM, x, y, loss=loss, starts=None if seed is None else as_published(seed))
+        found = fit(FRANTAR, x, y, loss=loss, starts=None if seed is None else as_published(seed))
         slowest = max(slowest, time.perf_counter() - began)
         objective = found.objective / len(y)
         if seed is None:

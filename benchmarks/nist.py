@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from evaluate.scaling.fit.fitting import fit, jacobian
-from evaluate.scaling.fit.optimizer import Loss
-from evaluate.scaling.forms.law_registry import law_class
+from evaluate.scaling.forms.form import Loss
+from evaluate.scaling.law import law_class
 
 NIST = json.loads((Path(__file__).parent / "nist.json").read_text())
 SQUARES = Loss("squares", space="raw")

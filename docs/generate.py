@@ -14,8 +14,8 @@ from typing import Any
 
 from compress.recipe.expectations import describe, options
 from compress.recipe.json_schema import recipe_schema
-from evaluate.scaling.forms.form import Form, Parameter
-from evaluate.scaling.forms.law_registry import LAWS, law_class
+from evaluate.scaling.forms.form import LAWS, Form, Parameter
+from evaluate.scaling.law import law_class
 
 HERE = Path(__file__).parent
 HEAD = """# Recipe reference
@@ -101,7 +101,7 @@ brackets is in `evaluate.scaling`. [Scaling laws](scaling-laws.md) says how one 
 def law_page() -> str:
     """Every law: its docstring, and its parameters with their bounds."""
     lines = [LAW_HEAD]
-    for name in LAWS:
+    for name in LAWS.all():
         kind = law_class(name)
         text = inspect.cleandoc(kind.__doc__ or "").replace("_", "\\_").replace("*", "\\*")
         lines += [f"## `{name}` ({kind.__name__})", "", text, ""]

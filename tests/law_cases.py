@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from evaluate.scaling.fit.fitted import read_problem
 from evaluate.scaling.fit.fitting import fit
-from evaluate.scaling.forms.law_registry import law_class
+from evaluate.scaling.law import law_class
 
 LEVELS = np.array(["dense", "int8", "int4"], dtype=object)
+
+
+def read(law, x, y=None):
+    """What a law makes of points before it is fitted; y (n,) of any values where None."""
+    count = len(next(iter(x.values())))
+    y = np.linspace(1, 2, count) if y is None else y
+    return read_problem(law.kind, x, y, None, None, law.settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +42,16 @@ class Case:
 
     @functools.cache  # noqa: B019 - the table lives as long as the tests
     def read(self):
-        """(the law after it read its points, x (n, k) as numbers, y (n,) without noise)."""
-        law = self.new()
-        law._read(self.design, np.linspace(1, 2, len(next(iter(self.design.values())))), None, None)
-        x = law.data_.x
-        return law, x, law.form_.predict(x, law.form_.vector(self.true))
+        """(the problem: form, loss, points; x (n, k) as numbers, y (n,) without noise)."""
+        problem = read(self.new(), self.design)
+        x = problem.data.x
+        return problem, x, problem.form.predict(x, problem.form.vector(self.true))
 
     @functools.cache  # noqa: B019
     def noisy_fit(self):
         """The fit to points with 1 % of noise."""
         law, x, _ = self.read()
-        return fit(law.form_, x, self.points(noise=0.01)[1], loss=law.loss)
+        return fit(law.form, x, self.points(noise=0.01)[1], loss=law.loss)
 
     def points(self, noise=0.0, seed=0):
         """(columns of x by name, y (n,)) with lognormal noise."""

@@ -81,12 +81,10 @@ def fit(
 
 def _list(as_json: bool) -> None:
     """The known laws with their formulas."""
-    from evaluate.scaling.forms.law_registry import law_class, names_of_laws
+    from evaluate.scaling.forms.form import LAWS
 
-    rows = []
-    for name in names_of_laws():
-        form = getattr(law_class(name), "form", None)
-        rows.append((name, getattr(form, "title", ""), getattr(form, "formula", "")))
+    forms = {name: component.facts["kind"].form for name, component in LAWS.all().items()}
+    rows = [(name, form.title, form.formula) for name, form in forms.items()]
     if as_json:
         emit({"laws": [{"name": name, "title": title, "formula": formula} for name, title, formula in rows]})
         return
@@ -121,7 +119,7 @@ def _show(outcome: FitResult, as_json: bool) -> None:
 def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Path | None) -> None:
     """The files, after the answer was shown: a full disk costs a file and not the answer."""
     if out is not None:
-        from evaluate.scaling.law_files import write_law
+        from evaluate.scaling.law import write_law
 
         write_law(out, outcome.stored)
         say(f"law      {out}")

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluate.core.errors import LeanfitError, UsageError
-from evaluate.scaling.law_files import is_law_file, read_law
+from evaluate.scaling.law import read_law
+from evaluate.scaling.law_files import is_law_file
 from evaluate.scaling.points.cells import is_numeric, number
 from evaluate.scaling.points.points import target_hint
 from evaluate.scaling.query.budget import Formula
 from evaluate.scaling.query.questions import (
-    WITH_LEVELS,
     ask_break_even,
     ask_optimum,
     ask_solve,
     assignments,
+    laws_with_levels,
     level_of,
 )
 from evaluate.scaling.query.solve import unknown_to_solve
@@ -121,15 +122,15 @@ def _shown(points: Points, chosen: Chosen, y: str) -> dict[str, Any]:
 
 def _check(request: FitRequest) -> None:
     """What can be said before anything is read. Raises UsageError."""
-    from evaluate.scaling.forms.law_registry import law_class
+    from evaluate.scaling.forms.form import kind_of
 
     query = request.query
     if request.law != AUTO:
-        law_class(request.law)
+        kind_of(request.law)
     elif request.set_param:
         raise UsageError("--set-param holds a parameter of one law: name it by --law (leanfit fit --law list)")
-    if request.reference is not None and request.law not in WITH_LEVELS:
-        raise UsageError(f"--reference names a level of the law {', '.join(WITH_LEVELS)}; add --law")
+    if request.reference is not None and request.law not in laws_with_levels():
+        raise UsageError(f"--reference names a level of the law {', '.join(laws_with_levels())}; add --law")
     if (query.compute is None) != (query.budget is None):
         missing = "--budget" if query.budget is None else '--compute, as "6*N*D"'
         raise UsageError(f"the best split of a budget takes --compute and --budget; add {missing}")
@@ -229,17 +230,14 @@ def _wanted(name: str, axes: Sequence[_Axis]) -> dict[str, Any]:
     """What the law asks of its columns, for `Points.take`. Raises UsageError for a wrong number of them."""
     if name == AUTO:
         return {}
-    from evaluate.scaling.forms.law_registry import law_class
-    from evaluate.scaling.law import Law
+    from evaluate.scaling.forms.form import kind_of
 
-    kind, columns = law_class(name), {axis.name: axis.column for axis in axes}
-    form = getattr(kind, "form", None)
-    if form is None:
-        return {}
-    if name == "linear":
+    kind, columns = kind_of(name), {axis.name: axis.column for axis in axes}
+    form = kind.form
+    if kind.any_sign:
         return {"domains": dict.fromkeys(columns.values(), (-math.inf, math.inf))}
     given = list(columns)
-    if len(given) != len(form.variables) and kind._read is Law._read:  # others take their columns as they come
+    if len(given) != len(form.variables) and not kind.any_columns:
         told = " ".join(f"--x {variable}" for variable in form.variables)
         raise UsageError(
             f"the law {name} takes {told}, in this order ({form.variables[0]}=COLUMN for a column of another name); "
@@ -259,10 +257,10 @@ def _law(request: FitRequest, chosen: Chosen, status: Status) -> Law:
     if request.reference is not None:
         settings["reference"] = request.reference
     if request.law == AUTO:
-        from evaluate.scaling.select.selection import select_law
+        from evaluate.scaling.law import select_law
 
         return select_law(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups, **settings)
-    from evaluate.scaling.forms.law_registry import law_class
+    from evaluate.scaling.law import law_class
 
     fixed = {name: _number(name, values) for name, values in assignments(request.set_param, "--set-param").items()}
     law = law_class(request.law)(fixed=fixed, **settings)

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.report.law_words import answer_sentence, beyond_text, quantity
 from evaluate.scaling.diagnose.design import beyond, extrapolation
-from evaluate.scaling.fit.columns import as_columns
-from evaluate.scaling.law_files import read_law
+from evaluate.scaling.law import read_law
 from evaluate.scaling.points.cells import is_numeric
 from evaluate.scaling.query.questions import ask_solve, assignments, level_of
 
@@ -109,7 +108,9 @@ def _columns_of(
     known_as = about.get("columns") if isinstance(about, Mapping) else None
     points = _renamed(points, law.variables, known_as if isinstance(known_as, list) else [])
     level = level_of(law.name, law.variables)
-    columns, rows, left_out = points.inputs(law.variables, domains=_domains(law), names=[level] if level else [])
+    columns, rows, left_out = points.inputs(
+        law.variables, domains=law.fitted_.domains(), names=[level] if level else []
+    )
     actual = points.columns.get(str(stored.get("target")))
     known = None if actual is None or not is_numeric(actual) else actual[rows]
     return columns, [*points.problems, *left_out], [points.label(int(row)) for row in rows], known
@@ -124,15 +125,6 @@ def _renamed(points: Points, variables: Sequence[str], known_as: Sequence[Any]) 
         if name in variables and name not in points.columns and column in points.columns
     }
     return replace(points, columns={**points.columns, **own})
-
-
-def _domains(law: Law) -> dict[str, tuple[float, float]]:
-    own = law.form_.domains
-    return {
-        name: own[variable]
-        for name, variable in zip(law.variables, law.form_.variables, strict=True)
-        if variable in own
-    }
 
 
 def _predictions(law: Law, columns: Mapping[str, Any], interval: float, labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -150,7 +142,7 @@ def _predictions(law: Law, columns: Mapping[str, Any], interval: float, labels: 
 
 def _numbers(law: Law, columns: Mapping[str, Any]) -> Floats:
     """x (n, k) as the law computes with it."""
-    return law.encode(as_columns(columns, law.variables, named=True)[0], fitting=False)
+    return law.fitted_.numbers(columns)
 
 
 def _score(rows: list[dict[str, Any]], actual: Floats) -> dict[str, Any]:

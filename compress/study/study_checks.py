@@ -18,7 +18,7 @@ from compress.study.spec import DENSE, Point, Study, blocks, chain_of, expand, f
 from compress.study.study_source import StudyProblems, read_study
 from compress.training.settings import TrainConfig
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.scaling.forms.law_registry import LAWS
+from evaluate.scaling.forms.form import LAWS
 from evaluate.scaling.points.cells import parse_conditions
 from evaluate.scaling.points.trial_points import rows_of_records
 
@@ -261,8 +261,9 @@ def _columns(data: Mapping[str, Any]) -> list[str]:
 
 def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str]) -> Iterator[Finding]:
     law = spec.get("law", AUTO)
-    if isinstance(law, str) and law not in (AUTO, *LAWS):
-        near = did_you_mean(law, [AUTO, *LAWS]) or f"; known: {AUTO}, {', '.join(LAWS)}"
+    known = [AUTO, *LAWS.all()]
+    if isinstance(law, str) and law not in known and ":" not in law:
+        near = did_you_mean(law, known) or f"; known: {', '.join(known)}"
         yield Finding((*place, "law"), f"there is no law {law!r}{near}")
     x = spec.get("x")
     for at, name in enumerate(x) if isinstance(x, list) else [(None, x)]:

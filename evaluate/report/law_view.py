@@ -187,9 +187,10 @@ def view_of(law: Any, target: str | None = None) -> View:
 
 def registered(name: str) -> Any:
     """The form of a law by its name; None for a law without one, and for a name that is not known."""
-    from evaluate.scaling.forms.law_registry import LAWS, law_class
+    from evaluate.scaling.forms.form import LAWS
 
-    return getattr(law_class(name), "form", None) if name in LAWS else None
+    known = LAWS.all().get(name.rpartition(":")[2])
+    return known.facts["kind"].form if known else None
 
 
 def _target(stored: Mapping[str, Any]) -> str:

@@ -9,49 +9,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluate.scaling.forms.curves import BNSL1, BNSL2, M3, M4, LogLinear, PowerLaw, PowerLawFloor
-    from evaluate.scaling.forms.joint import Chinchilla, ChinchillaTied, EffectiveParameters
-    from evaluate.scaling.forms.linear import Linear
-    from evaluate.scaling.forms.precision import Distillation, Precision
-    from evaluate.scaling.forms.pruning import Frantar, Rosenfeld
-    from evaluate.scaling.law import Law
-    from evaluate.scaling.law_files import load_law, read_law, write_law
+    from evaluate.scaling.forms.form import Parameter, columns, register_law
+    from evaluate.scaling.law import (
+        BNSL1,
+        BNSL2,
+        M3,
+        M4,
+        Average,
+        Chinchilla,
+        ChinchillaTied,
+        Distillation,
+        EffectiveParameters,
+        Frantar,
+        Law,
+        Linear,
+        LogLinear,
+        PowerLaw,
+        PowerLawFloor,
+        Precision,
+        Rosenfeld,
+        load_law,
+        read_law,
+        select_law,
+        write_law,
+    )
     from evaluate.scaling.points.point_files import read_points
     from evaluate.scaling.points.points import Points
     from evaluate.scaling.query.budget import optimum
     from evaluate.scaling.query.crossing import break_even
     from evaluate.scaling.query.solve import solve
-    from evaluate.scaling.select.averaging import Average
-    from evaluate.scaling.select.selection import select_law
 
 _HOMES = {
-    "Average": "select.averaging",
-    "BNSL1": "forms.curves",
-    "BNSL2": "forms.curves",
-    "Chinchilla": "forms.joint",
-    "ChinchillaTied": "forms.joint",
-    "Distillation": "forms.precision",
-    "EffectiveParameters": "forms.joint",
-    "Frantar": "forms.pruning",
-    "Law": "law",
-    "Linear": "forms.linear",
-    "LogLinear": "forms.curves",
-    "M3": "forms.curves",
-    "M4": "forms.curves",
-    "Points": "points.points",
-    "PowerLaw": "forms.curves",
-    "PowerLawFloor": "forms.curves",
-    "Precision": "forms.precision",
-    "Rosenfeld": "forms.pruning",
-    "break_even": "query.crossing",
-    "load_law": "law_files",
-    "optimum": "query.budget",
-    "read_law": "law_files",
-    "read_points": "points.point_files",
-    "select_law": "select.selection",
+    "Parameter": "forms.form", "Points": "points.points", "break_even": "query.crossing", "columns": "forms.form",
+    "optimum": "query.budget", "read_points": "points.point_files", "register_law": "forms.form",
     "solve": "query.solve",
-    "write_law": "law_files",
-}
+}  # fmt: skip
 __all__ = [
     "Average",
     "BNSL1",
@@ -66,16 +58,19 @@ __all__ = [
     "LogLinear",
     "M3",
     "M4",
+    "Parameter",
     "Points",
     "PowerLaw",
     "PowerLawFloor",
     "Precision",
     "Rosenfeld",
     "break_even",
+    "columns",
     "load_law",
     "optimum",
     "read_law",
     "read_points",
+    "register_law",
     "select_law",
     "solve",
     "write_law",
@@ -83,9 +78,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'evaluate.scaling' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"evaluate.scaling.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"evaluate.scaling.{_HOMES.get(name, 'law')}"), name)
     globals()[name] = value
     return value
 

@@ -14,7 +14,7 @@ from evaluate.core.errors import ArtifactError, DataError, UsageError
 from evaluate.report.law_page import law_sections
 from evaluate.report.law_table import law_table
 from evaluate.scaling import Average, Chinchilla, Law, PowerLaw, optimum, read_points, select_law
-from evaluate.scaling.law_files import load_law, write_law
+from evaluate.scaling.law import load_law, write_law
 from evaluate.scaling.points.trial_points import rows_of_records
 from evaluate.scaling.select.averaging import MOST
 

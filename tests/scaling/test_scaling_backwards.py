@@ -9,8 +9,7 @@ import pytest
 from law_points import crossed, falling, noisy, table
 
 from evaluate.core.errors import DataError, UsageError
-from evaluate.scaling import Chinchilla, Linear, PowerLaw, PowerLawFloor
-from evaluate.scaling.forms.curves import BNSL1, M3
+from evaluate.scaling import BNSL1, M3, Chinchilla, Linear, PowerLaw, PowerLawFloor
 from evaluate.scaling.query.budget import optimum
 from evaluate.scaling.query.crossing import break_even, effective_size
 from evaluate.scaling.query.solve import solve

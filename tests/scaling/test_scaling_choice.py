@@ -13,8 +13,8 @@ import pytest
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Average, Law, PowerLaw, PowerLawFloor, select_law
+from evaluate.scaling.law_files import plain, restored
 from evaluate.scaling.uncertainty.backtest import half_block
-from evaluate.scaling.uncertainty.prediction_interval import Spread
 
 POINTS = pathlib.Path(__file__).parents[2] / "studies" / "points"
 FAST = ["power-floor", "m3"]
@@ -137,7 +137,7 @@ def test_points_of_one_group_are_held_out_together() -> None:
     x, y, *_ = curve(*KEY)
     groups = np.arange(len(x)) // 4
     law = PowerLawFloor(bootstrap=0).fit(x, y, groups=groups)
-    part = half_block(law, 3)
+    part = half_block(law.fitted_, 3)
     assert part is not None
     assert not set(law.data_.groups[part.held]) & set(law.data_.groups[part.kept])
 
@@ -152,8 +152,8 @@ def test_intervals_widen_with_the_share_and_the_distance() -> None:
 
 
 def test_a_spread_goes_to_plain_data_and_back() -> None:
-    spread = averaged().spread_
-    assert Spread.from_dict(json.loads(json.dumps(spread.to_dict()))) == spread
+    law = averaged()
+    assert restored(json.loads(json.dumps(plain(law.fitted_)))).errors == law.errors_
 
 
 def test_few_points_take_the_law_with_fewest_parameters() -> None:

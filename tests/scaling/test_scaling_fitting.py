@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from evaluate.scaling.fit.fitting import NotConverged, fit, jacobian, refit, residuals
-from evaluate.scaling.fit.optimizer import Loss
-from evaluate.scaling.forms.form import Form, Parameter, log_sum_exp
+from evaluate.scaling.forms.form import Form, Loss, Parameter, log_sum_exp
 
 
 def log_y(x, theta):

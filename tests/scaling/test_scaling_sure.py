@@ -12,11 +12,10 @@ from data_sets import require_data
 from law_points import SPLIT, crossed, falling, noisy, table
 
 from evaluate.core.errors import DataError, UsageError
-from evaluate.scaling import Chinchilla, ChinchillaTied, PowerLaw, PowerLawFloor
+from evaluate.scaling import Chinchilla, ChinchillaTied, Frantar, PowerLaw, PowerLawFloor
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.diagnose.rules import Unidentified
 from evaluate.scaling.fit.covariance import standard_errors
-from evaluate.scaling.forms.pruning import Frantar
 from evaluate.scaling.uncertainty.bootstrap import way
 
 POINTS = Path(__file__).parents[2] / "studies" / "points"
@@ -71,8 +70,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 
 
 def test_few_points_take_normal_errors_and_many_are_drawn_again():
-    assert way(PowerLaw().fit(*falling(6, floor=0))).kind == "parametric"
-    assert way(PowerLaw().fit(*falling(12, floor=0))).kind == "cases"
+    assert way(PowerLaw().fit(*falling(6, floor=0)).fitted_).kind == "parametric"
+    assert way(PowerLaw().fit(*falling(12, floor=0)).fitted_).kind == "cases"
 
 
 def test_without_a_spare_point_nothing_is_said_of_sureness():
@@ -121,7 +120,7 @@ def test_no_bootstrap_rests_on_standard_errors():
 def test_a_fixed_parameter_is_sure():
     law = PowerLawFloor(fixed={"e": 0.05}).fit(*falling())
     assert law.intervals_["e"] == (0.05, 0.05)
-    assert standard_errors(law)["e"] == 0
+    assert standard_errors(law.fitted_)["e"] == 0
 
 
 def test_standard_errors_are_those_that_nist_certifies():
@@ -129,7 +128,7 @@ def test_standard_errors_are_those_that_nist_certifies():
     x = [1.309, 1.471, 1.490, 1.565, 1.611, 1.680]
     law = PowerLaw(loss="squares", space="raw").fit(x, [2.138, 3.421, 3.597, 4.340, 4.882, 5.660])
     assert law.params_ == pytest.approx({"b": 7.6886226176e-01, "c": 3.8604055871}, rel=1e-6)
-    assert standard_errors(law) == pytest.approx({"b": 1.8281973860e-02, "c": 5.1726610913e-02}, rel=1e-4)
+    assert standard_errors(law.fitted_) == pytest.approx({"b": 1.8281973860e-02, "c": 5.1726610913e-02}, rel=1e-4)
 
 
 @pytest.mark.parametrize("settings", [{"bootstrap": -1}, {"bootstrap": 2.5}, {"bootstrap": True}, {"confidence": 95}])
@@ -218,7 +217,7 @@ def test_a_floor_at_its_bound_and_sizes_that_move_together_are_both_said():
     read = rows(POINTS / "quest_qat_scaling.csv")
     law = ChinchillaTied(bootstrap=60, fixed={"E": 0}).fit({n: column(read, n) for n in "ND"}, column(read, "loss"))
     free = Chinchilla(bootstrap=60, force=True).fit({n: column(read, n) for n in "ND"}, column(read, "loss"))
-    assert free.params_["E"] == 0 and math.isnan(standard_errors(free)["E"])
+    assert free.params_["E"] == 0 and math.isnan(standard_errors(free.fitted_)["E"])
     assert any("E is on its bound at 0" in text for text in free.warnings_)
     for one in (law, free):
         assert any("N and D move together (correlation of their logarithms 0.91)" in text for text in one.warnings_)

@@ -13,7 +13,7 @@ from law_runs import PUBLISHED, QUICK, called, write_table
 
 from evaluate.core.errors import ArtifactError
 from evaluate.scaling import Chinchilla
-from evaluate.scaling.law_files import load_law, read_law, write_law
+from evaluate.scaling.law import load_law, read_law, write_law
 
 STABLE = ["law", "variables", "params", "intervals", "objective", "holdout", "warnings", "solve"]
 
@@ -271,7 +271,7 @@ def test_an_exponent_that_cannot_be_told_is_6_unless_forced(tmp_path):
 
 WRONG = {
     "no points": ([], 2, "give the points"),
-    "no such law": (["P", "--law", "powr"], 2, "no law 'powr'; did you mean 'power'"),
+    "no such law": (["P", "--law", "powr"], 2, "unknown law 'powr'; did you mean 'power'"),
     "no such column": (["P", "--x", "parms", "--y", "error"], 2, "no column 'parms'; did you mean 'params'"),
     "no such y": (["P", "--y", "eror"], 2, "no column 'eror'; did you mean 'error'"),
     "x is y": (["P", "--x", "error", "--y", "error"], 2, "'error' is named twice"),

@@ -1,23 +1,18 @@
-"""What the sizes at which points were taken can tell: their range, and whether two of them move together."""
+"""What the sizes of the points can tell: their range, whether two move together, how far a question goes past them."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluate.scaling.fit.fitted import FittedLaw, Problem, fitted_of
 from evaluate.scaling.forms.form import Array
-from evaluate.scaling.uncertainty.backtest import free_of
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
 
 TOGETHER = 0.9
 LOCKED = 0.9999
-DECADE = 1.0
 NOT_SIZES = ("P", "P_a", "P_kv", "P_post", "bits", "level", "e_np", "L_T", "L_S")  # bits, names, errors and losses
 
 
@@ -31,17 +26,17 @@ def times(value: float) -> str:
     return f"{value:.2g}" if value < 99.5 or value > 1e9 else f"{float(f'{value:.2g}'):,.0f}"
 
 
-def sizes(law: Law) -> dict[str, NDArray[np.float64]]:
+def sizes(law: Problem) -> dict[str, NDArray[np.float64]]:
     """Columns of the points that a power may be taken of: positive, and of no closed range. name -> (n,)."""
     found = {}
-    for column, (wanted, shown) in enumerate(zip(law.form_.variables, law.variables)):
-        values = law.data_.x[:, column]
-        if wanted not in law.form_.domains and wanted not in NOT_SIZES and np.all(values > 0):
+    for column, (wanted, shown) in enumerate(zip(law.form.variables, law.variables)):
+        values = law.data.x[:, column]
+        if wanted not in law.form.domains and wanted not in NOT_SIZES and np.all(values > 0):
             found[shown] = values
     return found
 
 
-def collinear(law: Law) -> list[tuple[str, str, float]]:
+def collinear(law: Problem) -> list[tuple[str, str, float]]:
     """Pairs of sizes whose logarithms move together, and their correlation, the strongest first."""
     logs = [(name, np.log(values)) for name, values in sizes(law).items() if np.ptp(values) > 0]
     pairs = []
@@ -53,7 +48,7 @@ def collinear(law: Law) -> list[tuple[str, str, float]]:
     return sorted(pairs, key=lambda pair: -abs(pair[2]))
 
 
-def locked(law: Law) -> tuple[str, str, str] | None:
+def locked(law: Problem) -> tuple[str, str, str] | None:
     """Two sizes of which one is a power of the other at every point, and how that reads: ("N", "D", "D = 20 N")."""
     for first, second, together in collinear(law):
         if abs(together) >= LOCKED:
@@ -65,57 +60,20 @@ def locked(law: Law) -> tuple[str, str, str] | None:
     return None
 
 
-def design_doubts(law: Law) -> list[str]:
-    """Sentences on short ranges, on sizes that move together, and on few points."""
-    return [*_together(law), *_short(law), *_few(law)]
-
-
-def _together(law: Law) -> list[str]:
-    return [
-        f"{first} and {second} move together (correlation of their logarithms {together:.2f}), so what is due to each "
-        f"is told poorly; add points where one varies and the other stays"
-        for first, second, together in collinear(law)
-    ]
-
-
-def _short(law: Law) -> list[str]:
-    if not any(parameter.exponent for parameter in law.form_.parameters) and not hasattr(law, "members_"):
-        return []
-    told = []
-    for name, values in sizes(law).items():
-        low, high = float(values.min()), float(values.max())
-        decades = math.log10(high / low)
-        if 0 < decades < DECADE:
-            told.append(
-                f"{name} spans {decades:.2g} decades ({number(low)} to {number(high)}), and an exponent from less than "
-                f"one decade says little about other sizes; add points at {name} ten times apart"
-            )
-    return told
-
-
-def _few(law: Law) -> list[str]:
-    free = free_of(law)
-    if law.n_ >= 2 * free:
-        return []
-    return [
-        f"{law.n_} points are few for {free} parameters, so the intervals assume normal errors about the law; "
-        f"add points ({2 * free} or more), or choose a law with fewer parameters"
-    ]
-
-
-def beyond(law: Law, x: Array) -> NDArray[np.float64]:
+def beyond(law: Any, x: Array) -> NDArray[np.float64]:
     """How many times past the range of the points each row of x (n, k) lies: (n,), 1 within it.
 
     The greatest over the variables of size / largest and smallest / size; of a share that is removed, as sparsity,
     of what is kept. A variable of any sign counts in widths of its range.
     """
+    law = fitted_of(law)
     past = [_past(law, column, x[:, column]) for column in range(x.shape[1])]
     return np.asarray(np.max(past, axis=0)) if past else np.ones(len(x))
 
 
-def _past(law: Law, column: int, values: Array) -> NDArray[np.float64]:
-    low, high = law.range_[law.variables[column]]
-    limits = law.form_.domains.get(law.form_.variables[column])
+def _past(law: FittedLaw, column: int, values: Array) -> NDArray[np.float64]:
+    low, high = law.range[law.variables[column]]
+    limits = law.form.domains.get(law.form.variables[column])
     if limits is not None and limits[0] == 0 and limits[1] == 1:
         low, high, values = 1 - high, 1 - low, 1 - np.asarray(values)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -127,14 +85,14 @@ def _past(law: Law, column: int, values: Array) -> NDArray[np.float64]:
     return np.asarray(np.where(np.isnan(past), 1.0, np.maximum(past, 1.0)))
 
 
-def extrapolation(law: Law, x: Array) -> list[str]:
+def extrapolation(law: Any, x: Array) -> list[str]:
     """One sentence a variable that goes past the range of the points at rows x (n, k): how far, and what that means."""
-    told = []
+    law, told = fitted_of(law), []
     for column, name in enumerate(law.variables):
         past = _past(law, column, np.asarray(x, dtype=float)[:, column])
         at = int(np.argmax(past))
         if past[at] > 1.05:
-            low, high = law.range_[name]
+            low, high = law.range[name]
             told.append(
                 f"{name} = {number(float(x[at, column]))} is {times(past[at])} times past the points "
                 f"({number(low)} to {number(high)}): nothing was measured there"

@@ -6,18 +6,13 @@ point that decides it; such points are known by how far they move a parameter in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.scaling.diagnose.design import number
 from evaluate.scaling.fit.covariance import Covariance
+from evaluate.scaling.fit.fitted import FittedLaw
 from evaluate.scaling.fit.fitting import refit, residuals
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
 
 SHARE, MOST = 0.02, 5
 NAMED = 4
@@ -26,7 +21,7 @@ PART = 1 / 3
 SEEN = 1e-3
 
 
-def influential(law: Law, found: Covariance) -> list[str]:
+def influential(law: FittedLaw, found: Covariance) -> list[str]:
     """A sentence on points that decide: without at most 2 % of them (one at least, five at most) one moves far.
 
     The candidates are the points of greatest linearised influence in one direction (Broderick, Giordano and Meager
@@ -34,61 +29,61 @@ def influential(law: Law, found: Covariance) -> list[str]:
     left (Belsley, Kuh and Welsch 1980, chapter 2), and a third of the interval.
     """
     watched = [at for at, column in enumerate(found.columns) if _watched(law, column)]
-    count = min(MOST, max(1, int(SHARE * law.n_)))
-    if not watched or law.n_ - count <= len(found.names) + 2:
+    count = min(MOST, max(1, int(SHARE * law.n)))
+    if not watched or law.n - count <= len(found.names) + 2:
         return []
     moves = _moves(law, found)[watched]
     left_out = [set(np.argsort(side * row)[:count].tolist()) for row in moves for side in (1, -1)]
-    weights = np.array([np.where(np.isin(np.arange(law.n_), list(out)), 0.0, law.data_.weights) for out in left_out])
-    data = law.data_
-    theta, objective = refit(law.form_, data.x, data.y, weights, law.theta_, loss=law.loss, fixed=law.fixed)
+    weights = np.array([np.where(np.isin(np.arange(law.n), list(out)), 0.0, law.data.weights) for out in left_out])
+    data = law.data
+    theta, objective = refit(law.form, data.x, data.y, weights, law.theta, loss=law.loss, fixed=law.fixed)
     told: dict[float, str] = {}
     for row, at in enumerate(np.repeat(watched, 2)):
         name, value = found.names[at], float(theta[row, found.columns[at]])
         error = abs(found.errors[at] * found.scale[at]) * _quieter(law, theta[row], sorted(left_out[row]))
-        low, high = law.intervals_[name]
-        moved = abs(value - law.params_[name])
+        low, high = law.intervals[name]
+        moved = abs(value - law.params[name])
         if np.isfinite(objective[row]) and moved > max(FAR * error, PART * (high - low), SEEN * abs(value)):
             told.setdefault(moved / max(error, 1e-300), _sentence(law, name, value, sorted(left_out[row])))
     return [told[max(told)]] if told else []
 
 
-def _quieter(law: Law, theta: NDArray[np.float64], left_out: list[int]) -> float:
+def _quieter(law: FittedLaw, theta: NDArray[np.float64], left_out: list[int]) -> float:
     """The scale of the other points' residuals without some points, as a share of that of all with them."""
-    data = law.data_
-    before, after = (residuals(law.form_, data.x, data.y, one, loss=law.loss) for one in (law.theta_, theta))
-    if law.loss.kind == "huber":
+    data = law.data
+    before, after = (residuals(law.form, data.x, data.y, one, loss=law.loss) for one in (law.theta, theta))
+    if law.loss.robust:
         before, after = (np.clip(r, -law.loss.delta, law.loss.delta) for r in (before, after))
     rest = np.delete(after, left_out)
     return float(np.sqrt(np.mean(rest**2) / max(np.mean(before**2), 1e-300)))
 
 
-def _watched(law: Law, column: int) -> bool:
-    parameter = law.form_.parameters[column]
-    return parameter.exponent or parameter.name == law.form_.floor
+def _watched(law: FittedLaw, column: int) -> bool:
+    parameter = law.form.parameters[column]
+    return parameter.exponent or parameter.name == law.form.floor
 
 
-def _moves(law: Law, found: Covariance) -> NDArray[np.float64]:
+def _moves(law: FittedLaw, found: Covariance) -> NDArray[np.float64]:
     """How the loss' gradient at each point pulls each parameter: (f, n), up to a factor."""
-    data = law.data_
-    r = residuals(law.form_, data.x, data.y, law.theta_, loss=law.loss)
+    data = law.data
+    r = residuals(law.form, data.x, data.y, law.theta, loss=law.loss)
     size = np.linalg.norm(found.jacobian, axis=0)
     unit = found.jacobian / np.where(size > 0, size, 1.0)
     pull = np.linalg.pinv(unit.T @ (unit * data.weights[:, None]), rcond=1e-12, hermitian=True) @ unit.T
     return np.asarray(pull * (data.weights * law.loss.slope(r)))
 
 
-def _sentence(law: Law, name: str, value: float, left_out: list[int]) -> str:
-    low, high = law.intervals_[name]
+def _sentence(law: FittedLaw, name: str, value: float, left_out: list[int]) -> str:
+    low, high = law.intervals[name]
     points = "; ".join(_where(law, at) for at in left_out[:NAMED])
     more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-    number_of = "one point decides" if len(left_out) == 1 else f"{len(left_out)} of {law.n_} points decide"
+    number_of = "one point decides" if len(left_out) == 1 else f"{len(left_out)} of {law.n} points decide"
     without = "it" if len(left_out) == 1 else "them"
     return (
         f"{number_of} the fit: without {without} {name} would be {number(value)} and not "
-        f"{number(law.params_[name])} ({number(low)}, {number(high)}); look at {points}{more}"
+        f"{number(law.params[name])} ({number(low)}, {number(high)}); look at {points}{more}"
     )
 
 
-def _where(law: Law, at: int) -> str:
-    return ", ".join(f"{name} = {number(float(v))}" for name, v in zip(law.variables, law.data_.x[at]))
+def _where(law: FittedLaw, at: int) -> str:
+    return ", ".join(f"{name} = {number(float(v))}" for name, v in zip(law.variables, law.data.x[at]))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluate.scaling.fit.fitted import FittedLaw, Problem
 from evaluate.scaling.fit.fitting import jacobian
 from evaluate.scaling.forms.form import Array
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
 
 
 @dataclass(frozen=True)
@@ -36,22 +33,22 @@ class Covariance:
     directions: NDArray[np.float64]
 
 
-def spare(law: Law) -> int:
+def spare(law: Problem) -> int:
     """Degrees of freedom: points less free parameters."""
-    return len(law.data_.y) - (len(law.form_.names) - len(law.fixed))
+    return len(law.data.y) - law.free
 
 
-def covariance(law: Law, *, bounded: bool = False) -> Covariance:
+def covariance(law: FittedLaw, *, bounded: bool = False) -> Covariance:
     """The linearised fit (Seber and Wild 1989, chapter 5), by the singular values of the Jacobian with unit columns.
 
     bounded : also for parameters that rest on a bound; else these count as fixed there.
     Least squares: s^2 (J'WJ)^-1. Huber's loss: his (1981, 7.6) estimate, sum psi^2 / (n - p) / mean(psi')^2 (J'J)^-1,
     with mean(psi') from the density of the residuals about 0, since few of them lie within delta.
     """
-    data = law.data_
-    r, slopes, scale = jacobian(law.form_, data.x, data.y, law.theta_, loss=law.loss, fixed=law.fixed)
+    data = law.data
+    r, slopes, scale = jacobian(law.form, data.x, data.y, law.theta, loss=law.loss, fixed=law.fixed)
     slopes = np.where(np.isfinite(slopes), slopes, 0.0)
-    free = [i for i, name in enumerate(law.form_.names) if name not in law.fixed]
+    free = [i for i, name in enumerate(law.form.names) if name not in law.fixed]
     kept = np.array([bounded or not _on_bound(law, i) for i in free], dtype=bool)
     slopes, scale = slopes[:, kept], scale[kept]
     columns = tuple(i for i, keep in zip(free, kept) if keep)
@@ -63,19 +60,19 @@ def covariance(law: Law, *, bounded: bool = False) -> Covariance:
         parts = np.where(np.abs(directions) > 1e-14, directions / values[:, None], 0.0)
         inflation = np.sqrt(np.sum(parts**2, axis=0))
         errors = np.where(size > 0, _noise(law, r, root) * inflation / size, np.inf)
-    names = tuple(law.form_.names[i] for i in columns)
+    names = tuple(law.form.names[i] for i in columns)
     return Covariance(columns, names, slopes, errors, scale, inflation, values, directions)
 
 
-def _on_bound(law: Law, at: int) -> bool:
-    parameter, value = law.form_.parameters[at], law.theta_[at]
+def _on_bound(law: FittedLaw, at: int) -> bool:
+    parameter, value = law.form.parameters[at], law.theta[at]
     return bool(value <= parameter.low or value >= parameter.high)
 
 
-def _noise(law: Law, r: Array, root: Array) -> float:
+def _noise(law: FittedLaw, r: Array, root: Array) -> float:
     """The standard deviation of the errors, as the loss sees it."""
     degrees = max(spare(law), 1)
-    if law.loss.kind != "huber":
+    if not law.loss.robust:
         return math.sqrt(float(np.sum((root * r) ** 2)) / degrees)
     delta = law.loss.delta
     typical = 1.4826 * float(np.median(np.abs(r)))
@@ -86,13 +83,13 @@ def _noise(law: Law, r: Array, root: Array) -> float:
     return float(math.sqrt(float(np.sum((root * psi) ** 2)) / degrees) / max(slope, 1e-300))
 
 
-def standard_errors(law: Law) -> dict[str, float]:
+def standard_errors(law: FittedLaw) -> dict[str, float]:
     """name -> standard error in natural units, from the Jacobian at the fit; of least squares the textbook's.
 
     Infinite where the points do not tell a parameter; a fixed one has 0, and one that rests on a bound NaN.
     """
     found = covariance(law)
-    told = {name: 0.0 if name in law.fixed else math.nan for name in law.form_.names}
+    told = {name: 0.0 if name in law.fixed else math.nan for name in law.form.names}
     with np.errstate(invalid="ignore", over="ignore"):
         for name, error, scale in zip(found.names, found.errors, found.scale):
             told[name] = float(error * abs(scale)) if scale else math.inf

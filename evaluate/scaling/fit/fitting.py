@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import DataError
-from evaluate.scaling.fit.optimizer import Loss, Problem, search
-from evaluate.scaling.forms.form import Array, Form
+from evaluate.core.errors import DataError, UsageError
+from evaluate.scaling.fit.optimizer import Search, search
+from evaluate.scaling.forms.form import Array, Form, Loss
 
 AGREE = 1e-4  # of the objective: for a thousand points, a tenth of a unit of twice the log likelihood
 NEAR = 1e-3  # the same, of searches begun anew about an end, in a valley that is nearly flat
 AGAIN = ((0.3, 8), (0.03, 8))  # how far about it, and how many
+_SHAPES = "must give the log of the prediction (..., n) for theta (..., p), real or complex"
 REACH = 3.0  # a step changes a parameter by at most e^3
 
 
@@ -30,8 +31,8 @@ class NotConverged(DataError):
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A fit: theta (p,) in natural units, its objective, how many of the starts tried came to it, residuals (n,)."""
+class Minimum:
+    """A fit: theta (p,) in natural units, its objective, how many of the guesses tried came to it, residuals (n,)."""
 
     theta: NDArray[np.float64]
     objective: float
@@ -115,7 +116,7 @@ def fit(
     loss: Loss | None = None,
     starts: Array | None = None,
     fixed: Mapping[str, float] | None = None,
-) -> Fitted:
+) -> Minimum:
     """The best fit over the form's starts (or `starts` (s, p), natural units).
 
     x (n, k), y (n,), weights (n,) or None. fixed : parameters that keep a given value.
@@ -124,7 +125,7 @@ def fit(
     loss = loss or Loss()
     space = _Space(form, x, y, loss, fixed or {})
     given = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    first = _inside(space, form.starts(x, y) if starts is None else np.asarray(starts, dtype=float))
+    first = _inside(space, _initial_guesses(form, x, y) if starts is None else np.asarray(starts, dtype=float))
     u, objective = _search(space, first, given[None])
     if not np.isfinite(objective).any():
         raise NotConverged(
@@ -144,7 +145,31 @@ def fit(
             f"from these {len(y)} points; give more points over a wider range, or choose a law with fewer parameters"
         )
     theta = space.natural(u[best])
-    return Fitted(theta, float(objective[best]), agreed, tried, space.residuals(u[best]))
+    return Minimum(theta, float(objective[best]), agreed, tried, space.residuals(u[best]))
+
+
+def _initial_guesses(form: Form, x: Array, y: Array) -> Array:
+    """The form's initial guesses (s, p), once the form was seen to keep the shapes. Raises UsageError."""
+    with np.errstate(all="ignore"):
+        found = np.asarray(form.starts(x, y), dtype=float)
+    if found.ndim != 2 or found.shape[1] != len(form.parameters):
+        raise UsageError(
+            f"{form.title}: starts(x, y) gave the shape {found.shape}; expected (s, {len(form.parameters)}), a column "
+            f"for each of {', '.join(form.names)}"
+        )
+    for guesses in (found[0], np.stack([found[0]] * 2).astype(complex)):
+        expected = (*guesses.shape[:-1], len(x))
+        try:
+            with np.errstate(all="ignore"):
+                got = np.shape(form.log_y(x, guesses))
+        except (ValueError, IndexError, TypeError) as error:
+            raise UsageError(f"{form.title}: log_y(x {x.shape}, theta {guesses.shape}) {_SHAPES}; {error}") from error
+        if got != expected:
+            raise UsageError(
+                f"{form.title}: log_y(x {x.shape}, theta {guesses.shape}) {_SHAPES}: {expected} was expected and "
+                f"{got} came; take the parameters by columns(theta), and x[:, 0] of x"
+            )
+    return found
 
 
 def refit(
@@ -205,7 +230,7 @@ def _agreeing(objective: Array, share: float = AGREE) -> int:
 
 
 def _search(space: _Space, first: Array, weights: Array) -> tuple[Array, Array]:
-    problem = Problem(
+    problem = Search(
         space.residuals, space.jacobian, space.loss, space.low, space.high, np.where(space.logs, REACH, np.inf)
     )
     return search(problem, first, np.broadcast_to(weights, (len(first), weights.shape[-1])))

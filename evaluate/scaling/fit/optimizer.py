@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluate.scaling.forms.form import Array
+from evaluate.scaling.forms.form import Array, Loss
 
 GAUSS_NEWTON_STEPS = 60
 QUASI_NEWTON_STEPS = 150
@@ -16,42 +16,7 @@ DONE = 1e-13
 
 
 @dataclass(frozen=True)
-class Loss:
-    """What is minimised: the SUM over points of weight times the loss of the residual.
-
-    kind  : "huber" (r^2 / 2 within delta, linear beyond; Huber 1964) or "squares" (r^2).
-    delta : where Huber's loss becomes linear, in units of the residual.
-    space : residual in "log" (log prediction - log y), "raw" (prediction - y) or "relative" (prediction / y - 1).
-    """
-
-    kind: str = "huber"
-    delta: float = 1e-3
-    space: str = "log"
-
-    def total(self, r: Array, weights: Array) -> Array:
-        """(...,) from residuals (..., n) and weights that broadcast; infinite where a residual is not finite."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            size = np.abs(r)
-            if self.kind == "huber":
-                part = np.where(size <= self.delta, 0.5 * r * r, self.delta * (size - 0.5 * self.delta))
-            else:
-                part = r * r
-            summed = np.sum(part * weights, axis=-1)
-        return np.asarray(np.where(np.isfinite(summed), summed, np.inf))
-
-    def slope(self, r: Array) -> Array:
-        """Derivative of the loss by the residual, of r's shape."""
-        return np.asarray(np.clip(r, -self.delta, self.delta) if self.kind == "huber" else 2 * r)
-
-    def curvature(self, r: Array) -> Array:
-        """Weights by which a sum of squares touches the loss from above: slope(r) / r."""
-        if self.kind != "huber":
-            return np.full(r.shape, 2.0)
-        return np.asarray(self.delta / np.maximum(np.abs(r), self.delta))
-
-
-@dataclass(frozen=True)
-class Problem:
+class Search:
     """Residuals (b, n) and their derivatives (b, n, f) as functions of (u (b, f), rows (b,)); and what limits a search.
 
     loss; low, high : bounds (f,); reach : the longest step (f,).
@@ -73,7 +38,7 @@ class Problem:
         return np.asarray(((u <= self.low) & (gradient > 0)) | ((u >= self.high) & (gradient < 0)))
 
 
-def search(problem: Problem, start: Array, weights: Array) -> tuple[Array, Array]:
+def search(problem: Search, start: Array, weights: Array) -> tuple[Array, Array]:
     """The ends (b, f) of the search and their objectives (b,), from start (b, f) under weights (b, n)."""
     with np.errstate(all="ignore"):  # a step too far overflows; its objective is infinite, and it is not taken
         u, value, slow = _gauss_newton(problem, start.copy(), weights)
@@ -83,7 +48,7 @@ def search(problem: Problem, start: Array, weights: Array) -> tuple[Array, Array
     return u, value
 
 
-def _gauss_newton(problem: Problem, u: Array, weights: Array) -> tuple[Array, Array, Array]:
+def _gauss_newton(problem: Search, u: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Marquardt's search by reweighted squares. Gives the ends, their objectives, and which of them are not done.
 
     With Huber's loss it stops early, once it creeps: each step then only shifts the weights a little.
@@ -95,7 +60,7 @@ def _gauss_newton(problem: Problem, u: Array, weights: Array) -> tuple[Array, Ar
     open_ = np.isfinite(value)
     slow = np.zeros(count, dtype=bool)
     creeps = np.zeros(count, dtype=int)
-    robust = problem.loss.kind == "huber"
+    robust = problem.loss.robust
     for _ in range(GAUSS_NEWTON_STEPS if robust else 4 * GAUSS_NEWTON_STEPS):
         rows = np.flatnonzero(open_)
         if not len(rows):
@@ -120,7 +85,7 @@ def _gauss_newton(problem: Problem, u: Array, weights: Array) -> tuple[Array, Ar
     return u, value, slow
 
 
-def _local(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[Array, Array, Array]:
+def _local(problem: Search, u: Array, weights: Array, rows: Array) -> tuple[Array, Array, Array]:
     """Residuals (b, n), the gradient (b, f), and Gauss-Newton's matrix of the reweighted squares (b, f, f)."""
     r, slopes = problem.jacobian(u, rows)
     slopes = np.where(np.isfinite(slopes), slopes, 0.0)
@@ -129,7 +94,7 @@ def _local(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[Arr
     return r, gradient, np.einsum("bnf,bng->bfg", scaled, scaled)
 
 
-def _marquardt_step(problem: Problem, u: Array, weights: Array, rows: Array, damping: Array) -> tuple[Array, Array]:
+def _marquardt_step(problem: Search, u: Array, weights: Array, rows: Array, damping: Array) -> tuple[Array, Array]:
     """The step (b, f), and by how much the objective would fall along it on a straight slope (b,)."""
     _, gradient, matrix = _local(problem, u, weights, rows)
     held = problem.at_bound(u, gradient)
@@ -155,7 +120,7 @@ def _solve(matrix: Array, gradient: Array, held: Array, damping: Array) -> Array
     return np.asarray(np.where(held, 0.0, -step / size))
 
 
-def _quasi_newton(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[Array, Array]:
+def _quasi_newton(problem: Search, u: Array, weights: Array, rows: Array) -> tuple[Array, Array]:
     """BFGS (Nocedal and Wright 2006, chapter 6) with Gauss-Newton's matrix to begin with, and halving of steps."""
     u = u.copy()
     value, gradient, inverse = _prepare(problem, u, weights, rows)
@@ -184,14 +149,14 @@ def _quasi_newton(problem: Problem, u: Array, weights: Array, rows: Array) -> tu
     return u, value
 
 
-def _gradient(problem: Problem, u: Array, weights: Array, rows: Array) -> Array:
+def _gradient(problem: Search, u: Array, weights: Array, rows: Array) -> Array:
     r, slopes = problem.jacobian(u, rows)
     with np.errstate(all="ignore"):
         found = np.einsum("bn,bnf->bf", problem.loss.slope(r) * weights, slopes)
     return np.asarray(np.where(np.isfinite(found), found, 0.0))
 
 
-def _prepare(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[Array, Array, Array]:
+def _prepare(problem: Search, u: Array, weights: Array, rows: Array) -> tuple[Array, Array, Array]:
     """Objective (b,), gradient (b, f) and the inverse of Gauss-Newton's matrix (b, f, f)."""
     r, gradient, matrix = _local(problem, u, weights, rows)
     value = problem.loss.total(r, weights)
@@ -203,7 +168,7 @@ def _prepare(problem: Problem, u: Array, weights: Array, rows: Array) -> tuple[A
 
 
 def _halving(
-    problem: Problem, u: Array, value: Array, slope: Array, step: Array, weights: Array, rows: Array
+    problem: Search, u: Array, value: Array, slope: Array, step: Array, weights: Array, rows: Array
 ) -> tuple[Array, Array, Array]:
     """The first of step, step/2, step/4 ... that goes down enough (Armijo): (ends, objectives, whether it moved)."""
     new, reached = u.copy(), value.copy()

@@ -7,39 +7,32 @@ All of them are fitted to residuals of log y.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from evaluate.scaling.forms.form import (
     Array,
-    Form,
     Parameter,
     columns,
     grid,
     least_squares,
     log_plus,
     nonnegative,
+    of_any_sign,
+    register_law,
     slope,
     softplus,
     spread,
 )
-from evaluate.scaling.forms.linear import Straight, straight_form
-from evaluate.scaling.law import Law
 
 ALABDULMOHSIN = (
     "Alabdulmohsin, Neyshabur, Zhai: Revisiting Neural Scaling Laws in Language and Vision, NeurIPS 2022, "
     "arXiv:2209.06640"
 )
 CABALLERO = "Caballero, Gupta, Rish, Krueger: Broken Neural Scaling Laws, ICLR 2023, arXiv:2210.14891"
-ANY = -np.inf
 BREAK_WIDTHS = (0.02, 5.0)
 LARGE = 600.0
-
-
-def _power(x: Array, theta: Array) -> Array:
-    b, c = columns(theta)
-    return np.asarray(np.log(b) + c * np.log(x[:, 0]))
 
 
 def _power_starts(x: Array, y: Array) -> Array:
@@ -47,21 +40,23 @@ def _power_starts(x: Array, y: Array) -> Array:
     return np.array([[np.exp(level), c + shift] for shift in (0.0, -0.2, 0.2)])
 
 
-POWER = Form(
-    name="power",
+@register_law(
+    "power",
     title="power law",
     formula="y = b x^c",
     source=f"M1 of {ALABDULMOHSIN}",
-    variables=("x",),
-    parameters=(Parameter("b"), Parameter("c", ANY, scale="linear", exponent=True)),
-    log_y=_power,
+    parameters=(Parameter("b"), of_any_sign("c")),
     starts=_power_starts,
 )
+def power(x: Array, theta: Array) -> Array:
+    """y = b x^c.
 
-
-def _power_floor(x: Array, theta: Array) -> Array:
-    e, b, c = columns(theta)
-    return log_plus(e, np.log(b) + c * np.log(x[:, 0]))
+    b > 0 in units of y at x = 1; c of any sign, without unit (negative where y falls with x).
+    Source: M1 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640); long known for learning curves
+    (Hestness et al. 2017, arXiv:1712.00409).
+    """
+    b, c = columns(theta)
+    return np.asarray(np.log(b) + c * np.log(x[:, 0]))
 
 
 def _power_floor_starts(x: Array, y: Array) -> Array:
@@ -76,22 +71,24 @@ def _power_floor_starts(x: Array, y: Array) -> Array:
     return np.array(starts)
 
 
-POWER_FLOOR = Form(
-    name="power-floor",
+@register_law(
+    "power-floor",
     title="power law with a floor",
     formula="y = e + b x^c",
     source=f"M2 of {ALABDULMOHSIN}",
-    variables=("x",),
-    parameters=(Parameter("e", scale="linear"), Parameter("b"), Parameter("c", ANY, scale="linear", exponent=True)),
-    log_y=_power_floor,
+    parameters=(Parameter("e", scale="linear"), Parameter("b"), of_any_sign("c")),
     starts=_power_floor_starts,
     floor="e",
 )
+def power_floor(x: Array, theta: Array) -> Array:
+    """y = e + b x^c.
 
-
-def _m3(x: Array, theta: Array) -> Array:
-    b, g, c = columns(theta)
-    return np.asarray(np.log(b) + c * np.log(1.0 / x[:, 0] + g))
+    e >= 0 in units of y, the floor: what is left for large x where c < 0, for small x where c > 0; b > 0 in units of y
+    at x = 1; c of any sign.
+    Source: M2 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640).
+    """
+    e, b, c = columns(theta)
+    return log_plus(e, np.log(b) + c * np.log(x[:, 0]))
 
 
 def _m3_starts(x: Array, y: Array) -> Array:
@@ -104,28 +101,61 @@ def _m3_starts(x: Array, y: Array) -> Array:
     return np.array(starts)
 
 
-M3_FORM = Form(
-    name="m3",
+@register_law(
+    "m3",
     title="M3, a power law that saturates",
     formula="y = b (1/x + g)^c",
     source=f"M3 of {ALABDULMOHSIN}",
-    variables=("x",),
-    parameters=(
-        Parameter("b"),
-        Parameter("g", scale="linear"),
-        Parameter("c", ANY, scale="linear", exponent=True),
-    ),
-    log_y=_m3,
+    parameters=(Parameter("b"), Parameter("g", scale="linear"), of_any_sign("c")),
     starts=_m3_starts,
 )
+def m3(x: Array, theta: Array) -> Array:
+    """y = b (1/x + g)^c.
 
-
-def _m4(x: Array, theta: Array) -> Array:
-    """The y between e and e0 that solves the equation: with y = e + (e0 - e) s and t = log(s / (1 - s)),
-    a softplus(t) - softplus(-t) = log K rises in t with a slope between 1 and a, and Newton finds it.
-
-    The root is sought in real numbers; one more step, complex where theta is, carries the derivatives.
+    g >= 0 in units of 1/x: at x of about 1/g the fall slows down, and y tends to b g^c; b > 0; c of any sign, c > 0
+    where y falls with x.
+    Source: M3 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640).
     """
+    b, g, c = columns(theta)
+    return np.asarray(np.log(b) + c * np.log(1.0 / x[:, 0] + g))
+
+
+def _m4_starts(x: Array, y: Array) -> Array:
+    """Given e, e0 and a the equation is a straight line in logs."""
+    low, high = y.min(), y.max()
+    starts = []
+    for share, above, a in grid((0.0, 0.6, 0.95), (1.02, 1.3, 3.0), (0.3, 1.0, 3.0)):
+        e, e0 = share * low, above * high
+        c, level = slope(x[:, 0], (y - e) / (e0 - y) ** a)
+        starts.append((e, e0, a, np.exp(level), c))
+    return np.array(starts)
+
+
+@register_law(
+    "m4",
+    title="M4, a sigmoid between chance and a floor",
+    formula="(y - e) / (e0 - y)^a = b x^c",
+    source=f"M4 of {ALABDULMOHSIN}",
+    parameters=(
+        Parameter("e", scale="linear"),
+        Parameter("e0"),
+        Parameter("a", 0.01, 100.0),
+        Parameter("b"),
+        of_any_sign("c"),
+    ),
+    starts=_m4_starts,
+    floor="e",
+)
+def m4(x: Array, theta: Array) -> Array:
+    """(y - e) / (e0 - y)^a = b x^c, solved for y between e and e0.
+
+    e >= 0 the floor and e0 > 0 the value at chance, both in units of y; a in [0.01, 100] the slowness of the start;
+    b > 0; c of any sign, negative where y falls with x.
+    Source: M4 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640).
+    """
+    # With y = e + (e0 - e) s and t = log(s / (1 - s)), a softplus(t) - softplus(-t) = log K rises in t with a slope
+    # between 1 and a, and Newton finds it. The root is sought in real numbers; one more step, complex where theta is,
+    # carries the derivatives.
     e, e0, a, b, c = columns(theta)
     log_k = np.log(b) + c * np.log(x[:, 0]) + (a - 1.0) * np.log(e0 - e)
     t = _m4_root(log_k.real, a.real)
@@ -152,37 +182,46 @@ def _m4_root(log_k: Array, a: Array) -> Array:
     return np.asarray(t)
 
 
-def _m4_starts(x: Array, y: Array) -> Array:
-    """Given e, e0 and a the equation is a straight line in logs."""
-    low, high = y.min(), y.max()
-    starts = []
-    for share, above, a in grid((0.0, 0.6, 0.95), (1.02, 1.3, 3.0), (0.3, 1.0, 3.0)):
-        e, e0 = share * low, above * high
-        c, level = slope(x[:, 0], (y - e) / (e0 - y) ** a)
-        starts.append((e, e0, a, np.exp(level), c))
-    return np.array(starts)
+BROKEN = "y = a + b x^-c0 prod_i (1 + (x / d_i)^(1 / f_i))^(-c_i f_i)"
+BASE = (Parameter("a", scale="linear"), Parameter("b"), of_any_sign("c0"))
 
 
-M4_FORM = Form(
-    name="m4",
-    title="M4, a sigmoid between chance and a floor",
-    formula="(y - e) / (e0 - y)^a = b x^c",
-    source=f"M4 of {ALABDULMOHSIN}",
-    variables=("x",),
-    parameters=(
-        Parameter("e", scale="linear"),
-        Parameter("e0"),
-        Parameter("a", 0.01, 100.0),
-        Parameter("b"),
-        Parameter("c", ANY, scale="linear", exponent=True),
-    ),
-    log_y=_m4,
-    starts=_m4_starts,
-    floor="e",
+def _bend(i: int) -> tuple[Parameter, ...]:
+    return of_any_sign(f"c{i}"), Parameter(f"d{i}"), Parameter(f"f{i}", *BREAK_WIDTHS)
+
+
+def _bnsl_starts(places: Sequence[Sequence[float]]) -> Callable[[Array, Array], Array]:
+    """Given the floor, the places of the breaks and their widths, log(y - a) is linear in log b and the exponents."""
+
+    def starts(x: Array, y: Array) -> Array:
+        size, log_x = x[:, 0], np.log(x[:, 0])
+        found = []
+        for at, width, share in itertools.product(places, (0.1, 0.7), (0.0, 0.5, 0.9)):
+            a, where = share * y.min(), spread(size, at)
+            bends = [-width * softplus((log_x - np.log(d)) / width) for d in where]
+            b, c0, *steep = least_squares([np.ones(len(y)), -log_x, *bends], np.log(y - a))
+            found.append((a, np.exp(b), c0, *(part for c, d in zip(steep, where) for part in (c, d, width))))
+        return np.array(found)
+
+    return starts
+
+
+@register_law(
+    "bnsl1",
+    title="broken neural scaling law, one break",
+    formula=BROKEN,
+    source=CABALLERO,
+    parameters=(*BASE, *_bend(1)),
+    starts=_bnsl_starts([(q,) for q in (0.2, 0.4, 0.6, 0.8)]),
+    floor="a",
 )
+def bnsl1(x: Array, theta: Array) -> Array:
+    """y = a + b x^-c0 (1 + (x / d1)^(1 / f1))^(-c1 f1): a power law that bends once.
 
-
-def _bnsl(x: Array, theta: Array) -> Array:
+    a >= 0 the floor in units of y; b > 0; c0 the first exponent and c0 + c1 the second, of any sign; d1 > 0 in units
+    of x, where it bends; f1 in [0.02, 5], how wide the bend is in log x.
+    Source: Caballero et al., Broken Neural Scaling Laws, ICLR 2023 (arXiv:2210.14891).
+    """
     a, b, c0, *breaks = columns(theta)
     log_x = np.log(x[:, 0])
     total = np.log(b) - c0 * log_x
@@ -191,120 +230,18 @@ def _bnsl(x: Array, theta: Array) -> Array:
     return log_plus(a, total)
 
 
-def _bnsl_starts(x: Array, y: Array, places: Sequence[Sequence[float]], floors: Sequence[float]) -> Array:
-    """Given the floor, the places of the breaks and their widths, log(y - a) is linear in log b and the exponents."""
-    size, log_x = x[:, 0], np.log(x[:, 0])
-    starts = []
-    for at, width, share in itertools.product(places, (0.1, 0.7), floors):
-        a, where = share * y.min(), spread(size, at)
-        bends = [-width * softplus((log_x - np.log(d)) / width) for d in where]
-        b, c0, *steep = least_squares([np.ones(len(y)), -log_x, *bends], np.log(y - a))
-        breaks = [part for c, d in zip(steep, where) for part in (c, d, width)]
-        starts.append((a, np.exp(b), c0, *breaks))
-    return np.array(starts)
-
-
-def _bnsl_form(breaks: int) -> Form:
-    places = [(q,) for q in (0.2, 0.4, 0.6, 0.8)] if breaks == 1 else [(0.2, 0.5), (0.2, 0.8), (0.5, 0.8), (0.35, 0.65)]
-    bends = [
-        parameter
-        for i in range(1, breaks + 1)
-        for parameter in (
-            Parameter(f"c{i}", ANY, scale="linear", exponent=True),
-            Parameter(f"d{i}"),
-            Parameter(f"f{i}", *BREAK_WIDTHS),
-        )
-    ]
-    told = "one break" if breaks == 1 else f"{breaks} breaks"
-    return Form(
-        name=f"bnsl{breaks}",
-        title=f"broken neural scaling law, {told}",
-        formula="y = a + b x^-c0 prod_i (1 + (x / d_i)^(1 / f_i))^(-c_i f_i)",
-        source=CABALLERO,
-        variables=("x",),
-        parameters=(
-            Parameter("a", scale="linear"),
-            Parameter("b"),
-            Parameter("c0", ANY, scale="linear", exponent=True),
-            *bends,
-        ),
-        log_y=_bnsl,
-        starts=lambda x, y: _bnsl_starts(x, y, places, (0.0, 0.5, 0.9)),
-        floor="a",
-    )
-
-
-LOG_LINEAR = straight_form("log-linear", "straight line in log x", ("x",), np.log, "log({})")
-
-
-class PowerLaw(Law):
-    """y = b x^c.
-
-    b > 0 in units of y at x = 1; c of any sign, without unit (negative where y falls with x).
-    Source: M1 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640); long known for learning curves
-    (Hestness et al. 2017, arXiv:1712.00409).
-    """
-
-    form = POWER
-
-
-class PowerLawFloor(Law):
-    """y = e + b x^c.
-
-    e >= 0 in units of y, the floor: what is left for large x where c < 0, for small x where c > 0; b > 0 in units of y
-    at x = 1; c of any sign.
-    Source: M2 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640).
-    """
-
-    form = POWER_FLOOR
-
-
-class M3(Law):
-    """y = b (1/x + g)^c.
-
-    g >= 0 in units of 1/x: at x of about 1/g the fall slows down, and y tends to b g^c; b > 0; c of any sign, c > 0
-    where y falls with x.
-    Source: M3 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640).
-    """
-
-    form = M3_FORM
-
-
-class M4(Law):
-    """(y - e) / (e0 - y)^a = b x^c, solved for y between e and e0.
-
-    e >= 0 the floor and e0 > 0 the value at chance, both in units of y; a in [0.01, 100] the slowness of the start;
-    b > 0; c of any sign, negative where y falls with x.
-    Source: M4 of Alabdulmohsin et al., NeurIPS 2022 (arXiv:2209.06640).
-    """
-
-    form = M4_FORM
-
-
-class BNSL1(Law):
-    """y = a + b x^-c0 (1 + (x / d1)^(1 / f1))^(-c1 f1): a power law that bends once.
-
-    a >= 0 the floor in units of y; b > 0; c0 the first exponent and c0 + c1 the second, of any sign; d1 > 0 in units
-    of x, where it bends; f1 in [0.02, 5], how wide the bend is in log x.
-    Source: Caballero et al., Broken Neural Scaling Laws, ICLR 2023 (arXiv:2210.14891).
-    """
-
-    form = _bnsl_form(1)
-
-
-class BNSL2(Law):
+@register_law(
+    "bnsl2",
+    title="broken neural scaling law, 2 breaks",
+    formula=BROKEN,
+    source=CABALLERO,
+    parameters=(*BASE, *_bend(1), *_bend(2)),
+    starts=_bnsl_starts([(0.2, 0.5), (0.2, 0.8), (0.5, 0.8), (0.35, 0.65)]),
+    floor="a",
+)
+def bnsl2(x: Array, theta: Array) -> Array:
     """As BNSL1 with a second bend: c2, d2, f2. It overfits short curves.
 
     Source: Caballero et al., Broken Neural Scaling Laws, ICLR 2023 (arXiv:2210.14891).
     """
-
-    form = _bnsl_form(2)
-
-
-class LogLinear(Straight):
-    """y = b0 + b1 log(x) with the natural logarithm, by ordinary least squares of y; b0 and b1 in units of y.
-
-    Source: textbook; the straight line in log x that is drawn through accuracy against size.
-    """
-
-    form = LOG_LINEAR
+    return bnsl1(x, theta)

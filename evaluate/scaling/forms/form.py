@@ -1,23 +1,30 @@
 """What a law is made of: a formula, its parameters with bounds, and where to start looking. Everything else is shared.
 
-A new law is one `Form`. Its gradient is taken by the complex step (Squire and Trapp 1998), exact to machine precision,
-so a formula is written once, as plain numpy that is analytic in its parameters: + - * / **, `np.exp`, `np.log` and
-`log_sum_exp`; no `abs`, `maximum` or `where` on parameters.
+A new law is one function under `register_law`. Its gradient is taken by the complex step (Squire and Trapp 1998), exact
+to machine precision, so a formula is written once, as plain numpy that is analytic in its parameters: + - * / **,
+`np.exp`, `np.log` and `log_sum_exp`; no `abs`, `maximum` or `where` on parameters.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from evaluate.core.components import Component, Registry
+from evaluate.core.errors import DataError
+from evaluate.scaling.points.columns import codes
+
 Array = NDArray[Any]
+F = TypeVar("F", bound=Callable[..., Any])
+LAWS: Registry[Any] = Registry("law", home="evaluate.scaling.forms")
 
 
 @dataclass(frozen=True)
@@ -38,15 +45,76 @@ class Parameter:
     exponent: bool = False
 
 
+def of_any_sign(name: str, *, exponent: bool = True) -> Parameter:
+    """A parameter without bounds."""
+    return Parameter(name, -math.inf, scale="linear", exponent=exponent)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised: the SUM over points of weight times the loss of the residual.
+
+    kind  : "huber" (r^2 / 2 within delta, linear beyond; Huber 1964) or "squares" (r^2).
+    delta : where Huber's loss becomes linear, in units of the residual.
+    space : residual in "log" (log prediction - log y), "raw" (prediction - y) or "relative" (prediction / y - 1).
+    """
+
+    kind: str = "huber"
+    delta: float = 1e-3
+    space: str = "log"
+
+    @property
+    def robust(self) -> bool:
+        """Whether residuals beyond delta count less than their square."""
+        return self.kind == "huber"
+
+    def total(self, r: Array, weights: Array) -> Array:
+        """(...,) from residuals (..., n) and weights that broadcast; infinite where a residual is not finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            size = np.abs(r)
+            if self.robust:
+                part = np.where(size <= self.delta, 0.5 * r * r, self.delta * (size - 0.5 * self.delta))
+            else:
+                part = r * r
+            summed = np.sum(part * weights, axis=-1)
+        return np.asarray(np.where(np.isfinite(summed), summed, np.inf))
+
+    def slope(self, r: Array) -> Array:
+        """Derivative of the loss by the residual, of r's shape."""
+        return np.asarray(np.clip(r, -self.delta, self.delta) if self.robust else 2 * r)
+
+    def curvature(self, r: Array) -> Array:
+        """Weights by which a sum of squares touches the loss from above: slope(r) / r."""
+        return np.asarray(self.delta / np.maximum(np.abs(r), self.delta)) if self.robust else np.full(r.shape, 2.0)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fit in an average of forms: its form, the power of size in its weights, its share."""
+
+    form: Form
+    power: float
+    weight: float
+
+    @property
+    def label(self) -> str:
+        """As "m4, x^0.5"."""
+        return f"{self.form.name}, x^{self.power:g}"
+
+
 @dataclass(frozen=True)
 class Form:
-    """One law.
+    """One law for certain columns.
 
     variables : names of the columns of x, in order.
     log_y     : (x (n, k), theta (..., p)) -> log of the prediction (..., n); theta is real or complex.
-    starts    : (x (n, k), y (n,)) -> starting points (s, p) in natural units, deterministic.
+    starts    : (x (n, k), y (n,)) -> initial guesses (s, p) in natural units, deterministic.
     floor     : the parameter that y tends to, where the form has one.
     domains   : closed range of a variable, where it is not all positive numbers.
+    levels    : names that are the values of the last variable; as numbers, their places.
+    value     : (x, theta) -> the prediction (..., n) itself, of a form that may come out negative.
+    closed    : (x, y, weights (n,)) -> theta (p,) by ordinary least squares, of a form that has a closed solution.
+    members   : of an average, the fits whose parameters follow each other in theta, each with its shift of log y.
     """
 
     name: str
@@ -59,6 +127,10 @@ class Form:
     starts: Callable[[Array, Array], Array]
     floor: str | None = None
     domains: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    levels: tuple[str, ...] = ()
+    value: Callable[[Array, Array], Array] | None = None
+    closed: Callable[[Array, Array, Array], Array] | None = None
+    members: tuple[Member, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,6 +141,14 @@ class Form:
         """(p,) from name -> value."""
         return np.array([float(values[name]) for name in self.names])
 
+    def encode(self, x: Array) -> NDArray[np.float64]:
+        """Columns x (n, k) as numbers, names of levels as their places. Raises DataError."""
+        try:
+            numbers = np.asarray(x[:, :-1] if self.levels else x, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self.name}: x must be numbers in every column; {error}") from error
+        return np.column_stack([numbers, codes(x[:, -1].tolist(), self.levels)]) if self.levels else numbers
+
     def missed(self, x: Array, y: Array, theta: Array) -> Array:
         """Log of the prediction less log y (..., n); not finite where the prediction is not."""
         with np.errstate(all="ignore"):
@@ -76,8 +156,106 @@ class Form:
 
     def predict(self, x: Array, theta: Array) -> Array:
         """The prediction (..., n); infinite where it overflows."""
+        if self.value is not None:
+            return self.value(x, np.asarray(theta))
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(self.log_y(x, theta)))
+
+
+class LawKind:
+    """What a name of `--law` stands for: one form, or one for each set of columns.
+
+    form       : the usual one.  loss : what is minimised as published.
+    options    : keywords that choose among forms, with their defaults.
+    any_columns: whether a form is made for the columns as they come.  by_level : whether the last column holds names.
+    any_sign   : whether columns may hold numbers of any sign.
+    """
+
+    form: Form
+    loss = Loss()
+    options: Mapping[str, Any] = {}
+    any_columns = by_level = any_sign = False
+
+    def form_for(self, x: Any, **options: Any) -> Form:
+        """The form for columns x, as `fit` takes them. Raises UsageError, DataError where there is none."""
+        return self.form
+
+    def saved(self, form: Form) -> dict[str, Any]:
+        """What a file must keep for `restored` to give the form back."""
+        return {}
+
+    def restored(self, settings: Mapping[str, Any]) -> Form:
+        """The form that `saved` was asked of. Raises LookupError, TypeError or ValueError for anything else."""
+        return self.form
+
+
+class FixedForm(LawKind):
+    """A law of one form."""
+
+    def __init__(self, form: Form, loss: Loss) -> None:
+        self.form, self.loss = form, loss
+
+
+def kind_of(name: str) -> LawKind:
+    """What is registered under a name, or under `module:name`. Raises UsageError, with the nearest name."""
+    found: LawKind = component_of(name).facts["kind"]
+    return found
+
+
+def component_of(name: str) -> Component[Any]:
+    """The law of a name, or of `module:name`, as the registry holds it."""
+    return LAWS.get(name)
+
+
+def register_kind(name: str) -> Callable[[type[LawKind]], type[LawKind]]:
+    """Decorator of a LawKind whose form depends on the columns."""
+    return lambda kind: LAWS.register(name, kind=kind())(kind)
+
+
+Bounds = Union[Sequence[Parameter], Mapping[str, tuple[float, float]]]
+
+
+def register_law(
+    name: str,
+    *,
+    formula: str,
+    parameters: Bounds,
+    starts: Callable[[Array, Array], Any] | Sequence[Sequence[float]],
+    variables: Sequence[str] = ("x",),
+    floor: str | None = None,
+    domains: Mapping[str, tuple[float, float]] | None = None,
+    title: str = "",
+    source: str = "",
+    loss: Loss | None = None,
+) -> Callable[[F], F]:
+    """Decorator of a function log_y(x (n, k), theta (..., p)) -> log of the prediction (..., n): a law under a name.
+
+    parameters : Parameters in the order of theta, or name -> (low, high): one that is at least 0 is searched as its
+    logarithm and never comes to 0, but for the floor. starts : (x, y (n,)) -> initial guesses (s, p), or these.
+    `columns(theta)` gives the parameters one by one, ready for n points; the function must be analytic in them. A file
+    of a law names it as `module:name`, so it is found again where that module can be imported. The rest: see Form.
+    """
+    if isinstance(parameters, Mapping):
+        parameters = [Parameter(p, *ends, scale=_scale(ends, p == floor)) for p, ends in parameters.items()]
+    guess = starts if callable(starts) else lambda x, y: np.asarray(starts, dtype=float)
+
+    def decorate(log_y: F) -> F:
+        form = Form(
+            name, title or f"law {name}", formula, source, tuple(variables), tuple(parameters), log_y, guess,
+            floor, domains or {},
+        )  # fmt: skip
+        return LAWS.register(name, kind=FixedForm(form, loss or Loss()))(log_y)
+
+    return decorate
+
+
+def _scale(ends: tuple[float, float], floor: bool) -> str:
+    return "linear" if floor or ends[0] < 0 else "log"
+
+
+def docs_of(name: str) -> str:
+    """The docstring of a law: formula, units and bounds of its parameters, source."""
+    return inspect.getdoc(component_of(name).target) or ""
 
 
 def log_sum_exp(*parts: Array) -> Array:
@@ -87,11 +265,6 @@ def log_sum_exp(*parts: Array) -> Array:
     top = np.where(np.isfinite(top), top, 0.0)
     total = sum(np.exp(part - top) for part in shapes)
     return np.asarray(top + np.log(total))
-
-
-def power(base: Array, exponent: Array) -> Array:
-    """base (n,) of positive numbers to an exponent (...,): (..., n), as exp(exponent * log(base))."""
-    return np.asarray(np.exp(np.asarray(exponent)[..., None] * np.log(base)))
 
 
 SMALL = 1e-3
@@ -159,11 +332,3 @@ def spread(x: Array, shares: Sequence[float]) -> list[float]:
     """Values at shares of the range of log x: 0 is the smallest x, 1 the largest."""
     low, high = float(np.log(x.min())), float(np.log(x.max()))
     return [float(np.exp(low + share * (high - low))) for share in shares]
-
-
-def width(x: Any) -> int:
-    """How many columns x has, as a law takes it: an array, a mapping or a frame."""
-    if isinstance(x, Mapping) or hasattr(x, "columns"):
-        return len(x.keys() if isinstance(x, Mapping) else x.columns)
-    shape = np.shape(x)
-    return int(shape[1]) if len(shape) == 2 else 1

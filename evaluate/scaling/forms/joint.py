@@ -1,87 +1,29 @@
-"""Levels of a compression ("prune-int8", 4 bits, density 0.5) as codes, and which of them is the dense reference."""
+"""Laws of several variables: the size of a model with its data, and with the level of a compression."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evaluate.core.errors import DataError, UsageError, did_you_mean
-from evaluate.scaling.fit.optimizer import Loss
+from evaluate.core.errors import DataError
 from evaluate.scaling.forms.form import (
     SIZE_AND_DATA,
     Array,
     Form,
+    LawKind,
+    Loss,
     Parameter,
     columns,
     grid,
     log_plus,
     middle,
     nonnegative,
-    width,
+    register_kind,
+    register_law,
 )
-from evaluate.scaling.law import Law
-
-DENSE = ("dense", "fp32")
-
-
-def label(value: Any) -> str:
-    """The name of a level: 4, 4.0 and "4" are one and the same."""
-    number = _number(value)
-    return str(value).strip() if math.isnan(number) else f"{number:g}"
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def levels_of(values: Iterable[Any]) -> tuple[str, ...]:
-    """The levels that occur: numbers by size, then names by the alphabet."""
-    names = {label(value) for value in values}
-    return tuple(sorted(names, key=lambda name: (math.isnan(_number(name)), _number(name), name)))
-
-
-def reference_of(levels: Sequence[str], asked: object | None) -> str:
-    """The level whose efficiency is 1: the one asked for, else "dense" or "fp32", else the largest number.
-
-    Raises UsageError where it cannot be told.
-    """
-    if asked is not None:
-        name = label(asked)
-        if name not in levels:
-            raise UsageError(
-                f"reference level {name!r} is not among the points{did_you_mean(name, levels)}; they have "
-                f"{', '.join(levels)}"
-            )
-        return name
-    named = [name for name in DENSE if name in levels]
-    if named:
-        return named[0]
-    if all(not math.isnan(_number(name)) for name in levels):
-        return max(levels, key=_number)
-    raise UsageError(
-        f'which of the levels {", ".join(levels)} is the uncompressed one? Give reference=..., or name it "dense"'
-    )
-
-
-def codes(values: Sequence[Any], levels: Sequence[str]) -> NDArray[np.float64]:
-    """The place (n,) of each value among the levels. Raises DataError for one that is not there."""
-    known = {name: float(place) for place, name in enumerate(levels)}
-    names = [label(value) for value in values]
-    strange = [name for name in names if name not in known]
-    if strange:
-        raise DataError(
-            f"level {strange[0]!r} is not one the law was fitted to{did_you_mean(strange[0], levels)}; it knows "
-            f"{', '.join(levels)}"
-        )
-    return np.array([known[name] for name in names])
-
+from evaluate.scaling.points.columns import as_columns, levels_of, reference_of, width
 
 HOFFMANN = "Hoffmann et al.: Training Compute-Optimal Large Language Models, NeurIPS 2022, arXiv:2203.15556"
 BESIROGLU = "Besiroglu et al.: Chinchilla Scaling: A replication attempt, 2024, arXiv:2404.10102"
@@ -94,60 +36,25 @@ QUEST = "Panferov et al.: QuEST, ICML 2025, arXiv:2502.05003"
 EXPONENTS = (0.1, 0.2, 0.3, 0.45, 0.65, 0.9)
 
 
-def _chinchilla(x: Array, theta: Array) -> Array:
-    e, a, b, alpha, beta = columns(theta)
-    log_n, log_d = np.log(x).T
-    return log_plus(e, np.log(a) - alpha * log_n, np.log(b) - beta * log_d)
-
-
-def _chinchilla_starts(x: Array, y: Array) -> Array:
-    """Given the exponents the law is linear in E, A and B."""
-    return np.array([_terms(x, y, alpha, beta) for alpha, beta in grid(EXPONENTS, EXPONENTS)])
-
-
 def _terms(x: Array, y: Array, alpha: float, beta: float) -> tuple[float, ...]:
+    """Given the exponents the law is linear in E, A and B."""
     (n, d), (n0, d0) = x.T, (middle(column) for column in x.T)
     parts = [np.ones(len(y)), (n / n0) ** -alpha, (d / d0) ** -beta]
     e, a, b = nonnegative(parts, y, positive=(False, True, True))
     return e, a * n0**alpha, b * d0**beta, alpha, beta
 
 
-CHINCHILLA = Form(
-    name="chinchilla",
+@register_law(
+    "chinchilla",
     title="Chinchilla law",
     formula="y = E + A / N^alpha + B / D^beta",
     source=f"{HOFFMANN}; fitted as in {BESIROGLU}",
     variables=("N", "D"),
     parameters=SIZE_AND_DATA,
-    log_y=_chinchilla,
-    starts=_chinchilla_starts,
+    starts=lambda x, y: np.array([_terms(x, y, alpha, beta) for alpha, beta in grid(EXPONENTS, EXPONENTS)]),
     floor="E",
 )
-
-
-def _tied(x: Array, theta: Array) -> Array:
-    return _chinchilla(x, theta[..., [0, 1, 2, 3, 3]])
-
-
-def _tied_starts(x: Array, y: Array) -> Array:
-    exponents = np.exp(np.linspace(np.log(0.05), np.log(1.2), 12))
-    return np.array([_terms(x, y, alpha, alpha)[:4] for alpha in exponents])
-
-
-CHINCHILLA_TIED = Form(
-    name="chinchilla-tied",
-    title="Chinchilla law with one exponent",
-    formula="y = E + A / N^alpha + B / D^alpha",
-    source=GADRE,
-    variables=("N", "D"),
-    parameters=CHINCHILLA.parameters[:4],
-    log_y=_tied,
-    starts=_tied_starts,
-    floor="E",
-)
-
-
-class Chinchilla(Law):
+def chinchilla(x: Array, theta: Array) -> Array:
     """y = E + A / N^alpha + B / D^beta.
 
     N: parameters; D: tokens or samples of training; y: loss. E >= 0 the floor in units of y; A, B > 0 in units of y at
@@ -155,18 +62,33 @@ class Chinchilla(Law):
     Source: Hoffmann et al., Training Compute-Optimal Large Language Models, NeurIPS 2022 (arXiv:2203.15556);
     Besiroglu et al., Chinchilla Scaling: A replication attempt, 2024 (arXiv:2404.10102).
     """
+    e, a, b, alpha, beta = columns(theta)
+    log_n, log_d = np.log(x).T
+    return log_plus(e, np.log(a) - alpha * log_n, np.log(b) - beta * log_d)
 
-    form = CHINCHILLA
+
+def _tied_starts(x: Array, y: Array) -> Array:
+    exponents = np.exp(np.linspace(np.log(0.05), np.log(1.2), 12))
+    return np.array([_terms(x, y, alpha, alpha)[:4] for alpha in exponents])
 
 
-class ChinchillaTied(Law):
+@register_law(
+    "chinchilla-tied",
+    title="Chinchilla law with one exponent",
+    formula="y = E + A / N^alpha + B / D^alpha",
+    source=GADRE,
+    variables=("N", "D"),
+    parameters=SIZE_AND_DATA[:4],
+    starts=_tied_starts,
+    floor="E",
+)
+def chinchilla_tied(x: Array, theta: Array) -> Array:
     """y = E + A / N^alpha + B / D^alpha: Chinchilla's law with one exponent, for few points.
 
     Units and bounds as in `Chinchilla`. Source: Gadre et al., Language models scale reliably with over-training and on
     downstream tasks, 2024 (arXiv:2403.08540), where L = E + (a M^eta + b M^-eta) C^-eta with M = D / N, C = 6 N D.
     """
-
-    form = CHINCHILLA_TIED
+    return chinchilla(x, theta[..., [0, 1, 2, 3, 3]])
 
 
 def _effective(reference: int, places: list[int], data: bool) -> Any:
@@ -209,7 +131,7 @@ def effective_form(levels: tuple[str, ...], reference: str, data: bool) -> Form:
     """The law of effective parameters for these levels, with or without the amount of data as a variable."""
     places = [place for place, name in enumerate(levels) if name != reference]
     log_y, starts = _effective(levels.index(reference), places, data)
-    wanted = CHINCHILLA.parameters if data else tuple(CHINCHILLA.parameters[i] for i in (0, 1, 3))
+    wanted = SIZE_AND_DATA if data else tuple(SIZE_AND_DATA[i] for i in (0, 1, 3))
     return Form(
         name="effective",
         title="law of effective parameters",
@@ -221,10 +143,12 @@ def effective_form(levels: tuple[str, ...], reference: str, data: bool) -> Form:
         starts=starts,
         floor="E",
         domains={"level": (0.0, float(len(levels) - 1))},
+        levels=levels,
     )
 
 
-class EffectiveParameters(Law):
+@register_kind("effective")
+class EffectiveKind(LawKind):
     """y = E + A / (N eff(level))^alpha + B / D^beta, with one fitted efficiency for each level of compression.
 
     N: parameters; D: tokens or samples; level: names or numbers (bits, density), the last column. Without D (two
@@ -236,44 +160,31 @@ class EffectiveParameters(Law):
     """
 
     form = effective_form(("compressed", "dense"), "dense", data=True)
-    default_loss = Loss("squares")
-    levels_: tuple[str, ...]
-    reference_: str
+    loss = Loss("squares")
+    options: Mapping[str, Any] = {"reference": None}
+    any_columns = by_level = True
 
-    def __init__(self, *, reference: object | None = None, **options: Any) -> None:
-        super().__init__(**options)
-        self.reference = reference
+    def form_for(self, x: Any, **options: Any) -> Form:
+        """With a parameter for each level that is not the reference."""
+        data = width(x) != 2
+        levels = levels_of(as_columns(x, self.form.variables if data else ("N", "level"))[0][:, -1].tolist())
+        if len(levels) < 2:
+            raise DataError(
+                f"all points are of level {levels[0]!r}; give points of at least two, one uncompressed, or "
+                "fit chinchilla"
+            )
+        return effective_form(levels, reference_of(levels, options["reference"]), data)
 
-    def _read(self, x: Any, y: Any, sample_weight: Any, groups: Any) -> None:
-        self.form = effective_form(("compressed", "dense"), "dense", data=width(x) != 2)
-        super()._read(x, y, sample_weight, groups)
+    def saved(self, form: Form) -> dict[str, Any]:
+        """The levels, which of them is the reference, and whether the amount of data is a variable."""
+        return {"levels": list(form.levels), "reference": reference_in(form), "data": len(form.variables) == 3}
 
-    def encode(self, x: Array, *, fitting: bool) -> NDArray[np.float64]:
-        """Columns as numbers, the levels as their codes."""
-        if fitting:
-            self.levels_ = levels_of(x[:, -1].tolist())
-            if len(self.levels_) < 2:
-                raise DataError(
-                    f"all points are of level {self.levels_[0]!r}; give points of at least two, one uncompressed, or "
-                    "fit chinchilla"
-                )
-            self.reference_ = reference_of(self.levels_, self.reference)
-        numbers = super().encode(x[:, :-1], fitting=fitting)
-        return np.column_stack([numbers, codes(x[:, -1].tolist(), self.levels_)])
+    def restored(self, settings: Mapping[str, Any]) -> Form:
+        """By the levels."""
+        levels, reference = tuple(map(str, settings["levels"])), str(settings["reference"])
+        return effective_form(levels, reference, data=bool(settings["data"]))
 
-    def form_for(self, x: Array) -> Form:
-        """The form with a parameter for each level that is not the reference."""
-        self.form = effective_form(self.levels_, self.reference_, data=x.shape[1] == 3)
-        return self.form
 
-    def names_of(self, variable: str) -> tuple[str, ...]:
-        """The levels, for the last variable."""
-        return self.levels_ if variable == self.variables[-1] else ()
-
-    def _more_settings(self) -> dict[str, Any]:
-        return {"levels": list(self.levels_), "reference": self.reference_, "data": len(self.form.variables) == 3}
-
-    def _restore_settings(self, settings: Mapping[str, Any]) -> None:
-        self.levels_, self.reference_ = tuple(map(str, settings["levels"])), str(settings["reference"])
-        self.reference = self.reference_
-        self.form = self.form_ = effective_form(self.levels_, self.reference_, data=bool(settings["data"]))
+def reference_in(form: Form) -> str:
+    """The level of an effective form that has no parameter, since its efficiency is 1."""
+    return next(level for level in form.levels if f"eff({level})" not in form.names)

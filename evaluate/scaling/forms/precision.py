@@ -1,4 +1,4 @@
-"""The law of precision: bits of weights, activations and caches, in training and after it."""
+"""Laws of what a network is made with: the bits of its weights, activations and caches, or a teacher."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from evaluate.scaling.forms.form import (
     SIZE_AND_DATA,
     Array,
     Form,
+    LawKind,
     Parameter,
     columns,
     grid,
     log_plus,
     middle,
     nonnegative,
+    of_any_sign,
+    register_kind,
+    register_law,
     softplus,
-    width,
 )
-from evaluate.scaling.law import Law
+from evaluate.scaling.points.columns import width
 
 KUMAR = "Kumar et al.: Scaling Laws for Precision, ICLR 2025, arXiv:2411.04330"
 BITS = ("P", "P_a", "P_kv")
@@ -104,7 +107,8 @@ def precision_form(count: int, after: bool) -> Form:
     )
 
 
-class Precision(Law):
+@register_kind("precision")
+class PrecisionKind(LawKind):
     """y = E + A / (N (1 - exp(-P / gamma_w)) ...)^alpha + B / D^beta [+ C_T D^gamma_D / N^gamma_N exp(-P_post / gamma_post)].
 
     N: parameters; D: tokens or samples; then the bits of one to three precisions in training (weights P, activations
@@ -115,31 +119,31 @@ class Precision(Law):
     """  # noqa: E501
 
     form = precision_form(1, after=False)
+    options: Mapping[str, Any] = {"post_training": False}
+    any_columns = True
 
-    def __init__(self, *, post_training: bool = False, **options: Any) -> None:
-        super().__init__(**options)
-        self.post_training = post_training
-        self.form = precision_form(0 if post_training else 1, post_training)
-
-    def _read(self, x: Any, y: Any, sample_weight: Any, groups: Any) -> None:
-        count = width(x) - 2 - self.post_training
-        if not (1 - self.post_training <= count <= len(BITS)):
-            wanted = f"N, D, up to {len(BITS)} precisions in training{' and P_post' if self.post_training else ''}"
+    def form_for(self, x: Any, **options: Any) -> Form:
+        """For as many precisions as x has columns for."""
+        after = bool(options["post_training"])
+        count = width(x) - 2 - after
+        if not (1 - after <= count <= len(BITS)):
+            wanted = f"N, D, up to {len(BITS)} precisions in training{' and P_post' if after else ''}"
             raise UsageError(f"precision takes {wanted}; x has {width(x)} columns")
-        self.form = precision_form(count, self.post_training)
-        super()._read(x, y, sample_weight, groups)
+        return precision_form(count, after)
 
-    def _more_settings(self) -> dict[str, Any]:
-        return {"post_training": self.post_training, "columns": len(self.form.variables)}
+    def saved(self, form: Form) -> dict[str, Any]:
+        """How many columns, and whether the last is that after training."""
+        return {"post_training": AFTER in form.variables, "columns": len(form.variables)}
 
-    def _restore_settings(self, settings: Mapping[str, Any]) -> None:
-        self.post_training = bool(settings["post_training"])
-        self.form = precision_form(int(settings["columns"]) - 2 - self.post_training, self.post_training)
-        self.form_ = self.form
+    def restored(self, settings: Mapping[str, Any]) -> Form:
+        """By the number of columns."""
+        after, columns_ = bool(settings["post_training"]), int(settings["columns"])
+        if not 3 <= columns_ <= 2 + len(BITS) + after:
+            raise ValueError(f"a law of precision has no {columns_} columns")
+        return precision_form(columns_ - 2 - after, after)
 
 
 BUSBRIDGE = "Busbridge et al.: Distillation Scaling Laws, ICML 2025, arXiv:2502.08606"
-ANY = -np.inf
 BREAK_WIDTHS = (0.02, 5.0)
 
 
@@ -148,12 +152,6 @@ def _gain(x: Array, c0: Array, c1: Array, d1: Array, f1: Array) -> Array:
     log_teacher, log_alone = np.log(x[:, 2]), np.log(x[:, 3])
     bend = softplus(np.asarray((log_teacher - log_alone - np.log(d1)) / f1))
     return np.asarray(-c0 * log_teacher - c1 * f1 * bend)
-
-
-def _distillation(x: Array, theta: Array) -> Array:
-    c0, c1, d1, f1, a, alpha, b, beta, gamma = columns(theta)
-    capacity = np.log(np.exp(np.log(a) - alpha * np.log(x[:, 0])) + np.exp(np.log(b) - beta * np.log(x[:, 1])))
-    return log_plus(x[:, 2], _gain(x, c0, c1, d1, f1) + gamma * capacity)
 
 
 def _distillation_starts(x: Array, y: Array) -> Array:
@@ -168,15 +166,15 @@ def _distillation_starts(x: Array, y: Array) -> Array:
     return np.array(starts)
 
 
-DISTILLATION = Form(
-    name="distillation",
+@register_law(
+    "distillation",
     title="law of distillation",
     formula="y = L_T + L_T^-c0 (1 + (L_T / (L_S d1))^(1 / f1))^(-c1 f1) (A / N^alpha + B / D^beta)^gamma",
     source=BUSBRIDGE,
     variables=("N", "D", "L_T", "L_S"),
     parameters=(
-        Parameter("c0", ANY, scale="linear", exponent=True),
-        Parameter("c1", ANY, scale="linear", exponent=True),
+        of_any_sign("c0"),
+        of_any_sign("c1"),
         Parameter("d1"),
         Parameter("f1", *BREAK_WIDTHS),
         Parameter("A"),
@@ -185,12 +183,9 @@ DISTILLATION = Form(
         Parameter("beta", exponent=True),
         Parameter("gamma", exponent=True),
     ),
-    log_y=_distillation,
     starts=_distillation_starts,
 )
-
-
-class Distillation(Law):
+def distillation(x: Array, theta: Array) -> Array:
     """y = L_T + L_T^-c0 (1 + (L_T / (L_S d1))^(1 / f1))^(-c1 f1) (A / N^alpha + B / D^beta)^gamma.
 
     N: parameters of the student; D: tokens or samples it is distilled on; L_T: loss of the teacher; L_S: loss of the
@@ -199,5 +194,6 @@ class Distillation(Law):
     is; A, B > 0; alpha, beta, gamma > 0. It needs students, amounts of data and teachers varied one against the other.
     Source: Busbridge et al., Distillation Scaling Laws, ICML 2025 (arXiv:2502.08606).
     """
-
-    form = DISTILLATION
+    c0, c1, d1, f1, a, alpha, b, beta, gamma = columns(theta)
+    capacity = np.log(np.exp(np.log(a) - alpha * np.log(x[:, 0])) + np.exp(np.log(b) - beta * np.log(x[:, 1])))
+    return log_plus(x[:, 2], _gain(x, c0, c1, d1, f1) + gamma * capacity)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from evaluate.core.errors import UsageError
-from evaluate.scaling.fit.optimizer import Loss
 from evaluate.scaling.forms.form import (
     Array,
     Form,
+    LawKind,
+    Loss,
     Parameter,
     columns,
     grid,
@@ -20,78 +21,24 @@ from evaluate.scaling.forms.form import (
     log_sum_exp,
     middle,
     nonnegative,
+    of_any_sign,
+    register_kind,
+    register_law,
     spread,
-    width,
 )
-from evaluate.scaling.law import Law
+from evaluate.scaling.points.columns import names_of, width
 
 FRANTAR = "Frantar et al.: Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024, arXiv:2309.08520"
 ROSENFELD = (
     "Rosenfeld, Frankle, Carbin, Shavit: On the Predictability of Pruning Across Scales, ICML 2021, arXiv:2006.10621"
 )
 NOTHING_LEFT = 1e-12
-ANY = -np.inf
 GAMMAS = (0.01, 100.0)
 DATA = ("n", "d", "data", "samples")
 
 
 def _log_kept(sparsity: Array) -> Array:
     return np.log(np.maximum(1.0 - sparsity, NOTHING_LEFT))
-
-
-def _frantar(x: Array, theta: Array) -> Array:
-    a_s, b_s, c_s, b_n, a_d, b_d, c = columns(theta)
-    log_n, log_d = np.log(x[:, 1]), np.log(x[:, 2])
-    size = log_sum_exp(np.log(a_s) + b_s * _log_kept(x[:, 0]), np.log(c_s)) - b_n * log_n
-    return log_plus(c, size, np.log(a_d) - b_d * log_d)
-
-
-def _frantar_starts(x: Array, y: Array) -> Array:
-    """Given the exponents the law is linear in a_S, c_S, a_D and c."""
-    kept, n, d = np.exp(_log_kept(x[:, 0])), x[:, 1], x[:, 2]
-    n0, d0 = middle(n), middle(d)
-    starts = []
-    for b_s, b_n, b_d in grid((0.4, 0.8, 1.5, 3.0), (0.15, 0.3, 0.6), (0.15, 0.4, 0.9)):
-        size = (n / n0) ** -b_n
-        parts = [kept**b_s * size, size, (d / d0) ** -b_d, np.ones(len(y))]
-        a_s, c_s, a_d, c = nonnegative(parts, y, positive=(True, True, True, False))
-        starts.append((a_s * n0**b_n, b_s, c_s * n0**b_n, b_n, a_d * d0**b_d, b_d, c))
-    return np.array(starts)
-
-
-FRANTAR_FORM = Form(
-    name="frantar",
-    title="sparsity law of Frantar",
-    formula="y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c",
-    source=FRANTAR,
-    variables=("S", "N", "D"),
-    parameters=(
-        Parameter("a_S"),
-        Parameter("b_S", exponent=True),
-        Parameter("c_S"),
-        Parameter("b_N", exponent=True),
-        Parameter("a_D"),
-        Parameter("b_D", exponent=True),
-        Parameter("c", scale="linear"),
-    ),
-    log_y=_frantar,
-    starts=_frantar_starts,
-    floor="c",
-    domains={"S": (0.0, 1.0)},
-)
-
-
-class Frantar(Law):
-    """y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c.
-
-    S: sparsity, from 0 to 1; N: nonzero parameters; D: tokens or samples of training; y: loss. a_S, c_S > 0 in units of
-    y at N = 1, a_D > 0 in units of y at D = 1 (the paper writes (a_D / D)^b_D: its a_D is ours to the power 1 / b_D);
-    b_S, b_N, b_D > 0; c >= 0 the floor, in units of y. Fitted by Huber's loss (delta 1e-3) of log y as their language
-    models are; their vision models take delta=0.01, space="raw".
-    Source: Frantar et al., Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024 (arXiv:2309.08520).
-    """
-
-    form = FRANTAR_FORM
 
 
 def _log_pruned(log_density: Array, log_dense: Any, log_up: Any, log_p: Any, gamma: Any) -> Array:
@@ -151,7 +98,7 @@ def _family_of_data_starts(x: Array, y: Array) -> Array:
 
 
 PLATEAU = (Parameter("e_up"), Parameter("p"), Parameter("gamma", *GAMMAS))
-PLACES = (Parameter("phi", ANY, scale="linear", exponent=True), Parameter("psi", ANY, scale="linear", exponent=True))
+PLACES = (of_any_sign("phi"), of_any_sign("psi"))
 PRUNED = "e_np |(d - i p (e_up / e_np)^(1 / gamma)) / (d - i p)|^gamma"
 NETWORK = Form(
     name="rosenfeld",
@@ -188,7 +135,8 @@ FAMILY_OF_DATA = replace(
 )
 
 
-class Rosenfeld(Law):
+@register_kind("rosenfeld")
+class RosenfeldKind(LawKind):
     """y = e_np |(d - i p (e_up / e_np)^(1 / gamma)) / (d - i p)|^gamma: an error between a low and a high plateau.
 
     One network (one column): density d in (0, 1]; e_np > 0 the error of the dense network and e_up > 0 that of one
@@ -202,32 +150,73 @@ class Rosenfeld(Law):
     """
 
     form = NETWORK
-    default_loss = Loss("squares", space="relative")
+    loss = Loss("squares", space="relative")
+    options: Mapping[str, Any] = {"data": None}
+    any_columns = True
 
-    def __init__(self, *, data: bool | None = None, **options: Any) -> None:
-        super().__init__(**options)
-        self.data = data
-
-    def _read(self, x: Any, y: Any, sample_weight: Any, groups: Any) -> None:
-        count = width(x)
+    def form_for(self, x: Any, **options: Any) -> Form:
+        """Of one network, of a family, or of a family with its amount of data."""
+        count, names, data = width(x), names_of(x), options["data"]
         if count not in (1, 4):
             raise UsageError(
                 "rosenfeld takes density alone, or density, width, depth and the dense error (or the amount of "
                 f"training data); x has {count} columns"
             )
-        self.form = NETWORK if count == 1 else (FAMILY_OF_DATA if self._of_data(x) else FAMILY)
-        super()._read(x, y, sample_weight, groups)
+        of_data = bool(data) if data is not None or names is None else names[-1].lower() in DATA
+        return NETWORK if count == 1 else FAMILY_OF_DATA if of_data else FAMILY
 
-    def _of_data(self, x: Any) -> bool:
-        if self.data is not None or not (isinstance(x, Mapping) or hasattr(x, "columns")):
-            return bool(self.data)
-        names = list(x.keys() if isinstance(x, Mapping) else x.columns)
-        return str(names[3]).lower() in DATA
+    def saved(self, form: Form) -> dict[str, Any]:
+        """The variables, which tell the form."""
+        return {"columns": list(form.variables)}
 
-    def _more_settings(self) -> dict[str, Any]:
-        return {"columns": list(self.form.variables)}
-
-    def _restore_settings(self, settings: Mapping[str, Any]) -> None:
+    def restored(self, settings: Mapping[str, Any]) -> Form:
+        """By its variables."""
         wanted = tuple(map(str, settings["columns"]))
-        self.form = next(form for form in (NETWORK, FAMILY, FAMILY_OF_DATA) if form.variables == wanted)
-        self.data, self.form_ = self.form is FAMILY_OF_DATA, self.form
+        return next(form for form in (NETWORK, FAMILY, FAMILY_OF_DATA) if form.variables == wanted)
+
+
+def _frantar_starts(x: Array, y: Array) -> Array:
+    """Given the exponents the law is linear in a_S, c_S, a_D and c."""
+    kept, n, d = np.exp(_log_kept(x[:, 0])), x[:, 1], x[:, 2]
+    n0, d0 = middle(n), middle(d)
+    starts = []
+    for b_s, b_n, b_d in grid((0.4, 0.8, 1.5, 3.0), (0.15, 0.3, 0.6), (0.15, 0.4, 0.9)):
+        size = (n / n0) ** -b_n
+        parts = [kept**b_s * size, size, (d / d0) ** -b_d, np.ones(len(y))]
+        a_s, c_s, a_d, c = nonnegative(parts, y, positive=(True, True, True, False))
+        starts.append((a_s * n0**b_n, b_s, c_s * n0**b_n, b_n, a_d * d0**b_d, b_d, c))
+    return np.array(starts)
+
+
+@register_law(
+    "frantar",
+    title="sparsity law of Frantar",
+    formula="y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c",
+    source=FRANTAR,
+    variables=("S", "N", "D"),
+    parameters=(
+        Parameter("a_S"),
+        Parameter("b_S", exponent=True),
+        Parameter("c_S"),
+        Parameter("b_N", exponent=True),
+        Parameter("a_D"),
+        Parameter("b_D", exponent=True),
+        Parameter("c", scale="linear"),
+    ),
+    starts=_frantar_starts,
+    floor="c",
+    domains={"S": (0.0, 1.0)},
+)
+def frantar(x: Array, theta: Array) -> Array:
+    """y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c.
+
+    S: sparsity, from 0 to 1; N: nonzero parameters; D: tokens or samples of training; y: loss. a_S, c_S > 0 in units of
+    y at N = 1, a_D > 0 in units of y at D = 1 (the paper writes (a_D / D)^b_D: its a_D is ours to the power 1 / b_D);
+    b_S, b_N, b_D > 0; c >= 0 the floor, in units of y. Fitted by Huber's loss (delta 1e-3) of log y as their language
+    models are; their vision models take delta=0.01, space="raw".
+    Source: Frantar et al., Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024 (arXiv:2309.08520).
+    """
+    a_s, b_s, c_s, b_n, a_d, b_d, c = columns(theta)
+    log_n, log_d = np.log(x[:, 1]), np.log(x[:, 2])
+    size = log_sum_exp(np.log(a_s) + b_s * _log_kept(x[:, 0]), np.log(c_s)) - b_n * log_n
+    return log_plus(c, size, np.log(a_d) - b_d * log_d)

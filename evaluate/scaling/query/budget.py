@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +15,9 @@ from scipy.optimize import brentq, minimize_scalar
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.diagnose.design import beyond, extrapolation
+from evaluate.scaling.fit.fitted import FittedLaw, fitted_of
 from evaluate.scaling.forms.form import Array
 from evaluate.scaling.query.solve import quantiles
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
 
 LONGEST = 200  # signs; also bounds how deep it nests
 _TWO: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
@@ -148,7 +145,7 @@ class Optimum:
 
 
 def optimum(
-    law: Law,
+    law: Any,
     compute: str | Cost = "6*N*D",
     budget: float = 1e21,
     interval: float = 0.9,
@@ -163,6 +160,7 @@ def optimum(
     Raises UsageError where not just two variables are free, DataError where the budget buys no split, or where the
     law wants all of it in one variable.
     """
+    law = fitted_of(law)
     cost = Formula(compute, law.variables) if isinstance(compute, str) else compute
     if not (isinstance(budget, (int, float)) and math.isfinite(budget) and budget > 0):
         raise UsageError(f"the budget must be a positive number, got {budget!r}")
@@ -175,15 +173,15 @@ def optimum(
     ends = {name: quantiles(column, interval, math.inf) for name, column in zip(split.names, split.at(draws))}
     low = {name: float(np.fmin(ends[name][0], values[name])) for name in split.names}
     high = {name: float(np.fmax(ends[name][1], values[name])) for name in split.names}
-    y_draws = law.curves(split.columns(np.array([best])))[:, 0] if len(law.draws_) else np.array([])
+    y_draws = law.curves(split.columns(np.array([best])))[:, 0] if len(law.draws) else np.array([])
     y_low, y_high = quantiles(y_draws, interval, math.inf)
-    x = law._numbers(split.columns(np.array([best])))
+    x = law.numbers(split.columns(np.array([best])))
     reasons = extrapolation(law, x) + split.doubts(draws, grid)
     y = float(law.predict(split.columns(np.array([best])))[0])
     return Optimum(values, low, high, y, y_low, y_high, split.budget, float(beyond(law, x)[0]), "; ".join(reasons))
 
 
-def _free(law: Law, given: Mapping[str, Any]) -> tuple[str, str]:
+def _free(law: FittedLaw, given: Mapping[str, Any]) -> tuple[str, str]:
     free = [name for name in law.variables if name not in given]
     if len(free) != 2:
         raise UsageError(
@@ -195,7 +193,7 @@ def _free(law: Law, given: Mapping[str, Any]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Split:
-    law: Law
+    law: FittedLaw
     cost: Cost
     budget: float
     given: dict[str, Any]
@@ -207,12 +205,12 @@ class _Split:
         if idle:
             both = " and ".join(self.names)
             raise UsageError(f"the cost {self.cost} does not depend on {idle[0]}; a budget is split between {both}")
-        middle = {name: np.array([math.sqrt(math.prod(self.law.range_[name]))]) for name in self.names}
+        middle = {name: np.array([math.sqrt(math.prod(self.law.range[name]))]) for name in self.names}
         self.cost({**middle, **{name: np.array([value]) for name, value in self.given.items()}})
 
     def grid(self) -> NDArray[np.float64]:
         """log of the first variable (m,), evenly, as far as the second can make up the budget."""
-        low, high = (math.log(end) for end in self.law.range_[self.names[0]])
+        low, high = (math.log(end) for end in self.law.range[self.names[0]])
         u = np.linspace(low - PAST, high + PAST, PLACES)
         kept = u[np.isfinite([self.partner(value) for value in u])]
         if len(kept) < 3:
@@ -223,7 +221,7 @@ class _Split:
 
     def partner(self, u: float) -> float:
         """log of the second variable that makes up the budget; NaN where none does."""
-        low, high = (math.log(end) for end in self.law.range_[self.names[1]])
+        low, high = (math.log(end) for end in self.law.range[self.names[1]])
 
         def gap(v: float) -> float:
             values = {self.names[0]: np.exp([u]), self.names[1]: np.exp([v])}
@@ -269,7 +267,7 @@ class _Split:
 
     def chosen_by_draws(self, grid: Array) -> NDArray[np.float64]:
         """log of the first variable (b,) that each draw would choose, by a parabola through its three lowest places."""
-        if not len(self.law.draws_):
+        if not len(self.law.draws):
             return np.empty(0)
         with np.errstate(all="ignore"):
             curves = np.log(self.law.curves(self.columns(grid)))

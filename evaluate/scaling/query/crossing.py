@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,9 @@ from scipy.optimize import brentq
 
 from evaluate.core.errors import DataError
 from evaluate.scaling.diagnose.design import number, times
+from evaluate.scaling.fit.fitted import fitted_of
 from evaluate.scaling.forms.form import Array
-from evaluate.scaling.query.solve import Line, line, quantiles
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-    from evaluate.scaling.query.solve import Solved
-
+from evaluate.scaling.query.solve import Line, Solved, line, quantiles, solve
 
 PLACES = 401
 PAST = 1e3
@@ -48,8 +44,8 @@ class Crossing:
 
 
 def break_even(
-    law: Law,
-    other: Law,
+    law: Any,
+    other: Any,
     variable: str | None = None,
     given: Mapping[str, Any] | None = None,
     interval: float = 0.9,
@@ -63,6 +59,7 @@ def break_even(
     random; a pair that does not cross counts as an end that is not bounded.
     Raises UsageError for variables that are not the laws', DataError where the ranges cannot be joined.
     """
+    law, other = fitted_of(law), fitted_of(other)
     first = line(law, variable, given or {})
     second = line(other, first.variable if first.variable in other.variables else None, other_given or given or {})
     values = _places(first, second)
@@ -87,7 +84,7 @@ def break_even(
 
 
 def _places(first: Line, second: Line) -> NDArray[np.float64]:
-    ranges = first.law.range_[first.variable], second.law.range_[second.variable]
+    ranges = first.law.range[first.variable], second.law.range[second.variable]
     low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
     if not high > low:
         raise DataError(f"both laws were fitted at one {first.variable} only; give points at several")
@@ -116,10 +113,10 @@ def _refined(first: Line, second: Line, low: float, high: float) -> float:
 
 def _by_draws(first: Line, second: Line, values: Array, before: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """The first crossing of each pair of draws (b,), 0 or infinite where there is none; and whether there is one."""
-    count = min(len(first.law.draws_), len(second.law.draws_))
+    count = min(len(first.law.draws), len(second.law.draws))
     if not count:
         return np.empty(0), np.empty(0)
-    paired = np.random.default_rng(0).permutation(len(second.law.draws_))[:count]
+    paired = np.random.default_rng(0).permutation(len(second.law.draws))[:count]
     gaps = _log(first.draws(values))[:count] - _log(second.draws(values))[paired]
     inner = first.inner(values)
     found, crossed = np.empty(count), np.zeros(count, dtype=bool)
@@ -178,7 +175,7 @@ class EffectiveSize:
 
 
 def effective_size(
-    dense: Law,
+    dense: Any,
     y: Any,
     params: Any = None,
     variable: str | None = None,
@@ -193,8 +190,6 @@ def effective_size(
     The interval is that of `solve`: the doubt of the dense law, not the seeds' of the compressed model.
     Raises DataError for arrays that differ in length, UsageError as `solve` does.
     """
-    from evaluate.scaling.query.solve import solve
-
     targets = np.atleast_1d(np.asarray(y, dtype=float))
     fixed = list(given) if isinstance(given, Sequence) else [given or {}] * len(targets)
     actual = None if params is None else np.atleast_1d(np.asarray(params, dtype=float))

@@ -5,24 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evaluate.core.errors import UsageError
+from evaluate.scaling.fit.fitted import fitted_of
+from evaluate.scaling.forms.form import LAWS
 from evaluate.scaling.points.cells import number, other_notation
-from evaluate.scaling.query.budget import Formula
-from evaluate.scaling.query.solve import unknown_to_solve
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
+from evaluate.scaling.query.budget import Formula, optimum
+from evaluate.scaling.query.crossing import break_even
+from evaluate.scaling.query.solve import solve, unknown_to_solve
 
 Value = Any  # a number, or text for a category
-WITH_LEVELS = ("effective",)  # laws whose last variable has names as values, with a parameter for each
+
+
+def laws_with_levels() -> list[str]:
+    """The laws whose last variable has names as values, with a parameter for each."""
+    return [name for name, component in LAWS.all().items() if component.facts["kind"].by_level]
 
 
 def level_of(law: str, variables: Sequence[str]) -> str | None:
     """The variable whose values are names of levels ("4", "2WO", "dense"), of those given to the law of this name."""
-    if law not in WITH_LEVELS or not variables:
+    if law not in laws_with_levels() or not variables:
         return None
     return "level" if "level" in variables else variables[-1]
 
@@ -54,34 +57,31 @@ def _value(text: str, where: str) -> Value:
 
 
 def ask_solve(
-    law: Law, target: float, variable: str | None, given: Mapping[str, Value], interval: float
+    law: Any, target: float, variable: str | None, given: Mapping[str, Value], interval: float
 ) -> dict[str, Any]:
     """{variable, target, value, low, high, reachable, reason, beyond, given, interval}. Raises UsageError."""
     wanted = unknown_to_solve(law.variables, variable, given)
-    solved = law.solve(target, variable=wanted, given=dict(given), interval=interval)
+    solved = solve(law, target, variable=wanted, given=dict(given), interval=interval)
     return {**asdict(solved), "variable": wanted, "target": target, "given": dict(given), "interval": interval}
 
 
 def ask_optimum(
-    law: Law, formula: Formula, budget: float, given: Mapping[str, Value], interval: float
+    law: Any, formula: Formula, budget: float, given: Mapping[str, Value], interval: float
 ) -> dict[str, Any]:
-    """The best split of a budget of compute, as `inverse.optimum` gives it, with the question.
+    """The best split of a budget of compute, as `optimum` gives it, with the question.
 
     given : may hold variables that the formula names, as another question had them given; a budget splits those.
     """
-    from evaluate.scaling.query.budget import optimum
-
     held = {name: value for name, value in given.items() if name not in formula.names}
     found = optimum(law, formula, budget, interval=interval, given=held)
     return {**asdict(found), "compute": formula.text, "given": held, "interval": interval}
 
 
 def ask_break_even(
-    law: Law, other: Law, variable: str | None, given: Mapping[str, Value], interval: float
+    law: Any, other: Any, variable: str | None, given: Mapping[str, Value], interval: float
 ) -> dict[str, Any]:
-    """Where two curves cross, as `inverse.break_even` gives it. Raises UsageError for laws of other variables."""
-    from evaluate.scaling.query.crossing import break_even
-
+    """Where two curves cross, as `break_even` gives it. Raises UsageError for laws of other variables."""
+    law, other = fitted_of(law), fitted_of(other)
     if set(law.variables) != set(other.variables):
         raise UsageError(
             f"two curves cross in one variable; these are laws of {', '.join(law.variables)} and of "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,9 @@ from scipy.optimize import brentq
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.diagnose.design import beyond, extrapolation, number
+from evaluate.scaling.fit.fitted import FittedLaw, fitted_of
 from evaluate.scaling.forms.form import Array
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
+from evaluate.scaling.uncertainty.prediction_interval import check_share, prediction_interval
 
 FARTHEST = 600.0  # of log size: what lies further is no number any more
 SHARES = ("density", "sparsity")  # of a whole, by their names
@@ -36,7 +34,7 @@ class Line:
     rises : y is greater at the upper end of the range: then the best values are the small ones.
     """
 
-    law: Law
+    law: FittedLaw
     variable: str
     given: Mapping[str, Any]
     grid: NDArray[np.float64]
@@ -76,12 +74,12 @@ class Line:
     def band(self, values: Array, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Low and high ends (n,) of the prediction interval of a new point."""
         with np.errstate(all="ignore"):
-            _, low, high = self.law.predict(self.columns(values), interval=level)
+            low, high = prediction_interval(self.law, self.law.numbers(self.columns(values)), level)
         return _whole(low), _whole(high)
 
     def beyond(self, value: float) -> tuple[float, str]:
         """How many times past the points the line lies at a value, and that as sentences."""
-        x = self.law._numbers(self.columns(np.array([value])))
+        x = self.law.numbers(self.columns(np.array([value])))
         return float(beyond(self.law, x)[0]), "; ".join(extrapolation(self.law, x))
 
     def inner(self, values: Array) -> Array:
@@ -174,30 +172,29 @@ def unknown_to_solve(names: Sequence[str], solve_for: str | None, given: Mapping
     return wanted
 
 
-def line(law: Law, variable: str | None, given: Mapping[str, Any]) -> Line:
+def line(law: FittedLaw, variable: str | None, given: Mapping[str, Any]) -> Line:
     """The law along `variable` (needed where several are free). Raises UsageError, and DataError for bad values."""
     wanted = _wanted(law, variable, given)
-    form = law.form_ if hasattr(law, "form_") else law.form
-    names = dict(zip(law.variables, form.variables))
-    low, high = law.range_[wanted]
-    limits = form.domains.get(names[wanted])
+    names = dict(zip(law.variables, law.form.variables))
+    low, high = law.range[wanted]
+    limits = law.form.domains.get(names[wanted])
     if limits is None and wanted in SHARES and high <= 1:
         limits = (0.0, 1.0)
-    grid, logs = _grid(low, high, limits, names[wanted] in form.domains)
+    grid, logs = _grid(low, high, limits, names[wanted] in law.form.domains)
     found = Line(law, wanted, dict(given), grid, logs, False)
-    law._numbers(found.columns(np.array([low])))
+    law.numbers(found.columns(np.array([low])))
     ends = found.best(np.array([low, high]))
     return Line(law, wanted, dict(given), grid, logs, bool(ends[1] > ends[0]))
 
 
-def _wanted(law: Law, variable: str | None, given: Mapping[str, Any]) -> str:
+def _wanted(law: FittedLaw, variable: str | None, given: Mapping[str, Any]) -> str:
     wanted = unknown_to_solve(law.variables, variable, given)
     if names := law.names_of(wanted):
         raise UsageError(
             f"the values of {wanted} are names ({', '.join(names)}), and nothing lies between them: ask for another "
             f"variable at one of them, as given={{{wanted!r}: {names[0]!r}}}"
         )
-    low, high = law.range_[wanted]
+    low, high = law.range[wanted]
     if not np.isfinite([low, high]).all():
         raise DataError(f"the range of the points in {wanted} is not known; fit the law again")
     return wanted
@@ -266,7 +263,7 @@ class Solved:
 
 
 def solve(
-    law: Law,
+    law: Any,
     y: float,
     variable: str | None = None,
     given: Mapping[str, Any] | None = None,
@@ -281,7 +278,7 @@ def solve(
     Raises UsageError for an unknown variable, or a target or interval that is none; DataError for a bad `given`.
     """
     target = _checked(y, interval)
-    along = line(law, variable, given or {})
+    along = line(fitted_of(law), variable, given or {})
     draws = along.crossings(target)
     share = float(np.mean(np.isfinite(draws))) if len(draws) else math.nan
     low, high = quantiles(draws, interval, along.open_end)
@@ -308,8 +305,7 @@ def solve(
 def _checked(y: float, interval: float) -> float:
     if isinstance(y, bool) or not isinstance(y, (int, float, np.number)) or not (math.isfinite(y) and y > 0):
         raise UsageError(f"the target must be a positive number in the unit of y, got {y!r}")
-    if not (isinstance(interval, (int, float)) and 0 < interval < 1):
-        raise UsageError(f"interval is a share between 0 and 1, as 0.9; got {interval!r}")
+    check_share(interval)
     return float(y)
 
 
@@ -352,7 +348,7 @@ def _unreached(along: Line, y: float, interval: float, share: float) -> str:
     law = along.law
     values = along.best(along.grid)
     lowest = int(np.argmin(values))
-    floors = np.min(along.draws(along.grid), axis=1) if len(law.draws_) > 1 else np.array([])
+    floors = np.min(along.draws(along.grid), axis=1) if len(law.draws) > 1 else np.array([])
     low, high = quantiles(floors, interval, math.inf)
     told = f"{number(float(values[lowest]))} ({number(low)}, {number(high)})"
     edge = 0 if along.rises else len(values) - 1
@@ -360,7 +356,7 @@ def _unreached(along: Line, y: float, interval: float, share: float) -> str:
         text = (
             f"the law falls too slowly, and would still be at {told} at {along.variable} = {number(along.grid[edge])}"
         )
-    elif len(law.variables) == 1 and along.logs and getattr(law.form_, "floor", None):
+    elif len(law.variables) == 1 and along.logs and law.form.floor:
         text = f"floor {told}"
     else:
         ends = {} if along.logs else {along.variable: along.grid[lowest]}

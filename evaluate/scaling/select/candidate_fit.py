@@ -1,38 +1,60 @@
-"""Laws of one variable compete: each is fitted with weights that rise with size, and tried on the larger half."""
+"""Candidates: one law fitted with all that is known of it, and laws of one variable that compete.
+
+Those that compete are fitted with weights that rise with size, and tried on the larger half.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluate.scaling.diagnose.rules import diagnose, explained
+from evaluate.scaling.fit.fitted import FittedLaw, Problem, Settings, criteria, fitted, minimum, read_problem
 from evaluate.scaling.fit.fitting import NotConverged, fit, refit
-from evaluate.scaling.forms.form import Array, Form
-from evaluate.scaling.law import criteria
-from evaluate.scaling.uncertainty.backtest import half_block, relative_size
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
+from evaluate.scaling.forms.form import Array, Form, LawKind, kind_of
+from evaluate.scaling.uncertainty.backtest import half_block, in_effect, relative_size, shifts
+from evaluate.scaling.uncertainty.bootstrap import bootstrap, intervals
 
 POWERS = (0.5, 1.0, 2.0)
 POINTS_A_PARAMETER = 3
-TOP = 0.75
-FEWEST_AT_TOP = 3
 WITHIN = 1.5
 ALIKE = 1e-3
 ALIKE_POWERS = 0.1
 IN_EFFECT = 2
-REPEATS = 1.02
 NESTED = {"power": "power-floor"}
 
 
+def fit_law(
+    kind: LawKind,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    groups: Any,
+    settings: Settings,
+    tell: Callable[[str], None] | None = None,
+) -> FittedLaw:
+    """One law, fitted, with intervals and warnings. x, y, sample_weight, groups: see read_problem.
+
+    Raises DataError, UsageError, NotConverged, and Unidentified where an exponent cannot be told.
+    """
+    problem = read_problem(kind, x, y, sample_weight, groups, settings)
+    try:
+        law = fitted(problem, minimum(problem))
+    except NotConverged as error:
+        raise explained(problem, error) from error
+    law.draws = bootstrap(law, tell)
+    law.intervals = intervals(law)
+    law.warnings = diagnose(law)
+    return law
+
+
 @dataclass
-class Tried:
+class CandidateFit:
     """What came of one form: theta and hold-out error by power of size, its share, or why it has none."""
 
     name: str
@@ -49,74 +71,70 @@ class Tried:
     @property
     def error(self) -> float:
         """The least of its errors; not a number where it could not be held out."""
-        known = [error for error in self.errors.values() if math.isfinite(error)]
-        return min(known) if known else math.nan
+        return min((error for error in self.errors.values() if math.isfinite(error)), default=math.nan)
 
 
-def compete(law: Law, names: Sequence[str]) -> list[Tried]:
+def compete(problem: Problem, names: Sequence[str]) -> list[CandidateFit]:
     """Every candidate, fitted where the points allow it, with its share of the average."""
-    from evaluate.scaling.forms.law_registry import law_class
-
-    found = [Tried(name, law_class(name).form) for name in names]
-    _too_large(found, len(law.data_.y))
-    for tried in found:
-        if not tried.why_not:
-            _try(law, tried)
-    if not any(tried.thetas for tried in found):
-        for tried in sorted(found, key=lambda one: len(one.form.parameters))[:1]:
-            if len(law.data_.y) > len(tried.form.parameters):
-                tried.why_not = ""
-                _try(law, tried)
+    found = [CandidateFit(name, kind_of(name).form) for name in names]
+    _too_large(found, len(problem.data.y))
+    for candidate in found:
+        if not candidate.why_not:
+            _try(problem, candidate)
+    if not any(candidate.thetas for candidate in found):
+        for candidate in sorted(found, key=lambda one: len(one.form.parameters))[:1]:
+            if len(problem.data.y) > len(candidate.form.parameters):
+                candidate.why_not = ""
+                _try(problem, candidate)
     _share(found)
     return found
 
 
-def _too_large(found: Sequence[Tried], count: int) -> None:
-    fits = {tried.name for tried in found if count >= POINTS_A_PARAMETER * len(tried.form.parameters)}
-    for tried in found:
-        p = len(tried.form.parameters)
-        if tried.name not in fits:
-            tried.why_not = f"{p} parameters need {POINTS_A_PARAMETER * p} points, and there are {count}"
-        elif NESTED.get(tried.name) in fits:
-            tried.why_not = f"a special case of {NESTED[tried.name]}"
+def _too_large(found: Sequence[CandidateFit], count: int) -> None:
+    fits = {one.name for one in found if count >= POINTS_A_PARAMETER * len(one.form.parameters)}
+    for candidate in found:
+        p = len(candidate.form.parameters)
+        if candidate.name not in fits:
+            candidate.why_not = f"{p} parameters need {POINTS_A_PARAMETER * p} points, and there are {count}"
+        elif NESTED.get(candidate.name) in fits:
+            candidate.why_not = f"a special case of {NESTED[candidate.name]}"
 
 
-def _try(law: Law, tried: Tried) -> None:
-    data, form = law.data_, tried.form
-    relative = relative_size(law)
-    powers = powers_for(relative, data.weights, IN_EFFECT * len(form.parameters))
+def _try(problem: Problem, candidate: CandidateFit) -> None:
+    data, form = problem.data, candidate.form
+    relative = relative_size(problem)
+    powers = _powers_for(relative, data.weights, IN_EFFECT * len(form.parameters))
     weights = np.array([data.weights * relative**power for power in powers])
     try:
-        first = fit(form, data.x, data.y, weights=weights[len(powers) // 2], loss=law.loss)
+        first = fit(form, data.x, data.y, weights=weights[len(powers) // 2], loss=problem.loss)
     except NotConverged as error:
-        tried.why_not = str(error)
+        candidate.why_not = str(error)
         return
-    tried.agreed, tried.starts = first.agreed, first.tried
-    thetas = refit(form, data.x, data.y, weights, first.theta, loss=law.loss)[0]
-    tried.thetas = dict(zip(powers, thetas))
-    missed = form.missed(data.x, data.y, first.theta)
-    found = criteria(missed, len(first.theta))
-    tried.aic, tried.bic = found["aic"], found["bic"]
-    _hold_out(law, tried, weights, thetas)
+    candidate.agreed, candidate.starts = first.agreed, first.tried
+    thetas = refit(form, data.x, data.y, weights, first.theta, loss=problem.loss)[0]
+    candidate.thetas = dict(zip(powers, thetas))
+    found = criteria(form.missed(data.x, data.y, first.theta), len(first.theta))
+    candidate.aic, candidate.bic = found["aic"], found["bic"]
+    _hold_out(problem, candidate, weights, thetas)
 
 
-def _hold_out(law: Law, tried: Tried, weights: Array, thetas: Array) -> None:
-    data, form = law.data_, tried.form
-    part = half_block(law, len(form.parameters))
+def _hold_out(problem: Problem, candidate: CandidateFit, weights: Array, thetas: Array) -> None:
+    data, form = problem.data, candidate.form
+    part = half_block(problem, len(form.parameters))
     if part is None:
         return
     starts = np.broadcast_to(thetas, (len(weights), *thetas.shape))
-    again = refit(form, data.x, data.y, weights * part.kept, starts, loss=law.loss)[0]
+    again = refit(form, data.x, data.y, weights * part.kept, starts, loss=problem.loss)[0]
     missed = form.missed(data.x, data.y, again)
     missed = missed - shifts(missed, data.x[:, 0], part.kept, data.weights)[:, None]
     held = data.weights * part.held
     with np.errstate(all="ignore"):
         errors = np.sqrt(missed**2 @ held / held.sum())
-    tried.errors = {power: float(error) for power, error in zip(tried.thetas, errors)}
+    candidate.errors = {power: float(error) for power, error in zip(candidate.thetas, errors)}
 
 
-def powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, ...]:
-    """The powers of size that leave at least `fewest` points in effect (Kish 1965: (sum w)^2 / sum w^2).
+def _powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, ...]:
+    """The powers of size that leave at least `fewest` points in effect.
 
     Sizes over several decades, as in a study, would otherwise leave the largest alone. One that would leave fewer is
     lowered, to 0 at last; those that become alike are one.
@@ -132,59 +150,23 @@ def powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, .
     return tuple(found)
 
 
-def in_effect(weights: Array) -> float:
-    """How many points of equal weight say as much as these weights (n,)."""
-    return float(np.sum(weights) ** 2 / np.sum(weights**2))
-
-
-def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.float64]:
-    """(b,): the mean of prediction less point (b, n), in log y, over the largest kept points, at least three.
-
-    Where points are repeated, as by seeds, their noise is known, and the mean is shrunk by what noise alone would make
-    of it (James and Stein 1961).
-    """
-    at = np.flatnonzero(kept)
-    largest = np.sort(x[at])[-min(FEWEST_AT_TOP, len(at))]
-    top = kept & (x >= min(TOP * x[at].max(), largest))
-    mean = missed[:, top] @ weights[top] / weights[top].sum()
-    noise = _pure_error(missed[:, at], x[at]) / in_effect(weights[top])
-    return np.asarray(mean * np.clip(1 - noise / np.maximum(mean**2, 1e-300), 0.0, 1.0))
-
-
-def _pure_error(missed: Array, x: Array) -> NDArray[np.float64]:
-    """Variance (b,) among points (b, n) of one x, or of nearly one; 0 where none is repeated."""
-    order = np.argsort(x, kind="stable")
-    group = np.cumsum(np.append(False, np.diff(np.log(x[order])) > math.log(REPEATS)))
-    sums, spare = np.zeros(len(missed)), 0
-    for one in range(group[-1] + 1):
-        part = missed[:, order[group == one]]
-        sums += np.sum((part - part.mean(axis=1, keepdims=True)) ** 2, axis=1)
-        spare += part.shape[1] - 1
-    return sums / spare if spare else sums
-
-
-def _share(found: Sequence[Tried]) -> None:
+def _share(found: Sequence[CandidateFit]) -> None:
     """Equal shares for all fits within a factor of the best; where none was held out, for all."""
     best = min((one.error for one in found if math.isfinite(one.error)), default=math.nan)
-    chosen: list[tuple[Tried, float]] = []
-    for tried in found:
-        for power in tried.thetas:
-            error = tried.errors.get(power, math.nan)
+    chosen: list[tuple[CandidateFit, float]] = []
+    for candidate in found:
+        for power in candidate.thetas:
+            error = candidate.errors.get(power, math.nan)
             close = math.isfinite(error) and error + ALIKE <= WITHIN * (best + ALIKE)
             if close or math.isnan(best):
-                chosen.append((tried, power))
-        if tried.thetas and not any(one is tried for one, _ in chosen):
-            tried.why_not = _behind(tried.error, best)
-    for tried, power in chosen:
-        tried.shares[power] = 1 / len(chosen)
+                chosen.append((candidate, power))
+        if candidate.thetas and not any(one is candidate for one, _ in chosen):
+            candidate.why_not = _behind(candidate.error, best)
+    for candidate, power in chosen:
+        candidate.shares[power] = 1 / len(chosen)
 
 
 def _behind(error: float, best: float) -> str:
     if not math.isfinite(error):
         return "too few points to hold any out"
     return f"missed the held-out points by {100 * error:.3g} %, the best by {100 * best:.3g} %"
-
-
-def shares_by_name(found: Sequence[Tried]) -> Mapping[str, float]:
-    """name -> share of the average."""
-    return {tried.name: sum(tried.shares.values()) for tried in found}

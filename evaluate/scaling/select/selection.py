@@ -7,74 +7,70 @@ Several variables: the form that predicts the held-out largest points best; of t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from evaluate.core.errors import DataError, LeanfitError, UsageError, did_you_mean
-from evaluate.scaling.uncertainty.backtest import HALF, half_block, rehearse, size_of
+from evaluate.scaling.fit.fitted import FittedLaw, Settings
+from evaluate.scaling.forms.combined import CANDIDATES
+from evaluate.scaling.forms.form import LAWS, kind_of
+from evaluate.scaling.points.columns import width
+from evaluate.scaling.select.averaging import fit_average
+from evaluate.scaling.select.candidate_fit import CandidateFit, fit_law
+from evaluate.scaling.uncertainty.backtest import HALF, Block, backtest, half_block, size_of
 
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-    from evaluate.scaling.select.averaging import Average
-
-
+AVERAGE = "average"
 JOINT = {2: ("chinchilla-tied", "chinchilla")}
 CLOSE = 1.05
 RULE = "blocked hold-out: fitted to the smaller points, tried on those beyond {share:.2g} of the largest"
 FITTED_ALIKE = "forms within 1.5 times the least error are averaged with equal shares"
 
+Make = Callable[[str, Mapping[str, Any]], Settings]  # the settings of a law by its name, with options
+Fit = Callable[[str, Mapping[str, Any]], FittedLaw]  # that law, fitted to the points
 
-def select_law(
+
+def fit_named(
+    name: str,
     x: Any,
     y: Any,
-    *,
-    candidates: Sequence[str] | None = None,
-    sample_weight: Any = None,
-    groups: Any = None,
-    **settings: Any,
-) -> Law:
-    """The law that predicts the largest points best from the smaller ones, fitted to all of them.
+    sample_weight: Any,
+    groups: Any,
+    settings: Settings,
+    tell: Callable[[str], None] | None = None,
+) -> FittedLaw:
+    """The law of a name, fitted; an average with what its choice rests on. Raises as fit_law."""
+    kind = kind_of(name)
+    if kind is not kind_of(AVERAGE):
+        return fit_law(kind, x, y, sample_weight, groups, settings, tell)
+    law, candidates = fit_average(kind, x, y, sample_weight, groups, settings)
+    law.holdout = _holdout_of_average(law, candidates)
+    return law
 
-    x (n,), (n, k) or name -> (n,); y (n,) positive; candidates : names of laws (registry.LAWS), None takes those that
-    suit the columns; sample_weight (n,); groups (n,) labels, held out and resampled together; settings go to the law
-    (seed, bootstrap, confidence, force). `holdout_` of the result says what was tried and why the others were not
-    taken. Deterministic. Raises UsageError for unsuitable candidates, DataError where none can be fitted.
+
+def select(x: Any, y: Any, candidates: Sequence[str] | None, sample_weight: Any, groups: Any, make: Make) -> FittedLaw:
+    """The law that predicts the largest points best from the smaller ones, fitted to all of them (see law.select_law).
+
+    Raises UsageError for unsuitable candidates, DataError where none can be fitted.
     """
-    count = _columns(x)
-    names = _candidates(x, count, candidates)
-    if count == 1:
-        return _of_one(x, y, names if candidates is not None else None, sample_weight, groups, settings)
-    return _of_several(x, y, names, sample_weight, groups, settings)
+    count = width(x)
+    names = _candidates(count, candidates)
+
+    def fit(name: str, options: Mapping[str, Any]) -> FittedLaw:
+        return fit_named(name, x, y, sample_weight, groups, make(name, options))
+
+    return _of_one(names, fit) if count == 1 else _of_several(names, fit)
 
 
-def _columns(x: Any) -> int:
-    if isinstance(x, Mapping) or hasattr(x, "columns"):
-        return len(x.keys() if isinstance(x, Mapping) else x.columns)
-    array = np.asarray(x)
-    return 1 if array.ndim < 2 else int(array.shape[1])
-
-
-def _candidates(x: Any, count: int, given: Sequence[str] | None) -> tuple[str, ...]:
-    from evaluate.scaling.forms.law_registry import LAWS, law_class
-
+def _candidates(count: int, given: Sequence[str] | None) -> tuple[str, ...]:
     if given is not None:
         if isinstance(given, str) or not given:
             raise UsageError(f'candidates is a list of names of laws, as ["m3", "m4"]; got {given!r}')
         for name in given:
-            if name not in LAWS or name == "average":
-                known = [law for law in LAWS if law != "average"]
-                raise UsageError(
-                    f"there is no candidate {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}"
-                )
-            wanted = law_class(name).form.variables
-            if len(wanted) != count and name != "linear":
-                raise UsageError(f"the law {name} takes {len(wanted)} columns, {', '.join(wanted)}; x has {count}")
+            _check_candidate(name, count)
         return tuple(given)
     if count == 1:
-        from evaluate.scaling.select.averaging import CANDIDATES
-
         return CANDIDATES
     if count in JOINT:
         return JOINT[count]
@@ -84,100 +80,93 @@ def _candidates(x: Any, count: int, given: Sequence[str] | None) -> tuple[str, .
     )
 
 
+def _check_candidate(name: str, count: int) -> None:
+    known = [law for law in LAWS.all() if law != AVERAGE]
+    if name not in known and ":" not in name:
+        raise UsageError(f"there is no candidate {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
+    kind = kind_of(name)
+    wanted = kind.form.variables
+    if len(wanted) != count and not kind.any_sign:
+        raise UsageError(f"the law {name} takes {len(wanted)} columns, {', '.join(wanted)}; x has {count}")
+
+
 # One variable.
 
 
-def _of_one(x: Any, y: Any, names: Sequence[str] | None, weights: Any, groups: Any, settings: Mapping[str, Any]) -> Law:
-    from evaluate.scaling.forms.law_registry import law_class
-    from evaluate.scaling.select.averaging import Average
-
-    average = Average(candidates=names, **settings).fit(x, y, sample_weight=weights, groups=groups)
-    forms = list(dict.fromkeys(member.form.name for member in average.members_))
-    if len(forms) > 1 or average.left_out_:
+def _of_one(names: Sequence[str], fit: Fit) -> FittedLaw:
+    average = fit(AVERAGE, {"candidates": names})
+    forms = list(dict.fromkeys(member.form.name for member in average.form.members))
+    if len(forms) > 1 or average.left_out:
         return average
     try:
-        law = law_class(forms[0])(**settings).fit(x, y, sample_weight=weights, groups=groups)
+        law = fit(forms[0], {})
     except DataError:
         return average
     if not _error(law) <= _error(average):
         return average
-    law._holdout = {**average.holdout_, "error": _error(law), "chosen": forms[0]}
+    law.holdout = {**holdout_of(average), "error": _error(law), "chosen": forms[0]}
     return law
 
 
-def told(law: Average) -> dict[str, Any]:
-    """The hold-out of an averaged law as plain data."""
+def _holdout_of_average(law: FittedLaw, candidates: Sequence[CandidateFit]) -> dict[str, Any]:
+    """The hold-out of an averaged law as plain data: what the forms missed, and what each takes part with."""
     part = half_block(law, 2)
-    error = math.nan
-    if part is not None:
-        missed = law.rehearsed([part])[0]
-        held = part.held & np.isfinite(missed)
-        error = _rms(missed[held], law.data_.weights[held])
     entries = [
         _entry(one.name, one.error, sum(one.shares.values()), {"aic": one.aic, "bic": one.bic}, one.why_not)
-        for one in law.tried_
+        for one in candidates
     ]
-    share = _share(law)
     return {
-        "rule": f"{RULE.format(share=share)}; {FITTED_ALIKE}", "error": _number(error), "candidates": entries,
+        "rule": f"{_rule(law)}; {FITTED_ALIKE}",
+        "error": None if part is None else _missed(law, part)[0],
+        "candidates": entries,
         "n": 0 if part is None else int(part.held.sum()),
-        "chosen": "average", **({} if part is not None else {"reason": "too few points to hold any out"}),
-    }  # fmt: skip
-
-
-def _share(law: Law) -> float:
-    part = half_block(law, 2)
-    if part is None:
-        return HALF
-    size = size_of(law, law.data_.x)
-    return float(size[part.kept].max() / size.max()) if part.kept.any() else HALF
+        "chosen": AVERAGE,
+        **({"reason": "too few points to hold any out"} if part is None else {}),
+    }
 
 
 # Several variables.
 
 
-def _of_several(x: Any, y: Any, names: Sequence[str], weights: Any, groups: Any, settings: Mapping[str, Any]) -> Law:
-    from evaluate.scaling.forms.law_registry import law_class
-
-    laws: list[Law] = []
+def _of_several(names: Sequence[str], fit: Fit) -> FittedLaw:
+    laws: list[FittedLaw] = []
     reasons: dict[str, str] = {}
     for name in names:
         try:
-            law = law_class(name)(**settings).fit(x, y, sample_weight=weights, groups=groups)
+            law = fit(name, {})
         except UsageError:
             raise
-        except LeanfitError as error:
-            reasons[name] = str(error)
+        except LeanfitError as failed:
+            reasons[name] = str(failed)
             continue
-        free = len(law.theta_) - len(law.fixed)
-        if law.n_ <= free:
-            reasons[name] = f"{free} parameters and {law.n_} points: none can be held out"
+        if law.n <= law.free:
+            reasons[name] = f"{law.free} parameters and {law.n} points: none can be held out"
             continue
         laws.append(law)
     if not laws:
         raise DataError("no law can be chosen: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
     chosen = _best(laws)
-    errors = {law.name: _error(law) for law in laws}
-    for law in laws:
-        if law is not chosen:
-            reasons[law.name] = _why_not(errors[law.name], errors[chosen.name], chosen.name)
-    entries = [_told_of(name, laws, errors, chosen, reasons) for name in names]
-    chosen._holdout = {**hold_out(chosen), "candidates": entries, "chosen": chosen.name}
+    best = _error(chosen)
+    by_name = {law.name: law for law in laws}
+    entries = []
+    for name in names:
+        found = by_name.get(name.rpartition(":")[2])
+        error = math.nan if found is None else _error(found)
+        if found is not None and found is not chosen:
+            reasons[name] = _why_not(error, best, chosen.name)
+        share = 1.0 if found is chosen else 0.0
+        entries.append(_entry(name, error, share, found.criteria if found else {}, reasons.get(name, "")))
+    chosen.holdout = {**holdout_of(chosen), "candidates": entries, "chosen": chosen.name}
     return chosen
 
 
-def _best(laws: Sequence[Law]) -> Law:
+def _best(laws: Sequence[FittedLaw]) -> FittedLaw:
     """The least error; of those within 5 % of it, or where none is known, the fewest parameters."""
     errors = [_error(law) for law in laws]
     known = [error for error in errors if math.isfinite(error)]
     least = min(known) if known else math.inf
     close = [law for law, error in zip(laws, errors) if not known or error <= CLOSE * least]
-    return min(close, key=lambda law: len(law.theta_))
-
-
-def _error(law: Law) -> float:
-    error = law.holdout_.get("error")
-    return math.nan if error is None else float(error)
+    return min(close, key=lambda law: len(law.theta))
 
 
 def _why_not(error: float, best: float, chosen: str) -> str:
@@ -188,38 +177,41 @@ def _why_not(error: float, best: float, chosen: str) -> str:
     return f"missed the held-out points by {100 * error:.3g} %, {chosen} by {100 * best:.3g} %"
 
 
-def _told_of(
-    name: str, laws: Sequence[Law], errors: Mapping[str, float], chosen: Law, reasons: Mapping[str, str]
-) -> dict[str, Any]:
-    found = [law for law in laws if law.name == name]
-    criteria = found[0].criteria_ if found else {}
-    share = 1.0 if found and found[0] is chosen else 0.0
-    return _entry(name, errors.get(name, math.nan), share, criteria, reasons.get(name, ""))
-
-
-def hold_out(law: Law) -> dict[str, Any]:
+def holdout_of(law: FittedLaw) -> dict[str, Any]:
     """How a fitted law predicts its largest points from the others: {rule, error, n, reason, candidates, chosen}.
 
     error : rms of log prediction - log y over the held-out points; None where there are too few points.
     """
-    free = len(law.theta_) - len(law.fixed)
-    part = half_block(law, free)
-    found: dict[str, Any] = {
-        "rule": RULE.format(share=_share(law)),
-        "error": None,
-        "candidates": [],
-        "chosen": law.name,
-    }
-    if part is None:
-        return {**found, "reason": f"{law.n_} points and {free} parameters: too few to hold any out"}
-    theta = rehearse(law, [part])[0]
-    missed = law.form_.missed(law.data_.x, law.data_.y, theta)
+    if law.holdout is None:
+        part = half_block(law, law.free)
+        law.holdout = {"rule": _rule(law), "error": None, "candidates": [], "chosen": law.name}
+        if part is None:
+            law.holdout["reason"] = f"{law.n} points and {law.free} parameters: too few to hold any out"
+        else:
+            law.holdout["error"], law.holdout["n"] = _missed(law, part)
+    return law.holdout
+
+
+def _rule(law: FittedLaw) -> str:
+    part = half_block(law, 2)
+    size = size_of(law)
+    share = HALF if part is None or not part.kept.any() else float(size[part.kept].max() / size.max())
+    return RULE.format(share=share)
+
+
+def _missed(law: FittedLaw, part: Block) -> tuple[float | None, int]:
+    """The rms over the held-out points of a law fitted to the others, and over how many."""
+    missed = law.form.missed(law.data.x, law.data.y, backtest(law, [part])[0])
     held = part.held & np.isfinite(missed)
-    return {**found, "error": _number(_rms(missed[held], law.data_.weights[held])), "n": int(held.sum())}
+    if not held.any():
+        return None, 0
+    weights = law.data.weights[held]
+    return _number(float(np.sqrt(np.sum(weights * missed[held] ** 2) / weights.sum()))), int(held.sum())
 
 
-def _rms(missed: Any, weights: Any) -> float:
-    return float(np.sqrt(np.sum(weights * missed**2) / weights.sum())) if len(missed) else math.nan
+def _error(law: FittedLaw) -> float:
+    error = holdout_of(law)["error"]
+    return math.nan if error is None else float(error)
 
 
 def _number(value: float) -> float | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,9 @@ from scipy.special import ndtri, stdtrit
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.fit.covariance import covariance, spare
+from evaluate.scaling.fit.fitted import FittedLaw
 from evaluate.scaling.fit.fitting import refit, residuals
 from evaluate.scaling.forms.form import Array
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
 
 FEWEST_GROUPS = 3
 FEWEST_POINTS = 10
@@ -45,14 +42,14 @@ class Way:
     reason: str = ""
 
 
-def way(law: Law) -> Way:
+def way(law: FittedLaw) -> Way:
     """Which bootstrap suits the points of a fitted law."""
     return _planned(law)[0]
 
 
-def _planned(law: Law) -> tuple[Way, NDArray[np.float64] | None]:
+def _planned(law: FittedLaw) -> tuple[Way, NDArray[np.float64] | None]:
     """The way, and the weights (b, n) of its resamples where it draws points or groups."""
-    groups, count, free = _groups(law), law.n_, _free(law)
+    groups, count, free = _groups(law), law.n, law.free
     if groups >= FEWEST_GROUPS:
         weights = _resampled(law, _codes(law))
         if weights is not None:
@@ -66,58 +63,56 @@ def _planned(law: Law) -> tuple[Way, NDArray[np.float64] | None]:
     return Way("parametric" if weights is None else "cases", reason), weights
 
 
-def bootstrap(law: Law) -> NDArray[np.float64]:
-    """Parameters (b, p) in natural units that the points would also allow; b = law.bootstrap.
+def bootstrap(law: FittedLaw, tell: Callable[[str], None] | None = None) -> NDArray[np.float64]:
+    """Parameters (b, p) in natural units that the points would also allow; b = settings.bootstrap.
 
-    Points (or groups) keep their weights. Deterministic by law.seed. Where the law has a callable `status`, it is
-    told how far the work is. With law.bootstrap = 0 there are none, and `intervals` rest on the standard errors.
+    Points (or groups) keep their weights. Deterministic by the seed. `tell` is told how far the work is.
+    With bootstrap = 0 there are none, and `intervals` rest on the standard errors.
     Raises DataError where no point is left to tell the errors from, UsageError for a bad count.
     """
-    count = law.bootstrap
+    count = law.settings.bootstrap
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise UsageError(f"bootstrap is the number of resamples, 0 or more (200 is usual); got {count!r}")
     if spare(law) < 1:
         raise DataError(
-            f"{law.name} has {_free(law)} free parameters and got {len(law.data_.y)} points: none is left to tell how "
+            f"{law.name} has {law.free} free parameters and got {len(law.data.y)} points: none is left to tell how "
             "sure it is; give more points, or choose a law with fewer parameters"
         )
     if count == 0:
-        return np.empty((0, len(law.theta_)))
+        return np.empty((0, len(law.theta)))
     chosen, weights = _planned(law)
     if weights is None:
-        return _refitted(law, np.broadcast_to(law.data_.weights, (count, law.n_)), _targets(law))
-    return _widened(law, _refitted(law, weights, None), _factor(law, chosen))
+        return _refitted(law, np.broadcast_to(law.data.weights, (count, law.n)), _targets(law), tell)
+    return _widened(law, _refitted(law, weights, None, tell), _factor(law, chosen))
 
 
-def _free(law: Law) -> int:
-    return len(law.form_.names) - len(law.fixed)
-
-
-def _codes(law: Law) -> NDArray[np.intp]:
+def _codes(law: FittedLaw) -> NDArray[np.intp]:
     """Groups as 0, 1, ... without gaps (n,); each point its own where none were given."""
-    groups = law.data_.groups
-    return np.arange(law.n_) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+    groups = law.data.groups
+    return np.arange(law.n) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 
-def _groups(law: Law) -> int:
-    return 0 if law.data_.groups is None else int(_codes(law).max()) + 1
+def _groups(law: FittedLaw) -> int:
+    return 0 if law.data.groups is None else int(_codes(law).max()) + 1
 
 
-def _resampled(law: Law, codes: NDArray[np.intp]) -> NDArray[np.float64] | None:
+def _resampled(law: FittedLaw, codes: NDArray[np.intp]) -> NDArray[np.float64] | None:
     jacobian = covariance(law).jacobian
-    return resampled(np.random.default_rng(law.seed), jacobian, codes, law.data_.weights, max(law.bootstrap, 1))
+    return resampled(
+        np.random.default_rng(law.settings.seed), jacobian, codes, law.data.weights, max(law.settings.bootstrap, 1)
+    )
 
 
-def _targets(law: Law) -> NDArray[np.float64]:
+def _targets(law: FittedLaw) -> NDArray[np.float64]:
     """y (b, n) with normal errors on the scale of the residuals, in the space in which the law was fitted."""
-    data, degrees = law.data_, spare(law)
-    r = residuals(law.form_, data.x, data.y, law.theta_, loss=law.loss)
+    data, degrees = law.data, spare(law)
+    r = residuals(law.form, data.x, data.y, law.theta, loss=law.loss)
     share = data.weights / data.weights.sum()
     scale = math.sqrt(float(share @ r**2) * len(r) / degrees)
-    rng = np.random.default_rng(law.seed)
-    scales = scale * np.sqrt(degrees / rng.chisquare(degrees, size=(law.bootstrap, 1)))
-    noise = scales * rng.standard_normal((law.bootstrap, len(r)))
-    predicted = law.form_.predict(data.x, law.theta_)
+    rng = np.random.default_rng(law.settings.seed)
+    scales = scale * np.sqrt(degrees / rng.chisquare(degrees, size=(law.settings.bootstrap, 1)))
+    noise = scales * rng.standard_normal((law.settings.bootstrap, len(r)))
+    predicted = law.form.predict(data.x, law.theta)
     if law.loss.space == "raw":
         found = predicted + noise
     elif law.loss.space == "relative":
@@ -127,16 +122,17 @@ def _targets(law: Law) -> NDArray[np.float64]:
     return np.asarray(found)
 
 
-def _refitted(law: Law, weights: NDArray[Any], targets: NDArray[Any] | None) -> NDArray[np.float64]:
-    """Refits under weights (b, n), a block at a time, telling law.status after each."""
-    tell: Callable[[str], None] | None = getattr(law, "status", None)
+def _refitted(
+    law: FittedLaw, weights: NDArray[Any], targets: NDArray[Any] | None, tell: Callable[[str], None] | None
+) -> NDArray[np.float64]:
+    """Refits under weights (b, n), a block at a time."""
     found = []
     for at in range(0, len(weights), BLOCK):
         part = slice(at, at + BLOCK)
         own = None if targets is None else targets[part]
-        data = law.data_
+        data = law.data
         theta, objective = refit(
-            law.form_, data.x, data.y, weights[part], law.theta_, loss=law.loss, fixed=law.fixed, targets=own
+            law.form, data.x, data.y, weights[part], law.theta, loss=law.loss, fixed=law.fixed, targets=own
         )
         found.append(theta[np.isfinite(objective) & np.isfinite(theta).all(axis=1)])
         if tell is not None:
@@ -144,54 +140,54 @@ def _refitted(law: Law, weights: NDArray[Any], targets: NDArray[Any] | None) -> 
     return np.concatenate(found)
 
 
-def _widened(law: Law, theta: NDArray[Any], factor: float) -> NDArray[np.float64]:
+def _widened(law: FittedLaw, theta: NDArray[Any], factor: float) -> NDArray[np.float64]:
     """The draws moved away from the fit, in the space of the search, by the factor of the module's docstring."""
-    parameters = law.form_.parameters
+    parameters = law.form.parameters
     logs = np.array([parameter.scale == "log" for parameter in parameters])
     low = np.array([parameter.low for parameter in parameters])
     high = np.array([parameter.high for parameter in parameters])
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        u, centre = (np.where(logs, np.log(np.where(logs, part, 1.0)), part) for part in (theta, law.theta_))
+        u, centre = (np.where(logs, np.log(np.where(logs, part, 1.0)), part) for part in (theta, law.theta))
         moved = np.where(np.isfinite(u) & np.isfinite(centre), centre + factor * (u - centre), u)
         wide = np.where(logs, np.exp(np.clip(np.where(logs, moved, 0.0), -FARTHEST, FARTHEST)), moved)
     return np.asarray(np.clip(wide, low, high))
 
 
-def _factor(law: Law, chosen: Way) -> float:
+def _factor(law: FittedLaw, chosen: Way) -> float:
     if chosen.kind == "groups":
         groups = _groups(law)
-        upper = (1 + law.confidence) / 2
+        upper = (1 + law.settings.confidence) / 2
         return math.sqrt(groups / (groups - 1)) * float(stdtrit(groups - 1, upper) / ndtri(upper))
-    shrunk = _free(law) * _quadratic_share(law)
-    return math.sqrt(law.n_ / max(law.n_ - shrunk, 1.0))
+    shrunk = law.free * _quadratic_share(law)
+    return math.sqrt(law.n / max(law.n - shrunk, 1.0))
 
 
-def _quadratic_share(law: Law) -> float:
+def _quadratic_share(law: FittedLaw) -> float:
     """The share of the points, by weight, whose residuals the loss squares."""
-    if law.loss.kind != "huber":
+    if not law.loss.robust:
         return 1.0
-    data = law.data_
-    r = residuals(law.form_, data.x, data.y, law.theta_, loss=law.loss)
+    data = law.data
+    r = residuals(law.form, data.x, data.y, law.theta, loss=law.loss)
     return float(data.weights @ (np.abs(r) <= law.loss.delta) / data.weights.sum())
 
 
-def intervals(law: Law) -> dict[str, tuple[float, float]]:
-    """name -> (low, high) in natural units that hold the parameter with law.confidence, 0.95 by default.
+def intervals(law: FittedLaw) -> dict[str, tuple[float, float]]:
+    """name -> (low, high) in natural units that hold the parameter with law.settings.confidence, 0.95 by default.
 
     Quantiles of the draws, of which b cut the line into b + 1 equal shares; without draws, Student's t about the fit.
     A parameter that the points do not determine at all may be anything between its bounds: resampling the same points
     cannot tell. A fixed parameter has its value at both ends. No interval leaves the fitted value out, and one on a
     bound reaches as far from it as the standard error says, where the draws rest on the bound as well.
     """
-    if not 0 < law.confidence < 1:
-        raise UsageError(f"confidence is a share between 0 and 1, as 0.95; got {law.confidence!r}")
+    if not 0 < law.settings.confidence < 1:
+        raise UsageError(f"confidence is a share between 0 and 1, as 0.95; got {law.settings.confidence!r}")
     return {**_from_draws(law), **_undetermined(law)}
 
 
-def _undetermined(law: Law) -> dict[str, tuple[float, float]]:
+def _undetermined(law: FittedLaw) -> dict[str, tuple[float, float]]:
     """The bounds of parameters that others can stand in for without a trace in the points."""
     found = covariance(law)
-    parameters = law.form_.parameters
+    parameters = law.form.parameters
     return {
         name: (parameters[at].low, parameters[at].high)
         for at, name, inflation in zip(found.columns, found.names, found.inflation)
@@ -199,27 +195,27 @@ def _undetermined(law: Law) -> dict[str, tuple[float, float]]:
     }
 
 
-def _from_draws(law: Law) -> dict[str, tuple[float, float]]:
-    if len(law.draws_) < 2:
+def _from_draws(law: FittedLaw) -> dict[str, tuple[float, float]]:
+    if len(law.draws) < 2:
         return _by_errors(law)
-    tail = (1 - law.confidence) / 2
-    low, high = np.quantile(law.draws_, [tail, 1 - tail], axis=0, method="weibull")
-    low, high = np.minimum(low, law.theta_), np.maximum(high, law.theta_)
-    pairs = {name: (float(a), float(b)) for name, a, b in zip(law.form_.names, low, high)}
+    tail = (1 - law.settings.confidence) / 2
+    low, high = np.quantile(law.draws, [tail, 1 - tail], axis=0, method="weibull")
+    low, high = np.minimum(low, law.theta), np.maximum(high, law.theta)
+    pairs = {name: (float(a), float(b)) for name, a, b in zip(law.form.names, low, high)}
     return {name: _off_the_bound(law, name, pair) for name, pair in pairs.items()}
 
 
-def _off_the_bound(law: Law, name: str, pair: tuple[float, float]) -> tuple[float, float]:
+def _off_the_bound(law: FittedLaw, name: str, pair: tuple[float, float]) -> tuple[float, float]:
     """Where every draw rests on the bound too, a bootstrap says nothing (Andrews 2000): the standard error does."""
     return pair if pair[0] < pair[1] or name in law.fixed else _by_errors(law)[name]
 
 
-def _by_errors(law: Law) -> dict[str, tuple[float, float]]:
-    reach = float(stdtrit(max(spare(law), 1), (1 + law.confidence) / 2))
+def _by_errors(law: FittedLaw) -> dict[str, tuple[float, float]]:
+    reach = float(stdtrit(max(spare(law), 1), (1 + law.settings.confidence) / 2))
     found = covariance(law, bounded=True)
-    pairs = {name: (value, value) for name, value in law.params_.items()}
+    pairs = {name: (value, value) for name, value in law.params.items()}
     for at, name, error in zip(found.columns, found.names, found.errors):
-        parameter, value = law.form_.parameters[at], law.params_[name]
+        parameter, value = law.form.parameters[at], law.params[name]
         if parameter.scale == "log":
             factor = math.exp(min(reach * error, FARTHEST))
             pair = (value / factor, value * factor)

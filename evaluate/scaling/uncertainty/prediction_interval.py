@@ -11,20 +11,15 @@ the coverage.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from evaluate.core.errors import UsageError
+from evaluate.scaling.fit.fitted import Edges, ErrorModel, FittedLaw
 from evaluate.scaling.forms.form import Array
-from evaluate.scaling.select.candidate_fit import in_effect
-from evaluate.scaling.uncertainty.backtest import Block, Edges, blocks, closed_columns, free_of, rehearse, size_of
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-
+from evaluate.scaling.uncertainty.backtest import Block, backtest, blocks, in_effect, relative_size
 
 DEGREES = 3.0
 UNTRIED = 0.05
@@ -33,82 +28,52 @@ NEAREST = 0.1
 SEEN = 6.0
 
 
-@dataclass(frozen=True)
-class Spread:
-    """What prediction intervals rest on.
-
-    noise  : standard deviation of a point about the law, in log y (or in units of y, where space is "raw").
-    drift  : standard deviation of the form's error, per e-fold beyond the range of the points.
-    degrees: of Student's t.
-    trials : how many blocks were held out to learn the drift; with 0 it is assumed.
-    edges  : the range of the points.
-    """
-
-    noise: float
-    drift: float
-    degrees: float
-    trials: int
-    space: str
-    edges: Edges
-
-    def scale(self, x: Array) -> NDArray[np.float64]:
-        """(n,): standard deviation of a new point about the law at x (n, k), but for the parameters' part."""
-        return np.asarray(np.hypot(self.noise, self.drift * self.edges.beyond(x)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "noise": self.noise, "drift": self.drift, "degrees": self.degrees, "trials": self.trials,
-            "space": self.space, "low": list(self.edges.low), "high": list(self.edges.high),
-            "logs": list(self.edges.logs),
-        }  # fmt: skip
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Spread:
-        """What `to_dict` gave. Raises KeyError, TypeError or ValueError for anything else."""
-        low, high = (tuple(float(value) for value in data[side]) for side in ("low", "high"))
-        edges = Edges(low, high, tuple(bool(value) for value in data["logs"]))
-        numbers = (float(data["noise"]), float(data["drift"]), float(data["degrees"]), int(data["trials"]))
-        return cls(*numbers, str(data["space"]), edges)
+def check_share(interval: float) -> None:
+    """Raise UsageError for an interval that is no share."""
+    if not (isinstance(interval, (int, float)) and 0 < interval < 1):
+        raise UsageError(f"interval is a share between 0 and 1, as 0.9; got {interval!r}")
 
 
-def calibrate(law: Law) -> Spread:
-    """The spread of a fitted law, from its residuals and from blocked hold-outs of its largest points."""
-    data = law.data_
+def errors_of(law: FittedLaw) -> ErrorModel:
+    """How far predictions may be off, from the residuals and from blocked hold-outs of the largest points."""
+    if law.errors is None:
+        law.errors = _calibrated(law)
+    return law.errors
+
+
+def _calibrated(law: FittedLaw) -> ErrorModel:
+    data = law.data
     space = "raw" if law.loss.space == "raw" else "log"
-    edges = Edges.of(data.x, closed_columns(law))
-    noise = _noise(law, _missed(law, law.theta_[None], space)[0])
-    parts = blocks(law, free_of(law) + 1)
+    edges = Edges.of(data.x, law.closed_columns)
+    noise = _noise(law, _missed(law, law.theta, space))
+    parts = blocks(law, law.free + 1)
     if not parts:
-        return Spread(noise, max(UNTRIED, noise) if space == "log" else noise, DEGREES, 0, space, edges)
-    told = getattr(law, "rehearsed", None)
-    missed = told(parts) if told is not None else _missed(law, rehearse(law, parts), space)
+        return ErrorModel(noise, max(UNTRIED, noise) if space == "log" else noise, DEGREES, 0, space, edges)
+    missed = (_missed(law, theta, space) for theta in backtest(law, parts))
     drifts = [_drift(one, part, noise) for one, part in zip(missed, parts)]
     drift = math.hypot(float(np.sqrt(np.mean(np.square(drifts)))), LEAST if space == "log" else 0.0)
-    return Spread(noise, drift, DEGREES, len(parts), space, edges)
+    return ErrorModel(noise, drift, DEGREES, len(parts), space, edges)
 
 
-def _missed(law: Law, thetas: Array, space: str) -> NDArray[np.float64]:
-    """Prediction less point (b, n)."""
-    data = law.data_
+def _missed(law: FittedLaw, theta: Array, space: str) -> NDArray[np.float64]:
+    """Prediction less point (n,)."""
+    data = law.data
     if space != "raw":
-        return law.form_.missed(data.x, data.y, thetas)
+        return law.form.missed(data.x, data.y, theta)
     with np.errstate(all="ignore"):
-        return np.asarray(law.form_.predict(data.x, thetas) - data.y)
+        return np.asarray(law.form.predict(data.x, theta) - data.y)
 
 
-def _noise(law: Law, missed: Array) -> float:
+def _noise(law: FittedLaw, missed: Array) -> float:
     """The noise of the larger points, which is that of what comes next: small ones err more, in most data.
 
     Of sizes over several decades one or two would be left, and their luck: so many count that SEEN are in effect.
     """
-    data = law.data_
-    size = size_of(law, data.x)
-    weights = data.weights
-    if len(data.y) >= 3 * free_of(law):
-        tried = [data.weights * (size / size.max()) ** power for power in np.linspace(1.0, 0.0, 21)]
+    data, size, weights = law.data, relative_size(law), law.data.weights
+    if len(data.y) >= 3 * law.free:
+        tried = [data.weights * size**power for power in np.linspace(1.0, 0.0, 21)]
         weights = next((one for one in tried if in_effect(one) >= SEEN), weights)
-    spare = len(data.y) / max(len(data.y) - free_of(law), 1)
+    spare = len(data.y) / max(len(data.y) - law.free, 1)
     good = np.isfinite(missed)
     mean = float(np.sum(weights[good] * missed[good] ** 2) / max(np.sum(weights[good]), 1e-300))
     return math.sqrt(mean * min(spare, 5.0))
@@ -123,16 +88,15 @@ def _drift(missed: Array, part: Block, noise: float) -> float:
     return math.sqrt(excess / float(np.mean(away**2)))
 
 
-def interval_of(law: Law, x: Array, interval: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(low, high), (n,) each, that hold a new point at x (n, k) with the share `interval`."""
-    from scipy.stats import t
-
-    spread = law.spread_
-    middle = law._predict(x)
-    scale = np.hypot(spread.scale(x), _parameters(law, x, spread.space))
-    reach = float(t.ppf((1 + interval) / 2, spread.degrees)) * scale
-    if spread.space == "raw" or np.any(middle <= 0):
-        if spread.space != "raw":
+def prediction_interval(law: FittedLaw, x: Array, interval: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(low, high), (n,) each, that hold a new point at x (n, k) with the share `interval`. Raises UsageError."""
+    check_share(interval)
+    model = errors_of(law)
+    middle = law.form.predict(x, law.theta)
+    scale = np.hypot(model.scale(x), _parameters(law, x, model.space))
+    reach = float(stdtrit(model.degrees, (1 + interval) / 2)) * scale
+    if model.space == "raw" or np.any(middle <= 0):
+        if model.space != "raw":
             reach = reach * np.abs(middle)
         return middle - reach, middle + reach
     with np.errstate(over="ignore", invalid="ignore"):
@@ -140,12 +104,12 @@ def interval_of(law: Law, x: Array, interval: float) -> tuple[NDArray[np.float64
     return np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), np.inf, high)  # no end where a law overflows
 
 
-def _parameters(law: Law, x: Array, space: str) -> NDArray[np.float64]:
+def _parameters(law: FittedLaw, x: Array, space: str) -> NDArray[np.float64]:
     """Standard deviation (n,) of the prediction over the bootstrap's parameters, by quantiles: a few may be wild."""
-    if len(law.draws_) < 2:
+    if len(law.draws) < 2:
         return np.zeros(len(x))
     with np.errstate(all="ignore"):
-        curves = law.form_.predict(x, law.draws_)
+        curves = law.form.predict(x, law.draws)
         curves = curves if space == "raw" else np.log(curves)
     curves = np.where(np.isfinite(curves), curves, np.nan)
     usable = curves[np.isfinite(curves).all(axis=1)]

@@ -1,8 +1,9 @@
-"""The x of a law as users give it: an array (n,), an array (n, k), or columns by name; checked."""
+"""The x of a law as users give it: an array (n,), an array (n, k), or columns by name; levels as names; checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ def as_columns(x: Any, variables: Sequence[str], *, named: bool = False) -> tupl
     order, become those of the variables, unless it has all that are wanted.
     Raises UsageError for a wrong number of columns or an unknown name, DataError for no points.
     """
-    if isinstance(x, Mapping) or hasattr(x, "columns"):
-        names = tuple(str(name) for name in (x.keys() if isinstance(x, Mapping) else x.columns))
+    own = names_of(x)
+    if own is not None:
+        names = own
         if set(variables) <= set(names):
             names = tuple(variables)
         elif named or len(names) != len(variables):
@@ -51,6 +53,22 @@ def _wrong_names(names: Sequence[str], variables: Sequence[str]) -> str:
     missing = [name for name in variables if name not in names]
     near = did_you_mean(missing[0], names) if missing else ""
     return f"x has the columns {', '.join(names)}; the law needs {', '.join(variables)}{near or ''}"
+
+
+def names_of(x: Any) -> tuple[str, ...] | None:
+    """The names of the columns of x, where it has names."""
+    if not (isinstance(x, Mapping) or hasattr(x, "columns")):
+        return None
+    return tuple(str(name) for name in (x.keys() if isinstance(x, Mapping) else x.columns))
+
+
+def width(x: Any) -> int:
+    """How many columns x has, as a law takes it: an array, a mapping or a frame."""
+    names = names_of(x)
+    if names is not None:
+        return len(names)
+    shape: tuple[int, ...] = np.shape(x)
+    return shape[1] if len(shape) == 2 else 1
 
 
 def as_target(y: Any, count: int) -> NDArray[np.float64]:
@@ -88,3 +106,61 @@ def encoded(groups: Any, count: int) -> NDArray[np.intp] | None:
     if array.shape != (count,):
         raise DataError(f"groups has shape {array.shape}; expected one label a point, ({count},)")
     return np.unique(array.astype(str), return_inverse=True)[1].reshape(-1)
+
+
+DENSE = ("dense", "fp32")
+
+
+def label(value: Any) -> str:
+    """The name of a level: 4, 4.0 and "4" are one and the same."""
+    number = _number(value)
+    return str(value).strip() if math.isnan(number) else f"{number:g}"
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def levels_of(values: Iterable[Any]) -> tuple[str, ...]:
+    """The levels that occur: numbers by size, then names by the alphabet."""
+    names = {label(value) for value in values}
+    return tuple(sorted(names, key=lambda name: (math.isnan(_number(name)), _number(name), name)))
+
+
+def reference_of(levels: Sequence[str], asked: object | None) -> str:
+    """The level whose efficiency is 1: the one asked for, else "dense" or "fp32", else the largest number.
+
+    Raises UsageError where it cannot be told.
+    """
+    if asked is not None:
+        name = label(asked)
+        if name not in levels:
+            raise UsageError(
+                f"reference level {name!r} is not among the points{did_you_mean(name, levels)}; they have "
+                f"{', '.join(levels)}"
+            )
+        return name
+    named = [name for name in DENSE if name in levels]
+    if named:
+        return named[0]
+    if all(not math.isnan(_number(name)) for name in levels):
+        return max(levels, key=_number)
+    raise UsageError(
+        f'which of the levels {", ".join(levels)} is the uncompressed one? Give reference=..., or name it "dense"'
+    )
+
+
+def codes(values: Sequence[Any], levels: Sequence[str]) -> NDArray[np.float64]:
+    """The place (n,) of each value among the levels. Raises DataError for one that is not there."""
+    known = {name: float(place) for place, name in enumerate(levels)}
+    names = [label(value) for value in values]
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise DataError(
+            f"level {strange[0]!r} is not one the law was fitted to{did_you_mean(strange[0], levels)}; it knows "
+            f"{', '.join(levels)}"
+        )
+    return np.array([known[name] for name in names])
