@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compress.core.errors import RecipeError
+from compress.core.errors import PassError, RecipeError
 from compress.core.progress import Status
 from compress.study.forecast import Forecast, duration_text
 from compress.study.pools import Event, Pool
 from compress.study.trial import Plan, Trial
 from compress.study.trial_records import FINISHED, failed_record
-from evaluate.core.errors import DataError, LeanfitError, MachineError
+from evaluate.core.errors import ArtifactError, DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.journal import Journal
 
 POLL = 0.5
 ATTEMPTS = 2
+ALIKE = 3  # trials that end for one reason, with none finished in between: then it is not the trials
 Resolve = Callable[[Trial, int], Plan]
-STOPS = {kind.exit_code: kind for kind in (RecipeError, DataError, MachineError)}
+KINDS = {k.exit_code: k for k in (RecipeError, ModelError, DataError, PassError, ArtifactError, MachineError)}
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Drive:
     forecast: Forecast = field(default_factory=Forecast)
     fresh: set[str] = field(default_factory=set)
     evicted: set[str] = field(default_factory=set)
+    alike: tuple[str, set[str]] = ("", set())
     attempts: int = ATTEMPTS
     saying: str = "starting"
 
@@ -101,6 +103,7 @@ class Drive:
         if event.died:
             self._worker_died(trial, event.died)
         elif event.result is not None and "record" in event.result:
+            self.alike = ("", set())
             self._keep(trial, event.result["record"])
         elif event.result is not None:
             self._fail(trial, event.result["failed"])
@@ -110,13 +113,26 @@ class Drive:
         self.deaths[trial.id] = self.deaths.get(trial.id, 0) + 1
         if self.deaths[trial.id] >= self.attempts:
             self._keep(trial, failed_record(trial, "WorkerDied", f"{reason}; the trial was tried {ATTEMPTS} times"))
+        self._stop_where_alike(trial, reason, MachineError)
 
     def _fail(self, trial: Trial, failed: Mapping[str, Any]) -> None:
         """Write a failed trial, unless the reason is none of the trial's own."""
         nothing_works = not any(r["status"] == FINISHED for r in self.records.values())
-        if failed["stops"] or (nothing_works and failed["exit_code"] == DataError.exit_code):
-            raise STOPS.get(failed["exit_code"], LeanfitError)(f"{trial.label}: {failed['message']}")
+        kind = KINDS.get(failed["exit_code"], LeanfitError)
+        if failed["stops"] or (nothing_works and kind is DataError):
+            raise kind(f"{trial.label}: {failed['message']}")
         self._keep(trial, failed_record(trial, failed["kind"], failed["message"]))
+        self._stop_where_alike(trial, failed["message"], kind)
+
+    def _stop_where_alike(self, trial: Trial, reason: str, kind: type[LeanfitError]) -> None:
+        """Raise where so many trials on end have come to the same end: the others would, too, one after the other."""
+        known, trials = self.alike
+        self.alike = (reason, {*trials, trial.id} if reason == known else {trial.id})
+        if len(self.alike[1]) >= ALIKE:
+            raise kind(
+                f"{ALIKE} trials on end came to the same end, so the study stops: {reason}. Remove the cause and run "
+                "the same command again, with --retry-failed for those that have a Record already"
+            )
 
     def _keep(self, trial: Trial, record: dict[str, Any]) -> None:
         self.journal.append(record)

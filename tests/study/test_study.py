@@ -285,6 +285,38 @@ def test_what_every_trial_would_meet_ends_the_study(inline, tmp_path: Path):
     assert not records(tmp_path / "disk") and not records(tmp_path / "data")
 
 
+WIDTHS = {**STUDY, "sizes": {"width": [4, 6, 8, 10, 12, 14]}, "levels": {}, "data": []}
+LAST_WORDS = "its worker ended by exit code 1; its last words: ModuleNotFoundError: no module named 'x'"
+
+
+@pytest.mark.parametrize(
+    ("became", "code", "message", "tries"),
+    [
+        ({"died": LAST_WORDS}, 8, "ModuleNotFoundError", 5),
+        ({"result": {"failed": {"kind": "PassError", "message": "no such layer", "exit_code": 6, "stops": False}}}, 6,
+         "no such layer", 3),
+    ],
+)  # fmt: skip
+def test_a_study_whose_trials_all_end_alike_stops_with_the_reason(became, code, message, tries, inline, tmp_path: Path):
+    pools = inline(before=lambda trial: Event(trial, **became))
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps(WIDTHS))
+    command = ["study", str(path), "--out", str(tmp_path / "run"), "-q"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == code and message in result.output and "--retry-failed" in result.output, result.output
+    assert len(pools[0].started) == tries
+    inline()
+    again = CliRunner().invoke(app, [*command, "--retry-failed"])
+    assert again.exit_code == 0 and len([r for r in records(tmp_path / "run") if r["status"] == "finished"]) == 6
+
+
+def test_trials_that_end_alike_with_others_finished_in_between_stop_nothing(inline, tmp_path: Path):
+    fail = {"failed": failure("PassError", "no such layer", 6, False)}
+    inline(before=lambda trial: None if trial.size["width"] in (8, 10) else Event(trial, result=fail))
+    study_result = run_study({**WIDTHS, "sizes": {"width": [4, 6, 8, 10, 12]}}, out=tmp_path / "run")
+    assert len(study_result.failed) == 3 and study_result.left == 0
+
+
 def failure(kind: str, message: str, code: int, stops: bool) -> dict:
     return {"kind": kind, "message": message, "exit_code": code, "stops": stops}
 
