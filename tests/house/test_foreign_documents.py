@@ -24,8 +24,8 @@ from compress.bundle.packable import open_run, shared_task
 from compress.pipeline.artifact import Artifact, verify
 from compress.recipe.schema import load_recipe
 from compress.study.law_predict import PredictRequest, predicted_table, run_predict
-from compress.study.load import check_study
-from compress.study.point_source import read_study
+from compress.study.study_checks import check_study
+from compress.study.study_source import read_study
 from evaluate.bundle.device import main as bench
 from evaluate.bundle.zipapp import MANIFEST, read_bundle
 from evaluate.core.components import only_allowed
