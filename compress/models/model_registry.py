@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 from torch import nn
 
-from compress.core.components import Builder, Registry
-
-_MODELS: Registry[nn.Module] = Registry("model")
+from compress.core.arguments import arguments_of, build, check_arguments
+from compress.core.registries import MODELS
+from evaluate.core.components import Component
 
 
 def register_model(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
@@ -19,7 +19,7 @@ def register_model(name: str) -> Callable[[Callable[..., nn.Module]], Callable[.
     The builder takes annotated keyword arguments and returns a module; a recipe may give those arguments and no
     others. Ranges are annotated as `Annotated[int, Field(ge=1)]`.
     """
-    return _MODELS.register(name)
+    return MODELS.register(name)
 
 
 def build_model(name: str, /, **kwargs: Any) -> nn.Module:
@@ -28,26 +28,28 @@ def build_model(name: str, /, **kwargs: Any) -> nn.Module:
     `module.leanfit_spec = {"name": ..., "args": {...}}` holds all that is needed to build it again. Raises
     RecipeError (all wrong arguments at once), or ModelError where arguments do not go together.
     """
-    module, args = _MODELS.build(name, kwargs)
-    module.leanfit_spec = {"name": _MODELS.get(name).address, "args": args}  # type: ignore[assignment]
-    return module
+    component = MODELS.get(name)
+    module, args = build(component, kwargs)
+    module.leanfit_spec = {"name": component.address, "args": args}
+    network: nn.Module = module
+    return network
 
 
 def check_model(name: str, /, **kwargs: Any) -> dict[str, Any]:
     """The complete arguments of a model, defaults filled in, without building it. Raises RecipeError."""
-    return _MODELS.check(name, kwargs)
+    return check_arguments(MODELS.get(name), kwargs)
 
 
 def model_args(name: str) -> type[BaseModel]:
     """The arguments of a model as a pydantic class, for validation elsewhere and for a JSON schema."""
-    return _MODELS.get(name).args
+    return arguments_of(MODELS.get(name))
 
 
 def model_names() -> list[str]:
     """Names of all registered models."""
-    return list(_MODELS.builders())
+    return list(MODELS.all())
 
 
-def models() -> dict[str, Builder[nn.Module]]:
+def models() -> dict[str, Component[Any]]:
     """All registered models by name; `summary` is one line for a list."""
-    return _MODELS.builders()
+    return MODELS.all()

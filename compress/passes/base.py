@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.core.config import Config
-from compress.core.errors import RecipeError
-from evaluate.core.errors import did_you_mean
+from compress.core.registries import PASSES
+from compress.core.traits import Traits
+from evaluate.core.components import Component
 
 if TYPE_CHECKING:
     import onnx
@@ -89,20 +90,26 @@ class Pass(Protocol):
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered technique: `apply` does it, `preview` predicts it, `summary` is its line in a list."""
+    """A registered technique: `apply` does it, `preview` predicts it, `traits` say what it does.
+
+    kind    : what a recipe calls it: plain for a built-in one, `module:name` for one of the user's own.
+    summary : its line in a list.
+    """
 
     kind: str
     config: type[Config]
     apply: Pass
     preview: Callable[[nn.Module, Any, Context], Preview] | None
     summary: str
-
-
-_REGISTRY: dict[str, Registered] = {}
+    traits: Traits
 
 
 def register_pass(
-    kind: str, config: type[Config], *, preview: Callable[[nn.Module, Any, Context], Preview] | None = None
+    kind: str,
+    config: type[Config],
+    *,
+    preview: Callable[[nn.Module, Any, Context], Preview] | None = None,
+    traits: Traits | None = None,
 ) -> Callable[[Pass], Pass]:
     """Register a pass function under the `kind` a recipe names it by.
 
@@ -110,27 +117,20 @@ def register_pass(
     ... def noop(model, config, context):
     ...     \"\"\"Change nothing.\"\"\"
     ...     return PassResult(model)
-    >>> _ = _REGISTRY.pop("noop")
+    >>> PASSES.forget("noop")
     """
-
-    def decorate(function: Pass) -> Pass:
-        if kind in _REGISTRY and _REGISTRY[kind].apply is not function:
-            raise ValueError(f"a pass of kind {kind!r} is registered already ({_REGISTRY[kind].apply!r})")
-        summary = (function.__doc__ or "").strip().split("\n")[0]
-        _REGISTRY[kind] = Registered(kind, config, function, preview, summary)
-        return function
-
-    return decorate
+    return PASSES.register(kind, config=config, preview=preview, traits=traits or Traits())
 
 
 def pass_kinds() -> dict[str, Registered]:
     """All registered passes by kind, in the order of registration."""
-    return dict(_REGISTRY)
+    return {kind: _registered(component) for kind, component in PASSES.all().items()}
 
 
 def get_pass(kind: str) -> Registered:
-    """The registered pass of this kind. Raises RecipeError, naming the nearest kind, where there is none."""
-    if kind not in _REGISTRY:
-        known = ", ".join(_REGISTRY)
-        raise RecipeError(f"unknown pass {kind!r}{did_you_mean(kind, _REGISTRY)} Known passes: {known}.")
-    return _REGISTRY[kind]
+    """The registered pass of this kind, or of `module:kind`. Raises RecipeError, naming the nearest kind."""
+    return _registered(PASSES.get(kind))
+
+
+def _registered(component: Component[Any]) -> Registered:
+    return Registered(component.address, apply=component.target, summary=component.summary, **component.facts)

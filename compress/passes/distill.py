@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -11,7 +12,7 @@ from compress.core.seeding import derive_seed, seeded
 from compress.models import build_model, load_weights
 from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, register_pass
-from compress.passes.finetune import preview_training, train_copy
+from compress.passes.finetune import TRAINING, preview_training, train_copy
 from compress.recipe.named import ModelBlock, Named
 from compress.training.settings import DistillConfig, TrainConfig
 
@@ -36,7 +37,9 @@ class DistillPassConfig(TrainConfig, DistillConfig):
         return teacher
 
 
-@register_pass("distill", DistillPassConfig, preview=preview_training)
+@register_pass(
+    "distill", DistillPassConfig, preview=preview_training, traits=replace(TRAINING, learns_from_original=True)
+)
 def distill(model: nn.Module, config: DistillPassConfig, context: Context) -> PassResult:
     """Train on, from the outputs of a teacher as well as from the labels; the teacher is the uncompressed model."""
     distilling = DistillConfig(temperature=config.temperature, weight=config.weight)

@@ -7,9 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from compress.core.traits import Traits
 from compress.passes.base import Context, PassResult, Preview, register_pass
 from compress.training.settings import TrainConfig
 from compress.training.train import train
+
+TRAINING = Traits(trains=True, needs_data=True, keeps_constraints=True)
 
 
 def preview_training(model: nn.Module, config: TrainConfig, context: Context) -> Preview:
@@ -39,7 +42,7 @@ def train_copy(model: nn.Module, config: TrainConfig, context: Context, **teachi
     return PassResult(result.module, details=details)
 
 
-@register_pass("finetune", TrainConfig, preview=preview_training)
+@register_pass("finetune", TrainConfig, preview=preview_training, traits=TRAINING)
 def finetune(model: nn.Module, config: TrainConfig, context: Context) -> PassResult:
     """Train on, from the labels of the task alone."""
     return train_copy(model, config, context)

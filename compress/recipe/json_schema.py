@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from compress.passes.base import pass_kinds
+from compress.core.arguments import arguments_of
+from compress.core.registries import PASSES
 from compress.recipe.check import schema_of
-from compress.recipe.named import BLOCK, Block, block_class
+from compress.recipe.named import BLOCK, REGISTRIES, Block, block_class
 from compress.recipe.schema import Recipe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -18,23 +19,23 @@ _OWN_NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]*:.+$", "descr
 
 def recipe_schema() -> dict[str, Any]:
     """A JSON schema (draft 2020-12) of a whole recipe, with the passes, models and tasks that are registered now."""
-    from compress.models import models
-    from compress.tasks import tasks
-
     definitions: dict[str, Any] = {}
     schema = _adopt(schema_of(Recipe), "", definitions)
     definitions["passes"] = {
         "type": "array",
         "minItems": 1,
         "items": {
-            "oneOf": [_choice("pass", "kind", k, r.config, r.summary, definitions) for k, r in pass_kinds().items()]
+            "oneOf": [
+                _choice("pass", "kind", component.address, component.facts["config"], component.summary, definitions)
+                for component in PASSES.all().values()
+            ]
         },
     }
-    blocks: tuple[tuple[Block, Any], ...] = (("model", models()), ("task", tasks()))
-    for block, builders in blocks:
+    blocks: tuple[Block, ...] = ("model", "task")
+    for block in blocks:
         known = [
-            _choice(block, "name", name, block_class(builder.args, block), builder.summary, definitions)
-            for name, builder in builders.items()
+            _choice(block, "name", c.address, block_class(arguments_of(c), block), c.summary, definitions)
+            for c in REGISTRIES[block].all().values()
         ]
         definitions[block] = {"oneOf": [*known, {"properties": {"name": _OWN_NAME}, "required": ["name"]}]}
     return {"$schema": DIALECT, "title": "leanfit recipe", **schema, "$defs": dict(sorted(definitions.items()))}

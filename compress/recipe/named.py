@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -10,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, PlainSerializer, PlainValidator, create_model
 from pydantic_core import CoreSchema
 
-from compress.core.components import Builder
+from compress.core.arguments import arguments_of
 from compress.core.errors import RecipeError
+from compress.core.registries import MODELS, TASKS
 from compress.recipe.check import Finding, as_error, check
 from compress.recipe.expectations import got, slip
 from compress.recipe.plain import plain
@@ -20,6 +20,7 @@ BLOCK = "x-leanfit"
 WEIGHTS = "Trained weights: a .safetensors file or a torch state dict; looked up here, then in $LEANFIT_DATA."
 
 Block = Literal["model", "task"]
+REGISTRIES = {"model": MODELS, "task": TASKS}
 OWN_KEYS: dict[Block, tuple[str, ...]] = {"model": ("name", "weights"), "task": ("name",)}
 
 
@@ -53,15 +54,15 @@ class Named:
 
 def read_model(data: Any) -> Named:
     """A `model` block. Raises ValidationError with every finding."""
-    return _read_named(data, "model", _model_builder)
+    return _read_named(data, "model")
 
 
 def read_task(data: Any) -> Named:
     """A `task` block. Raises ValidationError with every finding."""
-    return _read_named(data, "task", _task_builder)
+    return _read_named(data, "task")
 
 
-def _read_named(data: Any, block: Block, find: Callable[[str], Builder[Any]]) -> Named:
+def _read_named(data: Any, block: Block) -> Named:
     if isinstance(data, Named):
         return data
     if not isinstance(data, dict):
@@ -74,10 +75,10 @@ def _read_named(data: Any, block: Block, find: Callable[[str], Builder[Any]]) ->
     if not isinstance(name, str):
         raise as_error(block, [Finding(("name",), f"expected the name of a {block}; got {got(name)}")])
     try:
-        builder = find(name)
+        component = REGISTRIES[block].get(name)
     except RecipeError as error:
         raise as_error(block, [Finding(("name",), str(error))]) from None
-    return Named(block, check(block_class(builder.args, block), {**data, "name": builder.address}))
+    return Named(block, check(block_class(arguments_of(component), block), {**data, "name": component.address}))
 
 
 @lru_cache(maxsize=256)
@@ -87,20 +88,6 @@ def block_class(args: type[BaseModel], block: Block) -> type[BaseModel]:
         return create_model(args.__name__, __base__=args, name=(str, Field()))
     weights = Field(default=None, min_length=1, description=WEIGHTS)
     return create_model(args.__name__, __base__=args, name=(str, Field()), weights=(str | None, weights))
-
-
-def _model_builder(name: str) -> Builder[Any]:
-    from compress.models.model_registry import model_args, models
-
-    args = model_args(name)
-    return next(builder for builder in models().values() if builder.args is args)
-
-
-def _task_builder(name: str) -> Builder[Any]:
-    from compress.tasks.task_registry import task_args, tasks
-
-    args = task_args(name)
-    return next(builder for builder in tasks().values() if builder.args is args)
 
 
 class BlockSchema:

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, ValidationError
 
 from compress.core.config import Config
-from compress.passes.base import pass_kinds
+from compress.core.errors import RecipeError
+from compress.core.registries import PASSES
+from compress.core.traits import Traits
 from compress.recipe.check import Finding, as_error, check, findings
 from compress.recipe.expectations import got, slip
 from compress.recipe.named import BlockSchema
 from compress.recipe.order import order_findings
 from compress.recipe.plain import plain
-from evaluate.core.errors import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -42,35 +43,41 @@ def read_passes(data: Any) -> tuple[PassStep, ...]:
             steps.append(_read_pass(entry))
         except ValidationError as error:
             found += [Finding((n, *f.path), f.message, f.at) for f in findings(error)]
-    found += order_findings([_kind(entry) for entry in data])
+    found += order_findings([_as_step(entry) for entry in data])
     if found:
         raise as_error("passes", found)
     return tuple(steps)
 
 
-def _kind(entry: Any) -> str:
-    """The kind of an entry; empty where it is not a known one, which is a finding of its own."""
+def _as_step(entry: Any) -> tuple[str, Traits]:
+    """What the order rules see of an entry; nothing where it is not a known one, which is a finding of its own."""
     kind = entry.kind if isinstance(entry, PassStep) else entry.get("kind") if isinstance(entry, dict) else None
-    return kind if isinstance(kind, str) and kind in pass_kinds() else ""
+    try:
+        return str(kind), PASSES.get(kind).facts["traits"] if isinstance(kind, str) else Traits()
+    except RecipeError:
+        return "", Traits()
 
 
 def _read_pass(entry: Any) -> PassStep:
     if isinstance(entry, PassStep):
         return entry
-    kinds = pass_kinds()
     if not isinstance(entry, dict):
         raise as_error("pass", [Finding((), f"expected a block with the key 'kind'; got {got(entry)}")])
     if "kind" not in entry:
-        raise as_error(
-            "pass",
-            [Finding((), f"missing key 'kind': expected one of {', '.join(kinds)}{slip('kind', entry)}", "block")],
-        )
+        known = ", ".join(PASSES.all())
+        message = f"missing key 'kind': expected one of {known}{slip('kind', entry)}"
+        raise as_error("pass", [Finding((), message, "block")])
     kind = entry["kind"]
-    if not isinstance(kind, str) or kind not in kinds:
-        near = did_you_mean(kind, kinds) if isinstance(kind, str) else ""
-        message = f"unknown pass {got(kind)}{near or ';'} known passes: {', '.join(kinds)}"
+    if not isinstance(kind, str):
+        message = f"unknown pass {got(kind)}; known passes: {', '.join(PASSES.all())}"
         raise as_error("pass", [Finding(("kind",), message)])
-    return PassStep(kind, check(kinds[kind].config, {k: v for k, v in entry.items() if k != "kind"}))
+    try:
+        component = PASSES.get(kind)
+    except RecipeError as error:
+        raise as_error("pass", [Finding(("kind",), str(error))]) from None
+    return PassStep(
+        component.address, check(component.facts["config"], {k: v for k, v in entry.items() if k != "kind"})
+    )
 
 
 PassList = Annotated[

@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from compress.core.config import Config
 from compress.core.files import hash_of
+from compress.core.registries import PASSES
 from compress.core.units import BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.recipe.check import Finding, check, findings
 from compress.recipe.find import find_recipe, read_text
@@ -102,7 +103,7 @@ class Recipe(Config):
     @property
     def warnings(self) -> list[str]:
         """What works and is seldom wanted, as plain sentences."""
-        return order_warnings([step.kind for step in self.passes])
+        return order_warnings([(step.kind, PASSES.get(step.kind).facts["traits"]) for step in self.passes])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.__dict__ == other.__dict__

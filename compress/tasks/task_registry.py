@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from compress.core.components import Builder, Registry
+from compress.core.arguments import arguments_of, build, check_arguments
 from compress.core.progress import Status, silent
+from compress.core.registries import TASKS
 from compress.tasks.task import Task
-
-_TASKS: Registry[Task] = Registry("task")
+from evaluate.core.components import Component
 
 
 def register_task(name: str) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
@@ -19,30 +19,30 @@ def register_task(name: str) -> Callable[[Callable[..., Task]], Callable[..., Ta
 
     A parameter called `status` is not a setting: it receives the callback (message, done, total).
     """
-    return _TASKS.register(name)
+    return TASKS.register(name)
 
 
 def get_task(name: str, /, *, status: Status = silent, **kwargs: Any) -> Task:
     """The task `name` of these arguments. Raises RecipeError for wrong arguments, DataError for missing or bad data."""
-    task, _ = _TASKS.build(name, kwargs, status=status)
+    task: Task = build(TASKS.get(name), kwargs, status=status)[0]
     return task
 
 
 def check_task(name: str, /, **kwargs: Any) -> dict[str, Any]:
     """The complete arguments of a task, defaults filled in, without reading any data. Raises RecipeError."""
-    return _TASKS.check(name, kwargs)
+    return check_arguments(TASKS.get(name), kwargs)
 
 
 def task_args(name: str) -> type[BaseModel]:
     """The arguments of a task as a pydantic class, for validation elsewhere and for a JSON schema."""
-    return _TASKS.get(name).args
+    return arguments_of(TASKS.get(name))
 
 
 def task_names() -> list[str]:
     """Names of all registered tasks."""
-    return list(_TASKS.builders())
+    return list(TASKS.all())
 
 
-def tasks() -> dict[str, Builder[Task]]:
+def tasks() -> dict[str, Component[Any]]:
     """All registered tasks by name; `summary` is one line for a list."""
-    return _TASKS.builders()
+    return TASKS.all()

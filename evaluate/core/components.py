@@ -94,6 +94,10 @@ class Registry(Generic[T]):
 
         return decorate
 
+    def forget(self, name: str) -> None:
+        """Take a component out again, as tests do with their own."""
+        self._known.pop(name, None)
+
     def all(self, *, installed: bool = True) -> dict[str, Component[T]]:
         """All components by name: the built-in ones, those of installed packages (entry points), the user's own."""
         if self.home and self.home not in sys.modules:

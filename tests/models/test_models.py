@@ -30,7 +30,7 @@ def params(model: torch.nn.Module) -> int:
 
 
 def test_every_registered_model_has_a_tiny_case():
-    assert {name for name, b in models().items() if b.function.__module__.startswith("compress.")} == set(TINY)
+    assert {name for name, b in models().items() if b.module.startswith("compress.")} == set(TINY)
 
 
 @pytest.mark.parametrize("name", TINY)

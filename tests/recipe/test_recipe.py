@@ -12,7 +12,7 @@ from torch import nn
 
 from compress.core.config import Config
 from compress.core.errors import RecipeError
-from compress.passes import base
+from compress.core.registries import PASSES
 from compress.passes.base import PassResult, register_pass
 from compress.recipe.find import shipped_recipes
 from compress.recipe.positions import RecipeProblems
@@ -280,8 +280,8 @@ def test_wrong_sets_and_wrong_lines_are_told_together(write):
         (["quantize", "finetune"], {1: "would train the fp32 network"}),
         (["quantize", "distill"], {1: "would train the fp32 network"}),
         (["quantize", "prune"], {1: "has its shapes and ranges fixed"}),
-        (["quantize", "quantize"], {1: "quantizes once"}),
-        (["quantize", "prune", "quantize"], {1: "shapes", 2: "quantizes once"}),
+        (["quantize", "quantize"], {1: "writes its deployed graph once"}),
+        (["quantize", "prune", "quantize"], {1: "shapes", 2: "writes its deployed graph once"}),
     ],
 )
 def test_the_order_of_passes(kinds, refused):
@@ -361,7 +361,7 @@ def test_a_pass_of_the_users_own_is_checked_like_the_others():
         assert any("did you mean 'strength'?" in text for text in found)
         assert any("noop-for-test may not follow quantize" in text for text in found)
     finally:
-        base._REGISTRY.pop("noop-for-test")
+        PASSES.forget("noop-for-test")
 
 
 def test_patterns_that_match_no_layer_are_told_with_their_lines(write):

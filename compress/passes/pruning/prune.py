@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from compress.core.config import Config
 from compress.core.errors import PassError
 from compress.core.seeding import derive_seed
+from compress.core.traits import Traits
 from compress.core.units import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.graph.export import export_onnx
 from compress.graph.surgery import Rewrite, rewrite_shortcuts
@@ -117,7 +118,12 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
     return Preview(pruned, tuple(shrinking.changed_layers()), notes=tuple(notes))
 
 
-@register_pass("prune", PruneConfig, preview=preview_prune)
+@register_pass(
+    "prune",
+    PruneConfig,
+    preview=preview_prune,
+    traits=Traits(trains=True, reshapes=True, needs_data=True, keeps_constraints=True),
+)
 def prune(model: nn.Module, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
     pruned, shrinking, rewrites = _prepare(model, config, context)

@@ -26,6 +26,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from compress.core.config import Config
 from compress.core.errors import PassError
+from compress.core.traits import Traits
 from compress.graph.export import export_onnx, serialise
 from compress.passes.base import Change, Context, PassResult, Preview, register_pass
 from compress.passes.quantization.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
@@ -89,7 +90,7 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
     return Preview(model, layers, 8.0, (f"int8 for {scheme.target}: {scheme.reason}",))
 
 
-@register_pass("quantize", QuantizeConfig, preview=preview_quantize)
+@register_pass("quantize", QuantizeConfig, preview=preview_quantize, traits=Traits(writes_graph=True, needs_data=True))
 def quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
     graph = export_onnx(model, context.task.example(2), opset=context.opset)

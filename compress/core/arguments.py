@@ -1,0 +1,71 @@
+"""What a component may be given: its signature as a pydantic model, so that a recipe's values are checked like any."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from compress.core.errors import RecipeError
+from evaluate.core.components import Component
+from evaluate.core.errors import did_you_mean
+
+T = TypeVar("T")
+
+INJECTED = ("status",)  # given by the caller of `build`, never a setting of a recipe
+
+
+def arguments_of(component: Component[Any]) -> type[BaseModel]:
+    """The annotated keyword arguments of a component's function: types, ranges, no unknown names.
+
+    Raises ValueError where its signature cannot be validated (*args, **kwargs, positional-only).
+    """
+    return _model(component.name, component.target)
+
+
+@lru_cache(maxsize=256)
+def _model(name: str, function: Any) -> type[BaseModel]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for key, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
+            raise ValueError(f"builder {name!r}: *args, **kwargs and positional-only parameters cannot be validated")
+        if key not in INJECTED:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[key] = (hints.get(key, Any), Field(default))
+    config = ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=True, protected_namespaces=())
+    return create_model(f"{name}_args", __config__=config, **fields)
+
+
+def check_arguments(component: Component[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The complete arguments, defaults filled in. Raises RecipeError with every problem at once."""
+    args = arguments_of(component)
+    try:
+        checked = args.model_validate(dict(values))
+    except ValidationError as error:
+        lines = "\n".join(f"  {_problem(item, args)}" for item in error.errors())
+        raise RecipeError(
+            f"{component.kind} {component.name!r} cannot be built from these arguments:\n{lines}"
+        ) from error
+    return {key: getattr(checked, key) for key in args.model_fields}
+
+
+def build(component: Component[Any], values: Mapping[str, Any], **injected: Any) -> tuple[Any, dict[str, Any]]:
+    """What a component's function makes of `values`, and the complete arguments it was given."""
+    args = check_arguments(component, values)
+    wanted = inspect.signature(component.target).parameters
+    return component.target(**args, **{k: v for k, v in injected.items() if k in INJECTED and k in wanted}), args
+
+
+def _problem(item: Any, args: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(args.model_fields)
+        return f"unknown argument {key!r}{did_you_mean(key, args.model_fields) or '.'} Known: {known}."
+    if item["type"] == "missing":
+        return f"{key} is required"
+    return f"{key}: {item['msg'].removeprefix('Value error, ')}; got {item['input']!r}"

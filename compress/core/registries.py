@@ -1,0 +1,15 @@
+"""The registries of compress. Whoever only reads a recipe needs these, and neither passes nor models nor tasks.
+
+The built-in components of a kind are registered by importing its room, which a registry does at the first look-up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compress.core.errors import RecipeError
+from evaluate.core.components import Registry
+
+PASSES: Registry[Any] = Registry("pass", "compress.passes", RecipeError)
+MODELS: Registry[Any] = Registry("model", "compress.models", RecipeError)
+TASKS: Registry[Any] = Registry("task", "compress.tasks", RecipeError)
