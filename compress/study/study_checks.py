@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from compress.training.settings import TrainConfig
 from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.scaling.forms.form import LAWS
 from evaluate.scaling.points.cells import parse_conditions
-from evaluate.scaling.points.trial_points import rows_of_records
+from evaluate.scaling.points.trial_points import NAMES, rows_of_records
+from evaluate.scaling.query.questions import laws_with_levels
 
 VARIED = ("task", "train")
 
@@ -232,15 +233,20 @@ def _keys(data: Mapping[str, Any]) -> set[str]:
 
 
 AUTO = "auto"
+Words = Mapping[str, Sequence[str]]  # the values that a column of names will have, where they are known
 
 
 def of_laws(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Laws that are not there, columns that no trial of this study will have, conditions that cannot be read."""
-    specs = data.get("laws")
+    """Laws that are not there, columns and values that no trial of this study will have, unreadable conditions."""
+    specs, levels = data.get("laws"), data.get("levels")
+    words = {
+        "role": ["dense", "compressed", "native"],
+        "level": ["dense", "native", *map(str, levels if isinstance(levels, Mapping) else ())],
+    }
     columns = _columns(data)
     for n, spec in enumerate(specs if isinstance(specs, list) else ()):
         if isinstance(spec, Mapping):
-            yield from _of_law(spec, ("laws", n), columns)
+            yield from _of_law(spec, ("laws", n), columns, words)
 
 
 def _columns(data: Mapping[str, Any]) -> list[str]:
@@ -259,27 +265,29 @@ def _columns(data: Mapping[str, Any]) -> list[str]:
     return list(rows[0])
 
 
-def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str]) -> Iterator[Finding]:
+def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str], words: Words) -> Iterator[Finding]:
     law = spec.get("law", AUTO)
     known = [AUTO, *LAWS.all()]
     if isinstance(law, str) and law not in known and ":" not in law:
         near = did_you_mean(law, known) or f"; known: {', '.join(known)}"
         yield Finding((*place, "law"), f"there is no law {law!r}{near}")
+    named = law in laws_with_levels()
     x = spec.get("x")
     for at, name in enumerate(x) if isinstance(x, list) else [(None, x)]:
         key = (*place, "x") if at is None else (*place, "x", at)
-        yield from _of_column(name.rpartition("=")[2].strip() if isinstance(name, str) else None, key, columns)
-    for role in ("y", "group"):
-        yield from _of_column(spec.get(role), (*place, role), columns)
+        column = name.rpartition("=")[2].strip() if isinstance(name, str) else None
+        yield from _of_column(column, key, columns, numbers=not named)
+    yield from _of_column(spec.get("y"), (*place, "y"), columns, numbers=True)
+    yield from _of_column(spec.get("group"), (*place, "group"), columns)
     where = spec.get("where")
     for at, condition in enumerate(where if isinstance(where, list) else ()):
-        yield from _of_condition(condition, (*place, "where", at), columns)
+        yield from _of_condition(condition, (*place, "where", at), columns, words)
     against = spec.get("against")
     if isinstance(against, str) and re.search(r"[<>=]", against):  # else a law's file, or points
-        yield from _of_condition(against, (*place, "against"), columns)
+        yield from _of_condition(against, (*place, "against"), columns, words)
 
 
-def _of_condition(text: Any, place: Key, columns: Collection[str]) -> Iterator[Finding]:
+def _of_condition(text: Any, place: Key, columns: Collection[str], words: Words) -> Iterator[Finding]:
     try:
         conditions = parse_conditions(text) if isinstance(text, str) else []
     except UsageError as error:
@@ -287,9 +295,17 @@ def _of_condition(text: Any, place: Key, columns: Collection[str]) -> Iterator[F
         return
     for condition in conditions:
         yield from _of_column(condition.name, place, columns)
+        known = words.get(condition.name, ())
+        for value in condition.values if known and condition.sign in ("=", "!=") else ():
+            if value.casefold() not in {word.casefold() for word in known}:
+                near = did_you_mean(value, known) or f"; known: {', '.join(known)}"
+                yield Finding(place, f"no trial of this study has {condition.name} {value!r}{near}")
 
 
-def _of_column(name: Any, place: Key, columns: Collection[str]) -> Iterator[Finding]:
+def _of_column(name: Any, place: Key, columns: Collection[str], *, numbers: bool = False) -> Iterator[Finding]:
     if isinstance(name, str) and name not in columns:
         near = did_you_mean(name, columns) or f"; it has {', '.join(columns)}"
         yield Finding(place, f"no trial of this study has a column {name!r}{near}")
+    elif numbers and name in NAMES:
+        told = ", ".join(column for column in columns if column not in NAMES)
+        yield Finding(place, f"the column {name!r} holds names, and a law needs numbers; those are: {told}")

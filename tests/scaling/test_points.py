@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -335,6 +336,7 @@ def test_rows_keep_their_names_through_conditions(file):
         ("params<many", UsageError, "params is compared with a number, not 'many'"),
         ("params<1|2", UsageError, r"\| goes with = and !="),
         ("level=c", DataError, "no row has level=c; level holds a, b"),
+        ("level=prnued", DataError, "no row has level=prnued; level holds a, b"),
         ("params=5", DataError, "no row has params=5; params holds 10000, 20000, 40000, 80000"),
         ("level=a,params>3e4", DataError, "no row has params>3e4 among the rows that meet the conditions before it"),
     ],
@@ -475,3 +477,19 @@ def test_formulas_must_be_positive_and_finite():
     for text in ("N - 2*N", "N*9**9**9**9", "N/0"):
         with pytest.raises(DataError, match="a positive number was expected"):
             Formula(text, ("N",))({"N": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("level=prnued", "no row has level=prnued; did you mean 'pruned'"),
+        ("level!=prnued", "no row has a value of the condition level!=prnued; did you mean 'pruned'"),
+        ("level=dense|prnued", "no row has a value of the condition level=dense|prnued; did you mean 'pruned'"),
+    ],
+)
+def test_a_misspelt_value_is_no_condition(condition, said):
+    points = read_points({"level": ["dense", "pruned", "epochs 3"], "params": [1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match=re.escape(said)):
+        points.where(condition)
+    assert len(points.where("level!=epochs 5")) == 3  # one of a row of names that this table happens not to have
+    assert len(points.where("level=dense|int8")) == 1

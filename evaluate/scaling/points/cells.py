@@ -136,10 +136,16 @@ def meets(column: Column, condition: Condition) -> NDArray[np.bool_]:
     return ~same if condition.sign == "!=" else same
 
 
-def nearest_value(column: Column, condition: Condition) -> str:
-    """ "; did you mean 'pruned'?" where a column of text holds nearly the value of a condition; else empty."""
-    words = [] if is_numeric(column) else sorted({shown(cell) for cell in column} - {""})
-    return next(filter(None, (did_you_mean(value, words) for value in condition.values)), "")
+def nearest_value(words: Iterable[str], condition: Condition, *, some: bool = False) -> str:
+    """As did_you_mean, where these words hold nearly, and not just, a value of a condition; else empty.
+
+    some : rows meet it all the same; then values with digits ("epochs 5" beside "epochs 3") count as meant.
+    """
+    if condition.sign in _ORDER:
+        return ""
+    known = {word.casefold(): word for word in sorted(set(words)) if word}
+    strange = [v for v in condition.values if v.casefold() not in known and not (some and re.search(r"\d", v))]
+    return next(filter(None, (did_you_mean(value, known.values()) for value in strange)), "")
 
 
 def _ordered(column: Column, condition: Condition) -> NDArray[np.bool_]:

@@ -109,12 +109,14 @@ class Points:
         for condition in parse_conditions(filters):
             column = self.column(condition.name)
             met = meets(column, condition)
+            some = bool(np.any(met))
+            near = "" if is_numeric(column) else nearest_value(map(shown, column), condition, some=some)
+            if near or not some:
+                told = f"{'a value of the condition' if some else ''} {condition.text}".strip()
+                raise DataError(f"{self.source}: no row has {told}{near}; {condition.name} holds {held(column)}")
             if not np.any(met & kept):
-                among = " among the rows that meet the conditions before it" if np.any(met) else ""
-                alone = (
-                    "" if np.any(met) else f"{nearest_value(column, condition)}; {condition.name} holds {held(column)}"
-                )
-                raise DataError(f"{self.source}: no row has {condition.text}{among}{alone}")
+                among = "among the rows that meet the conditions before it"
+                raise DataError(f"{self.source}: no row has {condition.text} {among}")
             kept &= met
         return self.rows(np.flatnonzero(kept))
 

@@ -14,6 +14,8 @@ from typing import Any
 from evaluate.metrics.base import metric_of
 
 Row = dict[str, Any]
+NAMES = ("role", "level", "study", "task", "run", "data")
+"""Columns that hold names, in every trial."""
 SIZES = ("params", "nonzero", "macs", "bytes", "packed_bytes", "bits")
 
 
