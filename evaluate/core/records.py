@@ -1,0 +1,417 @@
+"""Records as types: what one run, comparison, trial or law says of itself, and the one tolerant reader of them.
+
+A Record is one JSON object. The dataclasses here are its schema (`leanfit schema record` prints it): a field is a key
+of the same name. The reader never raises: what has another type than expected is None (or empty), with a sentence that
+says where; keys it does not know are kept in `extra`. So a file of an older leanfit, or one edited by hand, is shown as
+far as it can be, and what a field holds is of its type: numbers are finite, texts have no control characters. Raw
+samples alone are kept as they came; `sample_table` reads them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evaluate.core.blocks import RAW, Block, define_block, read_block
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Sizes(Block):
+    """What a model takes: counts, bytes of the deployed file, the same after zlib level 9, stored bits a weight."""
+
+    params: float | None = None
+    nonzero: float | None = None
+    macs: float | None = None
+    bytes: float | None = None
+    packed_bytes: float | None = None
+    bits: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassScore(Block):
+    """Precision, recall and F1 (shares) of one class with `n` samples; or of their plain means, without a class."""
+
+    label: str | None = field(default=None, metadata={"json": "class"})
+    n: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassDrop(Block):
+    """Points of recall that a class lost."""
+
+    label: str | None = field(default=None, metadata={"json": "class"})
+    n: float | None = None
+    drop: float | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy(Block):
+    """A metric with its 95 % interval on `n` samples, in the metric's own unit."""
+
+    metric: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: float | None = None
+    per_class: tuple[ClassScore, ...] = ()
+    macro: ClassScore | None = None
+
+
+@dataclass(frozen=True)
+class Drop(Block):
+    """Baseline minus compressed on the same samples, in points, with its paired interval and test."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    gained: float | None = None
+    lost: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Latency(Block):
+    """One call, in milliseconds: the median with its interval; a percentile that too few samples carry is None."""
+
+    median_ms: float | None = None
+    low: float | None = None
+    high: float | None = None
+    mad_ms: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    needs: dict[str, float] = field(default_factory=dict)
+    provider: str | None = None
+    io: str | None = None
+    threads: float | None = None
+    batch: float | None = None
+    n: float | None = None
+    loops: float | None = None
+    sittings: float | None = None
+
+
+@dataclass(frozen=True)
+class Speedup(Block):
+    """Baseline latency over compressed latency; the verdict is faster, slower or not resolved."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True)
+class Width(Block):
+    """Output channels of a layer."""
+
+    layer: str | None = None
+    channels: float | None = None
+
+
+@dataclass(frozen=True)
+class Side(Block):
+    """One of the two models of a run."""
+
+    sizes: Sizes | None = None
+    accuracy: Accuracy | None = None
+    latency: Latency | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, float] = field(default_factory=dict)
+    widths: tuple[Width, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change(Block):
+    """One layer that a pass changed."""
+
+    layer: str | None = None
+    what: str | None = None
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(frozen=True)
+class PassEntry(Block):
+    """One pass of a run: its settings, seconds, changes, and the sizes before and after it."""
+
+    kind: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+    sizes_before: Sizes | None = None
+    sizes_after: Sizes | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Goal(Block):
+    """A goal of the recipe; the status is met, missed or not resolved."""
+
+    goal: str | None = None
+    limit: Any = None
+    value: float | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskEntry(Block):
+    """The task a model was judged on; `splits` are samples by name."""
+
+    name: str | None = None
+    fingerprint: str | None = None
+    classes: tuple[str, ...] = ()
+    splits: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cpu(Block):
+    """A processor as `evaluate.hardware` describes it."""
+
+    name: str | None = None
+    architecture: str | None = None
+    isa: tuple[str, ...] = ()
+    cores: float | None = None
+    usable_cores: float | None = None
+    affinity_cores: float | None = None
+    quota_cores: float | None = None
+    smt: bool | None = None
+    governor: str | None = None
+    clock_driver: str | None = None
+    frequency_mhz: dict[str, Any] = field(default_factory=dict)
+    boost: bool | None = None
+    temperature_c: float | None = None
+    virtual: bool | None = None
+
+
+@dataclass(frozen=True)
+class Environment(Block):
+    """The machine and its software; `why` says what could not be read."""
+
+    machine_id: str | None = None
+    cpu: Cpu | None = None
+    int8_path: str | None = None
+    channel_block: float | None = None
+    memory_mb: float | None = None
+    memory_limit_mb: float | None = None
+    transparent_hugepages: str | None = None
+    container: str | None = None
+    hypervisor: str | None = None
+    load: tuple[float, ...] = ()
+    gpu: tuple[dict[str, Any], ...] = ()
+    os: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    providers: tuple[str, ...] = ()
+    onnxruntime_build: str | None = None
+    why: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record(Block):
+    """What every kind of Record has. `raw` is the JSON object it was read from, or will be written as."""
+
+    schema: float | None = None
+    kind: str | None = None
+    id: str | None = None
+    created: str | None = None
+    name: str | None = None
+    leanfit: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata={"json": None})
+
+
+@dataclass(frozen=True)
+class CompressRecord(Record):
+    """One run of a recipe: kind "compress"."""
+
+    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe_hash: str | None = None
+    task: TaskEntry | None = None
+    artifact: str | None = None
+    hashes: dict[str, str] = field(default_factory=dict)
+    environment: Environment | None = None
+    baseline: Side | None = None
+    compressed: Side | None = None
+    passes: tuple[PassEntry, ...] = ()
+    drop: Drop | None = None
+    per_class_drop: tuple[ClassDrop, ...] = ()
+    speedup: Speedup | None = None
+    noise_floor: float | None = None
+    samples: Any = field(default=None, metadata=RAW)
+    goals: tuple[Goal, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Result(Block):
+    """One candidate of a comparison under one condition (provider, threads, batch)."""
+
+    name: str | None = None
+    path: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    sizes: Sizes | None = None
+    baseline: bool | None = None
+    inputs: tuple[dict[str, Any], ...] = ()
+    latency: Latency | None = None
+    speedup: Speedup | None = None
+    noise_floor: float | None = None
+    start: dict[str, float] = field(default_factory=dict)
+    drift: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+    energy: dict[str, Any] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
+    drop: Drop | None = None
+    agreement: dict[str, Any] = field(default_factory=dict)
+    samples: Any = field(default=None, metadata=RAW)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Floor(Block):
+    """The baseline against itself under one condition: what the comparison cannot tell."""
+
+    provider: str | None = None
+    threads: float | None = None
+    batch: float | None = None
+    noise_floor: float | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: Any = field(default=None, metadata=RAW)
+
+
+@dataclass(frozen=True)
+class Failure(Block):
+    """A candidate that could not be measured, and why."""
+
+    name: str | None = None
+    path: str | None = None
+    kind: str | None = None
+    reason: str | None = None
+    exit_code: float | None = None
+
+
+@dataclass(frozen=True)
+class BenchRecord(Record):
+    """One comparison, profile or load scenario: kind "bench"."""
+
+    environment: Environment | None = None
+    machine: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    baseline: str | None = None
+    results: tuple[Result, ...] = ()
+    floors: tuple[Floor, ...] = ()
+    failed: tuple[Failure, ...] = ()
+    profiles: tuple[dict[str, Any], ...] = ()
+    scenarios: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialRecord(Record):
+    """One trial of a study: kind "trial"."""
+
+    study: str | None = None
+    role: str | None = None
+    size: dict[str, Any] = field(default_factory=dict)
+    level: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    seed: float | None = None
+    native: Any = None
+    recipe_hash: str | None = None
+    status: str | None = None
+    reason: dict[str, Any] = field(default_factory=dict)
+    task: TaskEntry | None = None
+    sizes: Sizes | None = None
+    baseline: dict[str, Any] = field(default_factory=dict)
+    retained: dict[str, float] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
+    error: float | None = None
+    loss: float | None = None
+    drop: Drop | None = None
+    train_samples: float | None = None
+    train_macs: float | None = None
+    seconds: float | None = None
+    stages: tuple[str, ...] = ()
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LawRecord(Record):
+    """A fitted law as a report shows it: kind "law". `evaluate.scaling` reads the law itself from `raw`."""
+
+    law: str | None = None
+    variables: tuple[str, ...] = ()
+    target: str | None = None
+    params: dict[str, float] = field(default_factory=dict)
+    points: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StageLine(Record):
+    """A finished stage of a run: kind "stage"."""
+
+    key: str | None = None
+    seconds: float | None = None
+    ended: float | None = None
+
+
+KINDS: dict[str, type[Record]] = {
+    "compress": CompressRecord,
+    "bench": BenchRecord,
+    "trial": TrialRecord,
+    "law": LawRecord,
+    "stage": StageLine,
+}
+
+
+def read_record(value: Any, problems: list[str] | None = None) -> Record | None:
+    """The Record in a JSON value; None where it is none at all. Never raises.
+
+    problems : gets a sentence for each part that is not of its type, at most MOST_PROBLEMS of them.
+    """
+    told = problems if problems is not None else []
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        told.append('this is no Record: it is not an object with a text "kind"')
+        return None
+    if value.get("schema", SCHEMA) != SCHEMA:
+        given = value["schema"] if isinstance(value["schema"], int) and abs(value["schema"]) < 10**9 else "unknown"
+        told.append(f"this Record has schema {given}, and this leanfit reads {SCHEMA} (update leanfit)")
+        return None
+    kind = KINDS.get(value["kind"], CompressRecord if "compressed" in value else Record)
+    return dataclasses.replace(read_block(kind, value, "", told), raw=value)
+
+
+def sample_table(value: Any) -> list[list[list[float]]]:
+    """Raw samples (session runs, rounds, n) in seconds, where they are such; [] otherwise."""
+    try:
+        table = [[[float(x) for x in calls] for calls in rounds] for rounds in value]
+    except (TypeError, ValueError, OverflowError):
+        return []
+    return table if all(math.isfinite(x) for rounds in table for calls in rounds for x in calls) else []
+
+
+def record_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of every kind of Record."""
+    definitions: dict[str, Any] = {}
+    for name, kind in KINDS.items():
+        define_block(kind, definitions)
+        definitions[kind.__name__]["properties"]["kind"] = {"const": name}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "leanfit Record",
+        "anyOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in KINDS.values()],
+        "$defs": dict(sorted(definitions.items())),
+    }
