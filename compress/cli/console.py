@@ -22,7 +22,7 @@ import typer
 from compress.core.errors import disk_problem
 from compress.recipe.positions import RecipeProblems
 from evaluate.bundle.terminal import close_stdout, stopped_by_signals
-from evaluate.core.errors import MachineError
+from evaluate.core.errors import MachineError, printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Allow = Annotated[
@@ -37,9 +37,9 @@ _answers: ContextVar[tuple[IO[str], int | None] | None] = ContextVar("answers", 
 
 
 def say(text: str) -> None:
-    """A line on stderr. Text is text: nothing in it is read as markup."""
+    """A line on stderr. Text is text: nothing in it is read as markup, or as an order to the terminal."""
     with suppress(OSError, ValueError):
-        typer.echo(text, err=True)
+        typer.echo(printable(text), err=True)
 
 
 def emit(value: Any) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from evaluate.core.errors import printable
+
 WIDTH = 79
 
 
@@ -49,7 +51,7 @@ class Progress:
 def say(text: str) -> None:
     """A line on stderr."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
         sys.stderr.flush()
 
 
@@ -58,7 +60,7 @@ def show(text: str) -> None:
     if sys.stdout is None:  # closed before we came
         return
     encoding = sys.stdout.encoding or "ascii"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.write(printable(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 

@@ -49,6 +49,19 @@ if __name__ == "__main__":
     sys.exit(main())
 """
 _PLAIN_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)
+_CLAIMED = {"sha256": str, "bytes": int}
+_SHAPE: dict[str, Any] = {
+    "leanfit": str,
+    "task": [{"name": str, "fingerprint": str}],
+    "metric": [str],
+    "samples": int,
+    "baseline": str,
+    "needs": {"*": str},
+    "settings": {"threads": int, "batch": int},
+    "source": {"cpu": [str]},
+    "models": {"*": {"member": str, "opset": int, **_CLAIMED}},
+    "members": {"*": _CLAIMED},
+}
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError, KeyError,
 )  # fmt: skip
@@ -137,14 +150,46 @@ def read_bundle(path: str | Path) -> Bundle:
     try:
         manifest = json.loads(data)
         claimed, digest = manifest.pop("self"), _hash(_canonical(manifest))
-        schema, names = manifest["schema"], [*manifest["members"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        claimed, digest, schema, names = None, "", SCHEMA, []
-    if claimed != digest or not all(_PLAIN_NAME.fullmatch(name) for name in names):
+        claimed, digest, manifest = None, "", {}
+    if claimed != digest:
         raise ArtifactError(f"{place} is damaged: {MANIFEST} is not what was packed. {_AGAIN}")
-    if schema != SCHEMA:
-        raise ArtifactError(f"{place} has schema {schema!r}, and this leanfit reads {SCHEMA}; pack it again")
+    if manifest.get("schema") != SCHEMA:
+        raise ArtifactError(
+            f"{place} has schema {manifest.get('schema')!r:.40}, and this leanfit reads {SCHEMA}; pack it again"
+        )
+    if wrong := _misfit(manifest, _SHAPE) or _odd_name(manifest):
+        raise ArtifactError(f"{place} is damaged: {MANIFEST} has another {wrong} than `leanfit pack` writes. {_AGAIN}")
     return Bundle(place, manifest, digest)
+
+
+def _misfit(value: Any, shape: Any, where: str = "") -> str:
+    """The first place, as `models.small.bytes`, where a value has not the shape of `_SHAPE`; empty where it has.
+
+    A type, [what may be null], a mapping of keys that have to be there, or {"*": the shape of whatever is}.
+    """
+    if isinstance(shape, list):
+        return "" if value is None else _misfit(value, shape[0], where)
+    if not isinstance(shape, dict):
+        wrong = not isinstance(value, shape) or isinstance(value, bool)
+        return where if wrong or (isinstance(value, int) and not 0 <= value < 2**53) or len(str(value)) > 1000 else ""
+    if not isinstance(value, dict):
+        return where
+    inner = dict.fromkeys(value, shape["*"]) if "*" in shape else shape
+    places = {key: f"{where}.{key}".lstrip(".") for key in inner}
+    found = (_misfit(value[key], inner[key], at) if key in value else at for key, at in places.items())
+    return next(filter(None, found), "")
+
+
+def _odd_name(manifest: Mapping[str, Any]) -> str:
+    """A name that could lead out of the folder that the bundle is unpacked into, or a model that is not in it."""
+    names = [name for name in manifest["members"] if not _PLAIN_NAME.fullmatch(name)]
+    lost = [
+        name
+        for name, model in manifest["models"].items()
+        if model["member"] not in manifest["members"] or model["member"] != model_member(name)
+    ]
+    return "name of a member" if names else "place of a model" if lost or not manifest["models"] else ""
 
 
 @functools.lru_cache(maxsize=1)

@@ -14,6 +14,10 @@ class LeanfitError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message, in which no control character of a value that it names reaches a terminal."""
+        return printable(super().__str__())
+
 
 class UsageError(LeanfitError):
     """The call or the command line is wrong: an unknown provider, metric or baseline."""
@@ -47,6 +51,11 @@ class MachineError(LeanfitError):
 
 class NoRuntimeError(MachineError):
     """onnxruntime, or the execution provider asked for, is not there."""
+
+
+def printable(text: str) -> str:
+    """`text`, with every control character but the end of a line written as Python writes it, as \\x1b."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -148,7 +148,7 @@ COUNTS = [pytest.param(0.05, id="some"), pytest.param(1.0, id="all", marks=pytes
 
 
 # Their readers are not typed yet.
-OPEN = {"Record of a run", "Record of a benchmark", "Record of a scenario", "law", "manifest of a bundle"}
+OPEN = {"Record of a run", "Record of a benchmark", "Record of a scenario", "law"}
 
 
 @pytest.fixture
