@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import re
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-if TYPE_CHECKING:
-    import onnx
+# Operators of ONNX Runtime (docs/ContribOperators.md there) that read weights packed in bytes: which input holds them.
+_PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
 
 
 class Sizes(TypedDict):
@@ -56,19 +59,38 @@ def count_macs(model: nn.Module, example: Mapping[str, Tensor]) -> int:
 
 
 def graph_bits(graph: onnx.ModelProto) -> float:
-    """Average stored bits per element of the weights (initializers of rank 2 and above) of an ONNX model."""
-    from onnx import helper
+    """Average stored bits per weight of an ONNX model; 32.0 where it holds none.
 
-    bits = elements = 0
-    for tensor in graph.graph.initializer:
-        if len(tensor.dims) < 2:
-            continue
-        n = 1
-        for d in tensor.dims:
-            n *= d
-        elements += n
-        bits += n * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
-    return bits / elements if elements else 32.0
+    The weights are the elements of its initializers of rank 2 and above, and those packed in bytes for an operator of
+    `_PACKED`. Their block-wise scales and zero points are stored for their sake: these add bits, and no weights.
+    Not counted are scales of whole channels (rank 1) and biases.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    weights = {name: math.prod(tensor.dims) for name, tensor in tensors.items() if len(tensor.dims) > 1}
+    for node in graph.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            weights |= {name: 0 for name in node.input[1:] if name in weights}
+        elif node.op_type in _PACKED and node.input[_PACKED[node.op_type]] in tensors:
+            packed = node.input[_PACKED[node.op_type]]
+            weights[packed] = _packed_weights(node, tensors[packed])
+            weights |= {name: 0 for name in node.input[2:4] if name in tensors}  # scales and zero points
+    bits = sum(math.prod(tensors[name].dims) * _element_bits(tensors[name]) for name in weights)
+    return bits / sum(weights.values()) if any(weights.values()) else 32.0
+
+
+def _packed_weights(node: onnx.NodeProto, tensor: onnx.TensorProto) -> int:
+    """How many weights of `bits` each an operator reads from a tensor; a matrix says so itself, without its padding."""
+    known = {attribute.name: attribute.i for attribute in node.attribute}
+    if {"K", "N"} <= set(known):
+        return known["K"] * known["N"]
+    return math.prod(tensor.dims) * _element_bits(tensor) // known.get("bits", 4)
+
+
+def _element_bits(tensor: onnx.TensorProto) -> int:
+    """Stored bits of an element, which the name of its type tells: INT4, FLOAT8E4M3FN, BFLOAT16, and FLOAT for 32."""
+    name = tensor.DataType.Name(tensor.data_type)
+    width = re.search(r"\d+", name)
+    return int(width[0]) if width else {"FLOAT": 32, "DOUBLE": 64}.get(name, 8)
 
 
 def measure_sizes(model: nn.Module, example: Mapping[str, Tensor], graph: onnx.ModelProto, data: bytes) -> Sizes:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from compress.graph.export import check_parity, export_onnx, load_graph, serialise
-from compress.graph.sizes import count_macs, count_nonzero, count_params, measure_sizes
+from compress.graph.sizes import count_macs, count_nonzero, count_params, graph_bits, measure_sizes
 from compress.models import build_model
 from compress.tasks import Task
 from evaluate.core.errors import ModelError
@@ -132,3 +132,41 @@ def test_sizes_are_those_of_the_file(trained: nn.Module, digits: Task):
     assert sizes["bits"] == 32
     held = open_session(data).run({k: v.numpy() for k, v in digits.example().items()})
     assert np.isfinite(held[0]).all()
+
+
+def graph_of(weights: list[onnx.TensorProto], nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    return onnx.helper.make_model(onnx.helper.make_graph(nodes, "model", [], [], weights))
+
+
+def raw(name: str, kind: str, *dims: int) -> onnx.TensorProto:
+    return onnx.TensorProto(name=name, data_type=onnx.TensorProto.DataType.Value(kind), dims=dims)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"),
+    {
+        "DOUBLE": 64, "FLOAT": 32, "FLOAT16": 16, "BFLOAT16": 16, "INT8": 8, "UINT8": 8, "BOOL": 8, "INT4": 4,
+        "UINT4": 4, "INT2": 2, "UINT2": 2, "FLOAT4E2M1": 4, "FLOAT6E2M3": 6, "FLOAT8E4M3FN": 8, "FLOAT8E5M2": 8,
+    }.items(),
+)  # fmt: skip
+def test_every_type_has_its_bits(kind: str, bits: int):
+    assert graph_bits(graph_of([raw("w", kind, 6, 4)], [])) == bits
+    assert graph_bits(graph_of([raw("w", kind, 6, 4), raw("v", "FLOAT", 3, 8)], [])) == (bits + 32) / 2
+
+
+@pytest.mark.parametrize(("bits", "block"), [(4, 32), (2, 16), (8, 64)])
+def test_packed_weights_are_counted_with_their_scales(bits: int, block: int):
+    k, n = 2 * block, 6
+    nodes = [onnx.helper.make_node("MatMulNBits", ["x", "w", "s", "z"], ["y"], K=k, N=n, bits=bits, block_size=block)]
+    stored = [raw("w", "UINT8", n, 2, block * bits // 8), raw("s", "FLOAT16", n * 2), raw("z", "UINT8", n)]
+    assert graph_bits(graph_of(stored, nodes)) == bits + 16 / block + 8 / (2 * block)
+    nodes = [onnx.helper.make_node("GatherBlockQuantized", ["w", "i", "s"], ["y"], bits=bits, block_size=block)]
+    stored = [raw("w", "UINT8", n, 2 * block * bits // 8), raw("s", "FLOAT", n, 2)]
+    assert graph_bits(graph_of(stored, nodes)) == bits + 32 / block
+
+
+def test_scales_of_blocks_are_no_weights_and_those_of_channels_are_not_counted():
+    node = onnx.helper.make_node("DequantizeLinear", ["w", "s"], ["y"], block_size=16)
+    assert graph_bits(graph_of([raw("w", "INT4", 8, 32), raw("s", "FLOAT", 8, 2)], [node])) == 4 + 32 / 16
+    assert graph_bits(graph_of([raw("w", "INT8", 8, 32), raw("s", "FLOAT", 8)], [node])) == 8
+    assert graph_bits(graph_of([raw("b", "FLOAT", 8)], [])) == 32
