@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compress.graph.shortcuts import ShortcutConv
 from compress.graph.sizes import count_macs, count_params
-from compress.graph.surgery import rewrite_shortcuts
 from compress.models import build_model
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import find_groups
@@ -266,7 +266,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 def parts(name: str, task: Task):
     """A network ready to be cut: (model, groups that can be pruned, costs)."""
     model, example = build(name), task.example(1)
-    rewrite_shortcuts(model, example)
+    ShortcutConv.apply(model, example)
     groups, _ = find_groups(model, example)
     good, _ = preflight(model, example, groups, measure_costs(model, example, groups))
     return model, good, measure_costs(model, example, good)

@@ -15,7 +15,7 @@ from onnx.external_data_helper import uses_external_data
 from compress.core.files import file_hash
 from compress.core.progress import Status, silent
 from compress.graph.export import load_graph, serialise
-from compress.pipeline.artifact import read_manifest
+from compress.pipeline.manifest import Manifest, read_manifest
 from compress.recipe.find import read_text
 from compress.recipe.yaml_text import read_yaml
 from compress.tasks import Task, get_task
@@ -31,7 +31,7 @@ class Run:
     """The folder of a run or an artifact, with the `task` and `benchmark` blocks of its recipe ({} where not given)."""
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     task: Mapping[str, Any]
     benchmark: Mapping[str, Any]
 
@@ -56,7 +56,7 @@ def open_run(path: Path) -> Run:
     for name in (ONNX, RECIPE):
         if not (path / name).is_file():
             raise ArtifactError(f"{path}: not a complete artifact: {name} is missing; compress again, or copy it anew")
-        if file_hash(path / name) != manifest["hashes"][name]:
+        if file_hash(path / name) != manifest.hashes[name]:
             raise ArtifactError(f"{path / name}: changed or damaged since it was written; see `leanfit verify {path}`")
     shown = str(path / RECIPE)
     # Only two blocks are needed: a recipe of an older leanfit may hold keys that are no longer known.
@@ -143,7 +143,7 @@ def _claimed(run: Run) -> str | None:
         records = find_records(run.path)
     except ArtifactError:
         return None
-    mine = run.manifest["hashes"][ONNX]
+    mine = run.manifest.hashes[ONNX]
     prints = [
         (record.get("task") or {}).get("fingerprint")
         for record in records

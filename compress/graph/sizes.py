@@ -80,17 +80,17 @@ def graph_bits(graph: onnx.ModelProto) -> float:
 
 def _packed_weights(node: onnx.NodeProto, tensor: onnx.TensorProto) -> int:
     """How many weights of `bits` each an operator reads from a tensor; a matrix says so itself, without its padding."""
-    known = {attribute.name: attribute.i for attribute in node.attribute}
+    known: dict[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
     if {"K", "N"} <= set(known):
-        return known["K"] * known["N"]
-    return math.prod(tensor.dims) * _element_bits(tensor) // known.get("bits", 4)
+        return int(known["K"] * known["N"])
+    return int(math.prod(tensor.dims) * _element_bits(tensor) // known.get("bits", 4))
 
 
 def _element_bits(tensor: onnx.TensorProto) -> int:
     """Stored bits of an element, which the name of its type tells: INT4, FLOAT8E4M3FN, BFLOAT16, and FLOAT for 32."""
-    name = tensor.DataType.Name(tensor.data_type)
+    name = str(onnx.TensorProto.DataType.Name(tensor.data_type))
     width = re.search(r"\d+", name)
-    return int(width[0]) if width else {"FLOAT": 32, "DOUBLE": 64}.get(name, 8)
+    return int(width[0] if width else {"FLOAT": 32, "DOUBLE": 64}.get(name, 8))
 
 
 def measure_sizes(model: nn.Module, example: Mapping[str, Tensor], graph: onnx.ModelProto, data: bytes) -> Sizes:

@@ -1,13 +1,12 @@
-"""Changing the layers of a network: shortcuts become equal convolutions, and layers become narrower.
+"""Making the layers of a network narrower.
 
 All functions here work on names and shapes, so that an artifact repeats them without the data or the dependency graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,137 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from evaluate.core.errors import ModelError, did_you_mean
+from evaluate.core.errors import ModelError
 
 Side = Literal["out", "in"]
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """A layer without weights that was replaced by an equal 1x1 convolution; `apply_rewrites` repeats it."""
-
-    layer: str
-    in_channels: int
-    out_channels: int
-    stride: tuple[int, int]
-    kind: str = "shortcut_conv"
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "stride": list(self.stride)}
-
-
-def rewrite_shortcuts(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[Rewrite, ...]:
-    """Replace, in place, every parameter-free shortcut by the 1x1 convolution that computes exactly the same.
-
-    A candidate is a leaf module without tensors that is not one of torch's own and that maps (n, c, h, w) to another
-    channel count or size: option A of He et al. 2016 (strided slice and zero padding), whatever its code. It is probed
-    with random input and replaced only where it is a selection of channels and every s-th pixel, with a difference of
-    exactly 0.0. Dependency tracing cannot follow the slice and the padding; it can follow a convolution.
-    The new weights are ordinary trainable ones: recovery may then use them, at no cost in the deployed network.
-    """
-    done = []
-    for name, size in _candidates(model, example):
-        conv = _equal_conv(model.get_submodule(name), size)
-        if conv is None:
-            continue
-        _replace(model, name, conv)
-        done.append(Rewrite(name, conv.in_channels, conv.out_channels, (conv.stride[0], conv.stride[1])))
-    return tuple(done)
-
-
-def apply_rewrites(model: nn.Module, rewrites: Sequence[Rewrite | Mapping[str, Any]]) -> None:
-    """Repeat recorded rewrites in place, without probing; the weights are zero until a state dict is loaded.
-
-    Raises ModelError where a named layer is missing or a record is of an unknown kind.
-    """
-    names = dict(model.named_modules())
-    for record in rewrites:
-        entry = record.as_dict() if isinstance(record, Rewrite) else record
-        name, kind = str(entry["layer"]), entry["kind"]
-        if kind != "shortcut_conv" or name not in names:
-            what = f"unknown kind {kind!r}" if name in names else f"no layer of that name{did_you_mean(name, names)}"
-            raise ModelError(f"cannot repeat the rewrite of {name!r}: {what}. Was it made for another network?")
-        height, width = entry["stride"]
-        conv = nn.Conv2d(entry["in_channels"], entry["out_channels"], 1, stride=(height, width), bias=False)
-        nn.init.zeros_(conv.weight)
-        _replace(model, name, conv)
-
-
-def _candidates(model: nn.Module, example: Mapping[str, Tensor]) -> Iterator[tuple[str, torch.Size]]:
-    """Names of possible shortcuts with the size of their input, in the order of the model."""
-    seen: dict[str, set[tuple[torch.Size, torch.Size]]] = {}
-
-    def watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                seen.setdefault(name, set()).add((inputs[0].shape, output.shape))
-
-        return hook
-
-    leaves = [(n, m) for n, m in model.named_modules() if n and _is_plain_leaf(m)]
-    hooks = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    try:
-        _run(model, example)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    for name, shapes in seen.items():
-        if len(shapes) != 1:
-            continue
-        (before, after) = next(iter(shapes))
-        if len(before) == len(after) == 4 and before[1:] != after[1:]:
-            yield name, before
-
-
-def _is_plain_leaf(module: nn.Module) -> bool:
-    empty = not any(True for _ in module.children()) and not module.state_dict()
-    return empty and not type(module).__module__.startswith("torch.")
-
-
-def _run(model: nn.Module, example: Mapping[str, Tensor]) -> None:
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(*(t[:1] for t in example.values()))
-    finally:
-        model.train(training)
-
-
-def _equal_conv(module: nn.Module, size: torch.Size) -> nn.Conv2d | None:
-    """The 1x1 convolution that equals `module` on inputs of `size` (n, c, h, w), or None where there is none."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        probe = torch.randn(1, *size[1:], generator=generator)
-        answer = module(probe)
-        stride = _stride(size[2], answer.shape[2]), _stride(size[3], answer.shape[3])
-        conv = nn.Conv2d(size[1], answer.shape[1], 1, stride=stride, bias=False)
-        picked = probe[:, :, :: stride[0], :: stride[1]]
-        if picked.shape[2:] != answer.shape[2:]:
-            return None
-        # (out, in): output channel o is exactly input channel i, on the first few pixels that the stride keeps.
-        same = (answer[0, :, None, :4, :4] == picked[0, None, :, :4, :4]).flatten(2).all(2)
-        conv.weight.copy_(same[:, :, None, None].to(conv.weight.dtype))
-        for batch in (1, 2, 3):
-            check = torch.randn(batch, *size[1:], generator=generator)
-            if not torch.equal(module(check), conv(check)):
-                return None
-    return conv
-
-
-def _stride(before: int, after: int) -> int:
-    """The smallest stride of a 1x1 convolution that takes `before` pixels to `after`; 1 where there is none."""
-    return next((s for s in range(1, before + 1) if (before - 1) // s + 1 == after), 1)
-
-
-def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put `new` in the place of the layer `name`, and wherever else the same object is registered."""
-    old = model.get_submodule(name)
-    new.train(model.training)
-    for parent in list(model.modules()):
-        for key, child in list(parent.named_children()):
-            if child is old:
-                setattr(parent, key, new)
 
 
 def is_depthwise(module: nn.Module) -> bool:

@@ -13,9 +13,9 @@ from compress.core.traits import Traits
 from evaluate.core.components import Component
 
 if TYPE_CHECKING:
-    import onnx
     from torch import nn
 
+    from compress.graph.model_state import ModelState
     from compress.tasks.task import Task
 
 
@@ -33,16 +33,15 @@ class Change:
 class PassResult:
     """What a pass hands on.
 
-    module   : the network after the pass; never the object that was handed in, where anything changed.
-    graph    : the quantized ONNX model, once a pass works on the exported graph; None while torch is the truth.
+    model    : the state after the pass, `dataclasses.replace(model, module=...)` of the one that was handed in. Its
+               network is a copy, where anything changed.
     changes  : layer by layer; empty for a pass that only trains. A pass that leaves the very same weights and brings no
                graph is refused by the pipeline.
     warnings : plain sentences for the report: what to know before shipping.
     details  : numbers of this pass (what was asked, what was achieved, history), JSON-able.
     """
 
-    module: nn.Module
-    graph: onnx.ModelProto | None = None
+    model: ModelState
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +84,7 @@ class Preview:
 class Pass(Protocol):
     """A technique: a pure function of its arguments, which works on a copy and is deterministic under the seed."""
 
-    def __call__(self, model: nn.Module, config: Any, context: Context) -> PassResult: ...
+    def __call__(self, model: ModelState, config: Any, context: Context) -> PassResult: ...
 
 
 @dataclass(frozen=True)

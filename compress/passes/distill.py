@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from compress.core.seeding import derive_seed, seeded
+from compress.graph.model_state import ModelState
 from compress.models import build_model, load_weights
 from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, register_pass
@@ -40,7 +41,7 @@ class DistillPassConfig(TrainConfig, DistillConfig):
 @register_pass(
     "distill", DistillPassConfig, preview=preview_training, traits=replace(TRAINING, learns_from_original=True)
 )
-def distill(model: nn.Module, config: DistillPassConfig, context: Context) -> PassResult:
+def distill(model: ModelState, config: DistillPassConfig, context: Context) -> PassResult:
     """Train on, from the outputs of a teacher as well as from the labels; the teacher is the uncompressed model."""
     distilling = DistillConfig(temperature=config.temperature, weight=config.weight)
     return train_copy(model, config, context, teacher=_teacher(config.teacher, context), distill=distilling)

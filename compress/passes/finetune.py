@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from compress.core.traits import Traits
+from compress.graph.model_state import ModelState
 from compress.passes.base import Context, PassResult, Preview, register_pass
 from compress.training.settings import TrainConfig
 from compress.training.train import train
@@ -21,10 +23,10 @@ def preview_training(model: nn.Module, config: TrainConfig, context: Context) ->
     return Preview(model, layers, notes=(f"trains for {config.epochs} epochs; sizes stay as they are",))
 
 
-def train_copy(model: nn.Module, config: TrainConfig, context: Context, **teaching: Any) -> PassResult:
+def train_copy(model: ModelState, config: TrainConfig, context: Context, **teaching: Any) -> PassResult:
     """Train a copy of `model`, with `teacher` and `distill` as `train` takes them; details hold the history."""
     result = train(
-        copy.deepcopy(model),
+        copy.deepcopy(model.module),
         context.task,
         config,
         seed=context.seed,
@@ -39,10 +41,10 @@ def train_copy(model: nn.Module, config: TrainConfig, context: Context, **teachi
         "stopped_early": result.stopped,
         "teacher_outputs": result.teacher,
     }
-    return PassResult(result.module, details=details)
+    return PassResult(replace(model, module=result.module), details=details)
 
 
 @register_pass("finetune", TrainConfig, preview=preview_training, traits=TRAINING)
-def finetune(model: nn.Module, config: TrainConfig, context: Context) -> PassResult:
+def finetune(model: ModelState, config: TrainConfig, context: Context) -> PassResult:
     """Train on, from the labels of the task alone."""
     return train_copy(model, config, context)

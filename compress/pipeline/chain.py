@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ from compress.core.errors import PassError
 from compress.core.files import file_hash, hash_of, write_bytes
 from compress.core.progress import Status
 from compress.core.seeding import derive_seed, seeded
-from compress.core.sources import source_of
-from compress.graph.export import Parity, check_parity, export_onnx, require_parity, serialise
+from compress.core.sources import source_of, sources_named
+from compress.core.traits import Traits
+from compress.graph.export import Parity, check_parity, export_onnx, load_graph, require_parity, serialise
+from compress.graph.model_state import (
+    Constraint,
+    ModelState,
+    network_from,
+    read_constraints,
+    read_rewrites,
+    save_state,
+)
 from compress.graph.sizes import measure_sizes
 from compress.passes.base import Context, PassResult, get_pass
-from compress.pipeline.artifact import network_from, save_state
 from compress.pipeline.stages import Stages, Work
 from compress.recipe.pass_list import PassStep
 from compress.recipe.schema import Recipe
@@ -39,12 +48,10 @@ PARITY_SAMPLES = 32
 
 @dataclass(frozen=True)
 class Net:
-    """The model at one point of the way: network, deployed graph, and the stage they are kept in."""
+    """The model at one point of the way, the bytes of its deployed file, and the stage they are kept in."""
 
-    module: nn.Module
-    rewrites: list[dict[str, Any]]
-    graph: bytes
-    quantized: bool
+    model: ModelState
+    file: bytes
     key: str
     stored: dict[str, Any]
 
@@ -63,18 +70,21 @@ class Chain:
         self.device, self.stages, self.status = device, stages, status
 
     def steps(self) -> list[Net]:
-        """The baseline, then the network after each pass."""
+        """The baseline, then the model after each pass."""
         steps = [self.baseline()]
         for number, step in enumerate(self.recipe.passes):
-            steps.append(self.apply(number, step, steps[-1], steps[0].module))
+            steps.append(self.apply(number, step, steps[-1], steps[0].model.module))
         return steps
 
     def baseline(self) -> Net:
         """Train the baseline where the recipe says so; otherwise it is the network as it came."""
         config = self.recipe.train
+        settings = config and config.model_dump(mode="json")
+        blocks = [block and block.dump() for block in (self.recipe.model, self.recipe.task)]
+        sources = sources_named(blocks, self.task.loss, self.task.metric, settings)
         key = hash_of(
             __version__, torch.__version__, self.task.fingerprint(), self.recipe.seed, self.recipe.export.opset,
-            config and config.model_dump(mode="json"), self.device, str(self.network), source_of(self.network),
+            settings, self.device, str(self.network), source_of(self.network), sources,
             hashlib.sha256(save_state(self.network)).hexdigest(),
         )  # fmt: skip
 
@@ -86,17 +96,19 @@ class Chain:
                     module, self.task, config, seed=seed, device=self.device, folder=checkpoints, status=self.status
                 )
                 module, history = result.module, result.history
-            return self.save(folder, PassResult(module.cpu().eval()), []) | {"history": history}
+            return self.save(folder, PassResult(ModelState(module.cpu().eval()))) | {"history": history}
 
         return self.load("baseline", key, work)
 
     def apply(self, number: int, step: PassStep, before: Net, original: nn.Module) -> Net:
-        """One pass. Raises PassError where it changes nothing, or would undo a finished graph."""
-        config = step.dump()
+        """One pass. Raises PassError where it changes nothing, or gives less than it was given."""
+        registered, config = get_pass(step.kind), step.dump()
         # Training elsewhere may go on from here; channel counts and integer types are chosen for this machine.
-        place = self.measured_on() if step.kind == "quantize" else channel_block()
+        place = self.measured_on() if registered.traits.writes_graph else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
-        key = hash_of(before.key, number, config, self.recipe.seed, place, files)
+        sources = sources_named(config, before.model.claims())
+        key = hash_of(before.key, number, config, self.recipe.seed, place, files, sources)
+        name = f"passes.{number} ({step.kind})"
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(f"{step.kind}", 0, 1)
@@ -109,55 +121,52 @@ class Chain:
                 opset=self.recipe.export.opset,
                 status=self.status,
             )
-            result = get_pass(step.kind).apply(before.module, step.config, context)
-            if result.graph is None and save_state(result.module) == save_state(before.module):
-                raise PassError(f"passes.{number} ({step.kind}) changed nothing; remove it, or ask more of it")
-            rewrites = before.rewrites + list(result.details.get("rewrites", []))
-            return self.save(folder, result, rewrites) | {"kind": step.kind, "config": config}
+            _check_may_follow(name, registered.traits, before.model)
+            result = registered.apply(before.model, step.config, context)
+            _check_nothing_lost(name, before.model, result.model)
+            return self.save(folder, result) | {"kind": step.kind, "config": config}
 
         return self.load(f"{number}-{step.kind}", key, work)
 
-    def save(self, folder: Path, result: PassResult, rewrites: list[dict[str, Any]]) -> dict[str, Any]:
+    def save(self, folder: Path, result: PassResult) -> dict[str, Any]:
         """Write the network and its deployed graph into a stage's folder; give what a Record says of them."""
-        example = self.task.example(PARITY_SAMPLES)
-        module = result.module.cpu().eval()
-        quantized = result.graph is not None
-        graph = (
-            result.graph if result.graph is not None else export_onnx(module, example, opset=self.recipe.export.opset)
-        )
+        example, model = self.task.example(PARITY_SAMPLES), result.model
+        module = model.module.cpu().eval()
+        graph = model.graph if model.graph is not None else export_onnx(module, example, opset=self.recipe.export.opset)
         data = serialise(graph)
-        parity = check_parity(module, data, example)
         write_bytes(folder / "weights.safetensors", save_state(module))
         write_bytes(folder / "model.onnx", data)
         return {
-            "rewrites": rewrites,
-            "quantized": quantized,
+            **model.claims(),
+            "quantized": model.graph is not None,
             "sizes": measure_sizes(module, example, graph, data),
-            "parity": parity.as_dict(),
-            "validation": {"metric": self.validate(module, data, quantized)},
+            "parity": check_parity(module, data, example).as_dict(),
+            "validation": {"metric": self.validate(model, data)},
             "changes": [vars(change) for change in result.changes],
             "warnings": list(result.warnings),
-            "details": {k: v for k, v in result.details.items() if k != "rewrites"},
+            "details": dict(result.details),
         }
 
     def load(self, name: str, key: str, work: Work) -> Net:
-        """Run or find a stage, and read its network back: a resumed run and a fresh one go on from the same bytes.
+        """Run or find a stage, and read its model back: a resumed run and a fresh one go on from the same bytes.
 
         Raises ModelError where the exported file is not what torch computes. The stage is kept: the tolerance can be
-        raised without training again. A quantized graph differs by design: its accuracy judges it.
+        raised without training again. A graph that a pass wrote differs by design: its accuracy judges it.
         """
         folder, stored = self.stages.run(name, key, work)
-        if not stored["quantized"]:
+        data, written = (folder / "model.onnx").read_bytes(), stored["quantized"]
+        if not written:
             require_parity(Parity(**stored["parity"]), self.recipe.export.tolerance)
-        module = network_from(self.network, stored["rewrites"], folder / "weights.safetensors").eval()
-        graph = (folder / "model.onnx").read_bytes()
-        return Net(module, stored["rewrites"], graph, stored["quantized"], key, stored)
+        rewrites = read_rewrites(stored["rewrites"])
+        module = network_from(self.network, rewrites, folder / "weights.safetensors").eval()
+        graph = load_graph(data) if written else None
+        return Net(ModelState(module, graph, rewrites, read_constraints(stored["constraints"])), data, key, stored)
 
-    def validate(self, module: nn.Module, data: bytes, quantized: bool) -> float:
+    def validate(self, model: ModelState, data: bytes) -> float:
         """The metric on the validation split: in torch while torch is the truth, in ONNX Runtime once it is not."""
         split = self.task.validation
-        if not quantized:
-            found = evaluate_split(module, split, self.task.loss, self.task.metric, device=self.device)
+        if model.graph is None:
+            found = evaluate_split(model.module, split, self.task.loss, self.task.metric, device=self.device)
             return float(f"{found['metric']:.6g}")
         outputs = self.predict(data, "validation")
         return float(f"{score(outputs, split.all_targets().numpy(), self.task.metric)['value']:.6g}")
@@ -186,3 +195,43 @@ class Chain:
         """A hash of the machine, its runtime and how sessions are opened: what a file's outputs depend on."""
         benchmark = self.recipe.benchmark
         return hash_of(machine_id(), onnxruntime_distributions(), benchmark.provider, benchmark.threads)
+
+
+def _check_may_follow(name: str, traits: Traits, model: ModelState) -> None:
+    """Raise PassError where a pass, by what it says of itself, would undo what was done before it."""
+    if model.graph is not None and not traits.writes_graph:
+        raise PassError(
+            f"{name} works on the torch network, and the graph that an earlier pass wrote would be lost: put the pass "
+            "that writes the graph last"
+        )
+    if model.constraints and traits.trains and not traits.keeps_constraints:
+        raise PassError(
+            f"{name} trains and does not say that it keeps constraints: what an earlier pass promised "
+            f"({_listed(model.constraints)}) would not stay true. Let it train with "
+            "constraints=model.bound_constraints(), and register it with Traits(keeps_constraints=True)"
+        )
+
+
+def _check_nothing_lost(name: str, before: ModelState, after: ModelState) -> None:
+    """Raise PassError where a pass changed nothing, or handed on less than it was given."""
+    if not isinstance(after, ModelState):
+        raise PassError(
+            f"{name} gives {type(after).__name__}, not a ModelState: dataclasses.replace(model, module=...)"
+        )
+    lost = [c for c in before.constraints if c not in after.constraints]
+    advice = "give dataclasses.replace(model, module=...) of the model that it was handed"
+    if before.graph is not None and after.graph is None:
+        raise PassError(f"{name} hands back no graph, and the one that an earlier pass wrote would be lost: {advice}")
+    if after.rewrites[: len(before.rewrites)] != before.rewrites:
+        raise PassError(f"{name} forgets rewrites, and the network could not be built again: {advice}")
+    if lost:
+        raise PassError(f"{name} forgets constraints ({_listed(lost)}): {advice}")
+    if replace(after, module=before.module) == before and save_state(after.module) == save_state(before.module):
+        raise PassError(f"{name} changed nothing; remove it, or ask more of it")
+    broken = [reason for c in before.constraints if (reason := c.broken(before.module, after.module))]
+    if broken:
+        raise PassError(f"{name} breaks a constraint: {'; '.join(broken)}")
+
+
+def _listed(constraints: Iterable[Constraint]) -> str:
+    return ", ".join(dict.fromkeys(type(constraint).__name__ for constraint in constraints))

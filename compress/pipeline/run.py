@@ -16,8 +16,9 @@ from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, w
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed, seeded
 from compress.models import build_model, load_weights
-from compress.pipeline.artifact import Artifact, read_manifest, write_artifact
+from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
+from compress.pipeline.manifest import read_manifest, write_artifact
 from compress.pipeline.record import Evaluation, Measured, Samples, make_record
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.schema import Recipe, load_recipe
@@ -129,7 +130,7 @@ class _Run(Chain):
         samples = self.bench(baseline, steps[-1])
         self.report(steps, evaluations, samples)
         self.stages.tidy()
-        return Artifact(self.folder, Artifact.load(self.folder).manifest, self.network)
+        return Artifact(self.folder, read_manifest(self.folder), self.network)
 
     def write(self, folder: Path, net: Net) -> None:
         """Write an artifact, unless this very one is there already, whole."""
@@ -140,13 +141,13 @@ class _Run(Chain):
             "name": self.recipe.name,
             "recipe_hash": self.recipe.hash,
             "stage": net.key,
-            "quantized": net.quantized,
-            "rewrites": net.rewrites,
+            "quantized": net.model.graph is not None,
+            **net.model.claims(),
             "parity": net.stored["parity"],
             "sizes": net.stored["sizes"],
         }
         write_artifact(
-            folder, model=net.module, graph=net.graph, example=self.task.example(PARITY_SAMPLES),
+            folder, model=net.model.module, graph=net.file, example=self.task.example(PARITY_SAMPLES),
             recipe=self.recipe.to_yaml(), claims=claims,
         )  # fmt: skip
 
@@ -156,8 +157,8 @@ class _Run(Chain):
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             outputs = {
-                "baseline": self.predict(baseline.graph, "test"),
-                "compressed": self.predict(final.graph, "test"),
+                "baseline": self.predict(baseline.file, "test"),
+                "compressed": self.predict(final.file, "test"),
             }
             write_arrays(folder / "outputs.npz", outputs)
             return {}
@@ -176,7 +177,7 @@ class _Run(Chain):
             feeds = {name: np.resize(t.numpy(), (config.batch, *t.shape[1:])) for name, t in inputs.items()}
 
             def opener(net: Net) -> Opener:
-                return lambda: open_session(net.graph, provider=config.provider, threads=config.threads).bind(
+                return lambda: open_session(net.file, provider=config.provider, threads=config.threads).bind(
                     {name: array.copy() for name, array in feeds.items()}
                 )
 
@@ -194,7 +195,7 @@ class _Run(Chain):
         hashes = {
             name: file_hash(self.folder / name) for name in ("model.onnx", "weights.safetensors", "baseline/model.onnx")
         }
-        measured = [Measured(step.module, step.stored) for step in steps]
+        measured = [Measured(step.model.module, step.stored) for step in steps]
         record = make_record(
             self.recipe, self.task, measured, evaluation, samples, hashes, self.folder, self.stages.seconds
         )
@@ -209,9 +210,9 @@ def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
         manifest = read_manifest(folder)
     except ArtifactError:
         return False
-    hashes = manifest["hashes"]
+    hashes = manifest.hashes
     return (
-        (manifest["stage"], manifest["recipe_hash"]) == (stage, recipe_hash)
+        (manifest.stage, manifest.recipe_hash) == (stage, recipe_hash)
         and all((folder / name).is_file() for name in hashes)
         and all(file_hash(folder / name) == claimed for name, claimed in hashes.items())
     )

@@ -41,7 +41,7 @@ def run_trial(trial: Trial, out: Path, *, device: str = "cpu", status: Status = 
     stages = Stages(out / STAGES, Journal(out / STAGE_LINES), shared=True)
     chain = Chain(recipe, network, task, device_for(device), stages, status)
     steps = chain.steps()
-    compressed = chain.predict(steps[-1].graph, "test") if len(steps) > 1 else None
+    compressed = chain.predict(steps[-1].file, "test") if len(steps) > 1 else None
     before = _baseline_outputs(chain, steps[0])
     return _record(trial, chain, steps, before, compressed)
 
@@ -57,7 +57,7 @@ def _baseline_outputs(chain: Chain, net: Net) -> NDArray[Any]:
     """Outputs of the uncompressed file on the test split; kept, since every level of this size and seed needs them."""
 
     def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
-        write_arrays(folder / "outputs.npz", {"outputs": chain.predict(net.graph, "test")})
+        write_arrays(folder / "outputs.npz", {"outputs": chain.predict(net.file, "test")})
         return {}
 
     folder, _ = chain.stages.run("outputs", hash_of("outputs", net.key, chain.measured_on()), work)

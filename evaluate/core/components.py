@@ -37,12 +37,16 @@ _allowed: ContextVar[Sequence[str] | None] = ContextVar("allowed", default=None)
 
 @dataclass(frozen=True)
 class Component(Generic[T]):
-    """Something registered. `facts` holds what its kind declares besides (a pass's traits, a unit's factors)."""
+    """Something registered. `facts` holds what its kind declares besides (a pass's traits, a unit's factors).
+
+    code : the hash of its source as it was when it was registered, which is the code that runs.
+    """
 
     kind: str
     name: str
     target: T
     facts: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""
 
     @property
     def module(self) -> str:
@@ -50,10 +54,14 @@ class Component(Generic[T]):
         return str(getattr(self.target, "__module__", "") or "")
 
     @property
+    def built_in(self) -> bool:
+        """Whether it comes with leanfit."""
+        return self.module.split(".")[0] in _OURS
+
+    @property
     def address(self) -> str:
         """What a recipe or an artifact calls it by in a fresh process: plain for built-ins, else `module:name`."""
-        ours = self.module.split(".")[0] in _OURS
-        return self.name if ours or self.module == "__main__" else f"{self.module}:{self.name}"
+        return self.name if self.built_in or self.module == "__main__" else f"{self.module}:{self.name}"
 
     @property
     def summary(self) -> str:
@@ -62,8 +70,12 @@ class Component(Generic[T]):
 
     @property
     def source(self) -> str:
-        """SHA-256, in hex, of the code it is made of: its module, and what that imports of the same package."""
-        return source_of_module(self.module) or hashlib.sha256(_typed_in(self.target).encode()).hexdigest()
+        """SHA-256, in hex, of the code it is made of: its module, and what that imports of the same package.
+
+        For a user's own it is that of the code as registered and of the files as they are now. Where a file was changed
+        and not imported again, or a helper was imported again alone, the two differ, and no other process shares it.
+        """
+        return hashlib.sha256(f"{self.code} {source_of_target(self.target)}".encode()).hexdigest()
 
 
 class Registry(Generic[T]):
@@ -85,7 +97,8 @@ class Registry(Generic[T]):
         """Decorator: put a function or class under `name`. Raises ValueError where another one has that name."""
 
         def decorate(target: F) -> F:
-            new: Component[Any] = Component(self.kind, name, target, facts)
+            own = getattr(target, "__module__", "").split(".")[0] not in _OURS
+            new: Component[Any] = Component(self.kind, name, target, facts, source_of_target(target) if own else "")
             known = self._known.get(name)
             if known is not None and _identity(known.target) != _identity(target):
                 raise ValueError(f"a {self.kind} named {name!r} is registered already, by {_identity(known.target)}")
@@ -202,9 +215,23 @@ def _typed_in(target: Any) -> str:
         return type(target).__qualname__ if code is None else str(code.co_code.hex())
 
 
-@functools.lru_cache(maxsize=256)
+def source_of_target(target: Any) -> str:
+    """SHA-256, in hex, of the code of a function or class; of itself alone where it is in no file."""
+    module = str(getattr(target, "__module__", "") or "")
+    return source_of_module(module) or hashlib.sha256(_typed_in(target).encode()).hexdigest()
+
+
 def source_of_module(module: str) -> str:
     """SHA-256, in hex, of `files_of_module`. Empty where it has no file."""
+    return _source_of_ours(module) if module.split(".")[0] in _OURS else _read_source(module)
+
+
+@functools.lru_cache(maxsize=256)
+def _source_of_ours(module: str) -> str:
+    return _read_source(module)
+
+
+def _read_source(module: str) -> str:
     digest = hashlib.sha256()
     files = files_of_module(module)
     for name in sorted(files):
@@ -218,8 +245,6 @@ def files_of_module(module: str) -> dict[str, Path]:
     The same place is its top-level package, or for a module on its own the files beside it. leanfit's packages count as
     one. Read from disk, so that it does not matter what has been imported so far.
     """
-    if module == "__main__":
-        return {}
     ours = module.split(".")[0] in _OURS
     waiting, seen = [module], dict[str, Path]()
     while waiting:
@@ -233,7 +258,6 @@ def files_of_module(module: str) -> dict[str, Path]:
     return seen
 
 
-@functools.lru_cache(maxsize=4096)
 def _file_of(name: str, start: str) -> Path | None:
     """The source file of a module that lies in the same place as `start`, found without importing anything."""
     here = _root_of(start)
@@ -242,6 +266,8 @@ def _file_of(name: str, start: str) -> Path | None:
     home, alone = here
     if not alone and name.split(".")[0] != start.split(".")[0] and name.split(".")[0] not in _OURS:
         return None
+    if name == "__main__":
+        return Path(str(sys.modules[name].__file__))
     place = home.joinpath(*name.split("."))
     return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
 

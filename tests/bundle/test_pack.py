@@ -19,7 +19,7 @@ from compress.cli.bench_command import samples_of_runs, with_baselines
 from compress.core.files import file_hash
 from compress.graph.export import export_onnx, serialise
 from compress.models import build_model
-from compress.pipeline.artifact import write_artifact
+from compress.pipeline.manifest import write_artifact
 from compress.tasks import Task
 from evaluate.bundle.zipapp import SAMPLES, model_member, read_bundle
 from evaluate.core.errors import ArtifactError, DataError, MachineError, ModelError

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from prune_nets import Lambda
 from torch import Tensor, nn
 
-from compress.graph.surgery import Rewrite, apply_rewrites, remove_channels, resize_like, rewrite_shortcuts, side_width
+from compress.graph.model_state import REWRITES, ModelState, read_rewrites, rebuild
+from compress.graph.shortcuts import ShortcutConv
+from compress.graph.surgery import remove_channels, resize_like, side_width
 from compress.models import build_model
 from compress.models.resnet import PadShortcut
 from evaluate.core.errors import ModelError
@@ -64,23 +66,23 @@ def test_shortcut_becomes_an_equal_convolution(kind):
     model, example = around(copy.deepcopy(SHORTCUTS[kind]), size=7 if kind == "odd size" else 8)
     features = model.conv(torch.randn(5, *example["x"].shape[1:]))
     before = model.layer(features)
-    (rewrite,) = rewrite_shortcuts(model, example)
+    (rewrite,) = ShortcutConv.apply(model, example)
     assert isinstance(model.layer, nn.Conv2d) and model.layer.kernel_size == (1, 1)
     assert (model.layer(features) - before).abs().max() == 0.0
-    assert rewrite.layer == "layer" and rewrite.kind == "shortcut_conv"
+    assert rewrite.layer == "layer" and REWRITES.get("shortcut_conv").target is type(rewrite)
 
 
 @pytest.mark.parametrize("kind", NOT_SHORTCUTS)
 def test_other_layers_are_not_rewritten(kind):
     model, example = around(NOT_SHORTCUTS[kind])
-    assert rewrite_shortcuts(model, example) == ()
+    assert ShortcutConv.apply(model, example) == ()
     assert model.layer is NOT_SHORTCUTS[kind]
 
 
 def test_rewriting_leaves_mode_and_other_weights_alone():
     model, example = around(PadShortcut(6, 12, 2))
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    rewrite_shortcuts(model.train(), example)
+    ShortcutConv.apply(model.train(), example)
     assert model.training and model.layer.training and model.layer.weight.requires_grad
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in weights.items())
 
@@ -88,17 +90,36 @@ def test_rewriting_leaves_mode_and_other_weights_alone():
 def test_rewrites_repeat_from_their_record():
     first = build_model("resnet", depth=8, width=4)
     second = copy.deepcopy(first)
-    rewrites = rewrite_shortcuts(first, {"x": torch.randn(1, 3, 8, 8)})
-    apply_rewrites(second, [rewrite.as_dict() for rewrite in rewrites])
+    rewrites = ShortcutConv.apply(first, {"x": torch.randn(1, 3, 8, 8)})
+    rebuild(second, read_rewrites(ModelState(first, rewrites=rewrites).claims()["rewrites"]))
     second.load_state_dict(first.state_dict())
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(first.eval()(x), second.eval()(x))
 
 
-@pytest.mark.parametrize("record", [Rewrite("layer2.0.shortcutt", 4, 8, (2, 2)), Rewrite("conv1", 4, 8, (2, 2), "x")])
-def test_a_rewrite_of_another_network_is_refused(record):
-    with pytest.raises(ModelError, match=record.layer):
-        apply_rewrites(build_model("resnet", depth=8, width=4), [record])
+SHORTCUT = {
+    "kind": "shortcut_conv",
+    "layer": "layer2.0.shortcut",
+    "in_channels": 4,
+    "out_channels": 8,
+    "stride": [2, 2],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer": "layer2.0.shortcutt"}, r"layer2\.0\.shortcutt.*no layer of that name.*did you mean"),
+        ({"kind": "x"}, "unknown rewrite 'x'"),
+        ({"kind": "nowhere:x"}, "nowhere"),
+        ({"stride": [2]}, "stride"),
+        ({"in_channels": 2**63}, "in_channels"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_rewrite_of_another_network_is_refused(change, message):
+    with pytest.raises(ModelError, match=message):
+        rebuild(build_model("resnet", depth=8, width=4), read_rewrites([SHORTCUT | change]))
 
 
 class Everything(nn.Module):

@@ -12,8 +12,8 @@ from torch import nn
 import compress.passes  # noqa: F401  (registers the passes)
 from compress.core.errors import RecipeError
 from compress.graph.export import check_parity, export_onnx, serialise
+from compress.graph.model_state import ModelState, save_state
 from compress.passes.base import Context, PassResult, get_pass, pass_kinds, register_pass
-from compress.pipeline.artifact import save_state
 from compress.recipe.schema import load_recipe
 from compress.tasks import Task
 
@@ -22,7 +22,8 @@ ROWS = [pytest.param(kind, config, id=f"{kind}-{n}") for kind, rows in CASES.ite
 
 def apply(kind: str, config: dict[str, Any], model: nn.Module, task: Task, seed: int = 0) -> PassResult:
     registered = get_pass(kind)
-    return registered.apply(model, registered.config(**config), Context(task=task, seed=seed, original=model))
+    context = Context(task=task, seed=seed, original=model)
+    return registered.apply(ModelState(model), registered.config(**config), context)
 
 
 def test_every_pass_has_a_case():
@@ -37,16 +38,16 @@ def test_a_pass_keeps_its_promises(kind: str, config: dict[str, Any], trained: n
 
     assert save_state(trained) == before, "the model that was handed in was changed"
     assert trained.training == mode
-    assert save_state(result.module) == save_state(first.module), "twice the same seed gave two networks"
-    assert result.graph is not None or save_state(result.module) != before, "nothing was done"
-    if result.graph is not None:
-        assert serialise(result.graph) == serialise(first.graph)
+    assert save_state(result.model.module) == save_state(first.model.module), "twice the same seed gave two networks"
+    assert result.model.graph is not None or save_state(result.model.module) != before, "nothing was done"
+    if result.model.graph is not None:
+        assert serialise(result.model.graph) == serialise(first.model.graph)
     assert result.changes or kind in ("finetune", "distill")
 
     example = digits.example(8)
-    graph = result.graph if result.graph is not None else export_onnx(result.module, example)
-    parity = check_parity(result.module, serialise(graph), example)
-    assert parity.relative < (0.1 if result.graph is not None else 1e-5)
+    graph = result.model.graph if result.model.graph is not None else export_onnx(result.model.module, example)
+    parity = check_parity(result.model.module, serialise(graph), example)
+    assert parity.relative < (0.1 if result.model.graph is not None else 1e-5)
 
 
 @pytest.mark.parametrize(("kind", "config"), ROWS)
@@ -54,9 +55,9 @@ def test_a_preview_shows_the_shapes_that_come_out(kind: str, config: dict[str, A
     registered = get_pass(kind)
     preview = registered.preview(trained, registered.config(**config), Context(task=digits, seed=0, original=trained))
     result = apply(kind, config, trained, digits)
-    shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (preview.module, result.module)]
+    shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (preview.module, result.model.module)]
     assert shapes[0] == shapes[1]
-    assert preview.bits == (8 if result.graph is not None else 32)
+    assert preview.bits == (8 if result.model.graph is not None else 32)
 
 
 @pytest.mark.parametrize(("kind", "config"), ROWS)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from compress.graph.model_state import ModelState
 from compress.models import build_model
 from compress.passes.base import Context, get_pass
 from compress.recipe.schema import load_recipe
@@ -36,7 +37,7 @@ def run(kind: str, model, task, seed: int = 0, **config):
     torch.manual_seed(99)
     original = build_model("mlp", inputs=8, classes=2, width=32, depth=1).eval()
     context = Context(task=task, seed=seed, original=original)
-    return get_pass(kind).apply(model, step.config, context)
+    return get_pass(kind).apply(ModelState(model), step.config, context)
 
 
 def weights(module):
@@ -48,14 +49,14 @@ def test_it_trains_a_copy_and_repeats(kind, model, task):
     before = copy.deepcopy(model.state_dict())
     first, second = (run(kind, model, task, epochs=2, batch_size=32) for _ in range(2))
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert first.module is not model
-    assert not torch.equal(weights(first.module), weights(model))
-    assert torch.equal(weights(first.module), weights(second.module))
+    assert first.model.module is not model
+    assert not torch.equal(weights(first.model.module), weights(model))
+    assert torch.equal(weights(first.model.module), weights(second.model.module))
     assert not torch.equal(
-        weights(first.module), weights(run(kind, model, task, seed=1, epochs=2, batch_size=32).module)
+        weights(first.model.module), weights(run(kind, model, task, seed=1, epochs=2, batch_size=32).model.module)
     )
     assert [entry["epoch"] for entry in first.details["history"]] == [1, 2]
-    assert first.graph is None
+    assert first.model.graph is None
 
 
 def test_finetuning_learns(model, task):
@@ -68,7 +69,7 @@ def test_the_teacher_decides_what_is_distilled(model, task):
     plain = run("distill", model, task, epochs=1, weight=0.0)
     taught = run("distill", model, task, epochs=1, weight=1.0)
     assert taught.details["teacher_outputs"] != "none"
-    assert not torch.equal(weights(plain.module), weights(taught.module))
+    assert not torch.equal(weights(plain.model.module), weights(taught.model.module))
 
 
 def test_a_named_teacher_is_built_with_its_weights(model, task, tmp_path):
@@ -78,7 +79,7 @@ def test_a_named_teacher_is_built_with_its_weights(model, task, tmp_path):
     named = {"name": "mlp", "inputs": 8, "classes": 2, "width": 16, "depth": 2, "weights": str(tmp_path / "teacher.pt")}
     by_name = run("distill", model, task, epochs=1, weight=1.0, teacher=named)
     by_default = run("distill", model, task, epochs=1, weight=1.0)
-    assert not torch.equal(weights(by_name.module), weights(by_default.module))
+    assert not torch.equal(weights(by_name.model.module), weights(by_default.model.module))
     with pytest.raises(ModelError, match="not found"):
         run("distill", model, task, epochs=1, teacher=named | {"weights": "nowhere.pt"})
 

@@ -26,17 +26,24 @@ from prune_nets import (
 from torch import nn
 
 from compress.core.errors import PassError
-from compress.graph.surgery import apply_rewrites, remove_channels, resize_like, rewrite_shortcuts
+from compress.graph.model_state import ModelState, rebuild
+from compress.graph.shortcuts import ShortcutConv
+from compress.graph.surgery import remove_channels, resize_like
+from compress.passes.base import PassResult
 from compress.passes.pruning import prune as module
 from compress.passes.pruning.bn_reestimation import recalibrate
 from compress.passes.pruning.channel_groups import find_groups, removal
 from compress.passes.pruning.importance import score_units
 from compress.passes.pruning.preflight import mask_channels
-from compress.passes.pruning.prune import preview_prune, prune
+from compress.passes.pruning.prune import preview_prune
 from compress.tasks import Task
 from evaluate.core.errors import ModelError
 
 UNITS = ("params", "macs", "bytes")
+
+
+def prune(model: nn.Module, *how) -> PassResult:
+    return module.prune(ModelState(model), *how)
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +69,21 @@ def test_every_network_is_pruned_to_its_target(name, task, no_export):
 
     assert same(model, before) and not model.training, "the caller's model was changed"
     asked = net.keep * size(model, task, "macs")
-    got = size(result.module, task, "macs")
+    got = size(result.model.module, task, "macs")
     assert 0.98 * asked <= got <= 1.02 * asked or (
         got < asked and any("nearest reachable" in w for w in result.warnings)
     )
     assert result.details["achieved"] == {
         unit: {
-            "value": size(result.module, task, unit),
-            "ratio": round(size(result.module, task, unit) / size(model, task, unit), 4),
+            "value": size(result.model.module, task, unit),
+            "ratio": round(size(result.model.module, task, unit) / size(model, task, unit), 4),
         }
         for unit in UNITS
     }
     x = task.example(5)["input"]
-    assert result.module(x).shape == (5, CLASSES)
-    result.module(x).sum().backward()
-    assert same(result.module, prune(model, settings, context(task, model)).module), "not deterministic"
+    assert result.model.module(x).shape == (5, CLASSES)
+    result.model.module(x).sum().backward()
+    assert same(result.model.module, prune(model, settings, context(task, model)).model.module), "not deterministic"
 
     left = {layer for entry in result.details["left_alone"] for layer in entry["layers"]}
     assert left >= set(net.alone)
@@ -84,7 +91,7 @@ def test_every_network_is_pruned_to_its_target(name, task, no_export):
         assert any(w.startswith("left alone") and layer in w for w in result.warnings)
     widths = dict(before.named_modules())
     for layer in left - {"attention"}:
-        assert result.module.get_submodule(layer).weight.shape[0] == widths[layer].weight.shape[0]
+        assert result.model.module.get_submodule(layer).weight.shape[0] == widths[layer].weight.shape[0]
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -92,28 +99,28 @@ def test_a_pruned_network_is_rebuilt_from_shapes_and_rewrites(name, task, no_exp
     model = build(name)
     result = prune(model, config(keep={"params": NETS[name].keep}), context(task, model))
     rebuilt = copy.deepcopy(model)
-    apply_rewrites(rebuilt, result.details["rewrites"])
-    resize_like(rebuilt, {key: tuple(t.shape) for key, t in result.module.state_dict().items()})
-    rebuilt.load_state_dict(result.module.state_dict())
+    rebuild(rebuilt, result.model.rewrites)
+    resize_like(rebuilt, {key: tuple(t.shape) for key, t in result.model.module.state_dict().items()})
+    rebuilt.load_state_dict(result.model.module.state_dict())
     x = task.example(3)["input"]
-    assert torch.equal(rebuilt.eval()(x), result.module(x))
+    assert torch.equal(rebuilt.eval()(x), result.model.module(x))
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_changes_say_what_happened_layer_by_layer(name, task, no_export):
     model = build(name)
     result = prune(model, config(keep={"params": NETS[name].keep}), context(task, model))
-    rewritten = {rewrite["layer"] for rewrite in result.details["rewrites"]}
+    rewritten = {rewrite.layer for rewrite in result.model.rewrites}
     seen = set()
     for change in result.changes:
-        old, new = (m.get_submodule(change.layer) for m in (model, result.module))
+        old, new = (m.get_submodule(change.layer) for m in (model, result.model.module))
         kind = change.what if isinstance(new, nn.modules.conv._ConvNd) else change.what.replace("channels", "features")
         assert change.after == getattr(new, kind) < change.before
         assert change.layer in rewritten or change.before == getattr(old, kind)
         seen.add(change.layer)
     for layer, old in model.named_modules():
         if isinstance(old, nn.modules.conv._ConvNd | nn.Linear):
-            assert (old.weight.shape != result.module.get_submodule(layer).weight.shape) == (layer in seen)
+            assert (old.weight.shape != result.model.module.get_submodule(layer).weight.shape) == (layer in seen)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -202,7 +209,7 @@ def with_dead_channels(task: Task) -> tuple[nn.Module, set[int]]:
 def test_channels_that_do_nothing_go_first(kind, task, no_export):
     model, dead = with_dead_channels(task)
     settings = config(importance=kind, keep={"macs": 0.7}, per_layer={"a": 0.5, "b": 1.0}, layers=("a", "b", "c"))
-    small = prune(model, settings, context(task, model)).module
+    small = prune(model, settings, context(task, model)).model.module
     kept = [i for i in range(16) if i not in dead]
     torch.testing.assert_close(small.a.weight, model.a.weight[kept])
 
@@ -210,7 +217,7 @@ def test_channels_that_do_nothing_go_first(kind, task, no_export):
 def test_removing_dead_channels_changes_nothing(task):
     model, dead = with_dead_channels(task)
     example = task.example(4)
-    rewrite_shortcuts(model, example)
+    ShortcutConv.apply(model, example)
     groups = [group for group in find_groups(model, example)[0] if group.name == "a"]
     before = model(example["input"])
     remove_channels(model, removal(groups, [sorted(dead)]))
@@ -226,7 +233,7 @@ def test_every_importance_prunes_every_kind_of_network(kind, name, task, no_expo
             prune(model, config(importance=kind), context(task, model))
         return
     first, again, other = (
-        prune(model, config(importance=kind, batches=1), context(task, model, seed)).module for seed in (0, 0, 1)
+        prune(model, config(importance=kind, batches=1), context(task, model, seed)).model.module for seed in (0, 0, 1)
     )
     assert same(first, again)
     assert same(first, other) == (kind not in ("random", "taylor"))
@@ -249,7 +256,7 @@ def test_weights_that_are_not_finite_are_refused(task):
 
 def test_rewritten_shortcuts_have_no_say_in_importance(task):
     model, example = build("lambda shortcut"), task.example(1)
-    rewrite_shortcuts(model, example)
+    ShortcutConv.apply(model, example)
     groups = find_groups(model, example)[0]
     before, _ = score_units(model, groups, "group_norm", seed=0, skip=frozenset(["shortcut"]))
     model.shortcut.weight.data.mul_(1000)
@@ -284,7 +291,7 @@ def test_recovery_trains_in_parts_and_says_how_it_went(task, no_export, tmp_path
     assert set(result.details["metric"]) == {"name", "pruned", "recalibrated", "recovered"}
     assert {path.name for path in tmp_path.iterdir()} >= {"part1", "part2"}
     assert "prune: part 2 of 2" in seen
-    assert not result.module.training and result.module.shortcut.weight.requires_grad
+    assert not result.model.module.training and result.model.module.shortcut.weight.requires_grad
 
 
 def test_steps_meet_the_same_target(task):
@@ -297,7 +304,7 @@ def test_steps_meet_the_same_target(task):
 def test_the_pruned_network_exports(task):
     model = LambdaShortcut().eval()
     result = prune(model, config(), context(task, model))
-    assert result.details["rewrites"] == [
+    assert ModelState(model, rewrites=result.model.rewrites).claims()["rewrites"] == [
         {"layer": "shortcut", "in_channels": 16, "out_channels": 32, "stride": [2, 2], "kind": "shortcut_conv"}
     ]
 
@@ -329,7 +336,7 @@ def test_a_network_that_cannot_be_traced_is_refused(task):
 @pytest.mark.parametrize("importance", ["group_norm", "taylor"])
 def test_a_frozen_network_is_pruned_and_stays_frozen(importance, task, no_export):
     model = build("residual").requires_grad_(False)
-    small = prune(model, config(importance=importance, batches=1), context(task, model)).module
+    small = prune(model, config(importance=importance, batches=1), context(task, model)).model.module
     assert not any(p.requires_grad for p in (*model.parameters(), *small.parameters()))
 
 

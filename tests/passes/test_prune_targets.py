@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from torch import nn
 
 from compress.core.errors import PassError
+from compress.graph.model_state import ModelState
 from compress.models import build_model
 from compress.passes.pruning import prune as module
 from compress.passes.pruning.allocate import Choices, allocate, importance_losses, widths_allowed
-from compress.passes.pruning.prune import PruneConfig, preview_prune, prune
+from compress.passes.pruning.prune import PruneConfig, preview_prune
 from compress.tasks import Task
 
 UNITS = ("params", "macs", "bytes")
@@ -157,11 +158,11 @@ def test_keeping_everything_would_change_nothing(keep, task):
 
 def test_a_second_pruning_counts_from_the_uncompressed_model(task, no_export):
     model = build("residual")
-    first = prune(model, config(), context(task, model)).module
-    second = prune(first, config(keep={"macs": 0.3}), context(task, model))
+    first = module.prune(ModelState(model), config(), context(task, model)).model.module
+    second = module.prune(ModelState(first), config(keep={"macs": 0.3}), context(task, model))
     assert second.details["achieved"]["macs"]["ratio"] == pytest.approx(0.3, rel=0.02)
     with pytest.raises(PassError, match="uncompressed"):
-        prune(first, config(keep={"macs": 0.6}), context(task, model))
+        module.prune(ModelState(first), config(keep={"macs": 0.6}), context(task, model))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import nn
 
 from compress.core.errors import PassError
 from compress.graph.export import export_onnx, serialise
+from compress.graph.model_state import ModelState
 from compress.passes.base import Context, PassResult
 from compress.passes.quantization.calibrate import (
     BINS,
@@ -34,7 +35,7 @@ METHODS = ["minmax", "percentile", "mse", "entropy"]
 
 def run(model: nn.Module, task: Task, **settings) -> PassResult:
     settings = {"calibrate": {"samples": 128}, **settings}
-    return quantize(model, QuantizeConfig(**settings), Context(task=task, seed=0, original=model))
+    return quantize(ModelState(model), QuantizeConfig(**settings), Context(task=task, seed=0, original=model))
 
 
 def accuracy(data: bytes, task: Task) -> float:
@@ -49,7 +50,7 @@ def weight_codes(graph: onnx.ModelProto) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_int8_keeps_the_accuracy_in_a_third_of_the_bytes(method: str, trained: nn.Module, digits: Task):
-    graph = run(trained, digits, calibrate={"method": method, "samples": 256}).graph
+    graph = run(trained, digits, calibrate={"method": method, "samples": 256}).model.graph
     dense = serialise(export_onnx(trained, digits.example()))
     assert accuracy(serialise(graph), digits) >= accuracy(dense, digits) - 2.0
     assert len(serialise(graph)) < 0.45 * len(dense)  # a net of 20 kB pays for its graph
@@ -57,7 +58,7 @@ def test_int8_keeps_the_accuracy_in_a_third_of_the_bytes(method: str, trained: n
 
 @pytest.mark.parametrize(("target", "bits"), [("vnni", 8), ("avx2", 7), ("avx512", 7)])
 def test_weights_keep_within_the_bits_of_the_target(target: str, bits: int, trained: nn.Module, digits: Task):
-    codes = weight_codes(run(trained, digits, target=target).graph)
+    codes = weight_codes(run(trained, digits, target=target).model.graph)
     largest = max(int(np.abs(c.astype(int)).max()) for c in codes)
     assert (largest <= 64) == (bits == 7)
     assert len(codes) == 8  # the stem, six convolutions, the classifier
@@ -65,14 +66,14 @@ def test_weights_keep_within_the_bits_of_the_target(target: str, bits: int, trai
 
 def test_activations_are_unsigned_on_x86_and_signed_on_arm(trained: nn.Module, digits: Task):
     for target, dtype in (("avx2", np.uint8), ("arm", np.int8)):
-        graph = run(trained, digits, target=target).graph
+        graph = run(trained, digits, target=target).model.graph
         q = next(n for n in graph.graph.node if n.op_type == "QuantizeLinear")
         zero = next(t for t in graph.graph.initializer if t.name == q.input[2])
         assert numpy_helper.to_array(zero).dtype == dtype
 
 
 def test_the_output_stays_in_fp32(trained: nn.Module, digits: Task):
-    graph = run(trained, digits).graph
+    graph = run(trained, digits).model.graph
     last = next(n for n in graph.graph.node if "output" in n.output)
     assert last.op_type == "Gemm"
 
@@ -81,7 +82,7 @@ def test_excluded_layers_keep_their_weights(trained: nn.Module, digits: Task):
     result = run(trained, digits, exclude=["conv1", "linear"])
     changed = {change.layer for change in result.changes}
     assert changed and not changed & {"conv1", "linear"}
-    kept = [t for t in result.graph.graph.initializer if t.name == "linear.weight"]
+    kept = [t for t in result.model.graph.graph.initializer if t.name == "linear.weight"]
     assert kept and numpy_helper.to_array(kept[0]).dtype == np.float32
 
 
@@ -92,7 +93,7 @@ def test_only_the_chosen_layers_change(trained: nn.Module, digits: Task):
 
 def test_the_file_has_the_operator_set_that_was_asked_for(trained: nn.Module, digits: Task):
     context = Context(task=digits, seed=0, original=trained, opset=18)
-    graph = quantize(trained, QuantizeConfig(calibrate={"samples": 16}), context).graph
+    graph = quantize(ModelState(trained), QuantizeConfig(calibrate={"samples": 16}), context).model.graph
     assert {o.domain: o.version for o in graph.opset_import}[""] == 18
 
 
@@ -112,7 +113,7 @@ def test_a_file_safe_on_every_x86_is_asked_for_where_this_one_is_not(trained: nn
 
 
 def test_seven_bit_weights_do_not_saturate_here(trained: nn.Module, digits: Task):
-    data = serialise(run(trained, digits, target="avx2").graph)
+    data = serialise(run(trained, digits, target="avx2").model.graph)
     feeds = {k: v.numpy() for k, v in digits.example(32).items()}
     decibel = saturation_db(data, feeds)
     assert decibel is None or decibel > 34
@@ -205,6 +206,6 @@ def test_constant_activations_do_no_harm(digits: Task):
     task = dataclasses.replace(digits, train=zeros)
     model = Constant().eval()
     for method in METHODS:
-        graph = run(model, task, calibrate={"method": method, "samples": 16}).graph
+        graph = run(model, task, calibrate={"method": method, "samples": 16}).model.graph
         outputs = open_session(serialise(graph)).run({"image": np.zeros((2, 1, 8, 8), np.float32)})[0]
         assert np.isfinite(outputs).all()

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from compress import Artifact, compress
-from compress.pipeline.artifact import load_state, network_from, save_state, verify
+from compress.graph.model_state import load_state, network_from, save_state
+from compress.pipeline.artifact import verify
 from compress.tasks import Task
 from evaluate.core.errors import ArtifactError
 from evaluate.runtime.session import open_session

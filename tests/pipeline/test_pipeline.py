@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from compress import Artifact, Task, compress
 from compress.core.errors import PassError, RecipeError
 from compress.core.sources import source_of
-from compress.pipeline.artifact import save_state
+from compress.graph.model_state import save_state
 from compress.pipeline.plan import plan
 from compress.pipeline.stages import locked
 from evaluate.benchmark import latency

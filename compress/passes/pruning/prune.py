@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +21,8 @@ from compress.core.seeding import derive_seed
 from compress.core.traits import Traits
 from compress.core.units import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.graph.export import export_onnx
-from compress.graph.surgery import Rewrite, rewrite_shortcuts
+from compress.graph.model_state import ModelState
+from compress.graph.shortcuts import ShortcutConv
 from compress.passes.base import Change, Context, PassResult, Preview, register_pass
 from compress.passes.pruning.bn_reestimation import recalibrate
 from compress.passes.pruning.importance import ImportanceKind
@@ -124,9 +126,9 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
     preview=preview_prune,
     traits=Traits(trains=True, reshapes=True, needs_data=True, keeps_constraints=True),
 )
-def prune(model: nn.Module, config: PruneConfig, context: Context) -> PassResult:
+def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
-    pruned, shrinking, rewrites = _prepare(model, config, context)
+    pruned, shrinking, rewrites = _prepare(model.module, config, context)
     before = _widths(pruned)
     example = context.task.example(1)
     history = []
@@ -135,20 +137,20 @@ def prune(model: nn.Module, config: PruneConfig, context: Context) -> PassResult
         shrinking.step(pruned, target)
         check_runs(pruned, example)
         if number == config.steps - 1:
-            _check_export(model, pruned, example)
+            _check_export(model.module, pruned, example)
         history.append(_restore(pruned, config, context, number))
     details = {
         **shrinking.details(pruned, example),
-        "rewrites": [rewrite.as_dict() for rewrite in rewrites],
         "metric": {"name": context.task.metric, **history[-1]["metric"]},
         "history": history,
     }
-    return PassResult(pruned, None, tuple(_changes(before, _widths(pruned))), tuple(shrinking.warnings), details)
+    state = replace(model, module=pruned, rewrites=(*model.rewrites, *rewrites))
+    return PassResult(state, tuple(_changes(before, _widths(pruned))), tuple(shrinking.warnings), details)
 
 
 def _prepare(
     model: nn.Module, config: PruneConfig, context: Context
-) -> tuple[nn.Module, Shrinking, tuple[Rewrite, ...]]:
+) -> tuple[nn.Module, Shrinking, tuple[ShortcutConv, ...]]:
     """A copy with its shortcuts rewritten, and what will shrink it. Raises PassError where there is nothing to do."""
     example = context.task.example(1)
     unit, amount = config.keep.target()
@@ -160,7 +162,7 @@ def _prepare(
             f"Ask for less; a ratio is of the uncompressed model, which has {baseline}."
         )
     pruned = copy.deepcopy(model).cpu().eval()
-    rewrites = rewrite_shortcuts(pruned, example)
+    rewrites = ShortcutConv.apply(pruned, example)
     target = Target(unit, asked, baseline, amount.relative, str(amount))
     return pruned, Shrinking(pruned, config, context, target, frozenset(r.layer for r in rewrites)), rewrites
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from compress.core.config import Config
 from compress.core.errors import PassError
 from compress.core.traits import Traits
 from compress.graph.export import export_onnx, serialise
+from compress.graph.model_state import ModelState
 from compress.passes.base import Change, Context, PassResult, Preview, register_pass
 from compress.passes.quantization.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
 from evaluate.hardware.environment import int8_path
@@ -91,9 +92,9 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
 
 
 @register_pass("quantize", QuantizeConfig, preview=preview_quantize, traits=Traits(writes_graph=True, needs_data=True))
-def quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> PassResult:
+def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
-    graph = export_onnx(model, context.task.example(2), opset=context.opset)
+    graph = export_onnx(model.module, context.task.example(2), opset=context.opset)
     excluded = _excluded_nodes(graph, config)
     split = context.task.calibration(config.calibrate.samples, context.seed)
     scheme = scheme_for(config.target)
@@ -117,7 +118,8 @@ def quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> Pass
         "kernels_vs_simulation_db": decibel,
         "left_in_fp32": excluded,
     }
-    return PassResult(model, quantized, changes, tuple(_warnings(scheme, decibel, config)), details)
+    warnings = tuple(_warnings(scheme, decibel, config))
+    return PassResult(replace(model, graph=quantized), changes, warnings, details)
 
 
 def saturation_db(data: bytes, feeds: Mapping[str, np.ndarray]) -> float | None:
