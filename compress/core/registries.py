@@ -9,7 +9,10 @@ from typing import Any
 
 from compress.core.errors import RecipeError
 from evaluate.core.components import Registry
+from evaluate.core.errors import ModelError
 
 PASSES: Registry[Any] = Registry("pass", "compress.passes", RecipeError)
 MODELS: Registry[Any] = Registry("model", "compress.models", RecipeError)
+REWRITES: Registry[Any] = Registry("rewrite", "compress.graph.shortcuts", ModelError)
+CONSTRAINTS: Registry[Any] = Registry("constraint", "compress.graph.model_state", ModelError)
 TASKS: Registry[Any] = Registry("task", "compress.tasks", RecipeError)

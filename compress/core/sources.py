@@ -8,14 +8,18 @@ from typing import Any
 
 from torch import nn
 
-from evaluate.core.components import registries, source_of_module
+from evaluate.core.components import registries, source_of_module, source_of_target
 
 
 def source_of(model: nn.Module) -> list[str]:
-    """Source of the methods of a model's own classes, torch's left out: forward() decides as much as the weights do."""
+    """Source of a model's own classes, torch's left out, and of their modules, which their methods may call.
+
+    forward() decides as much as the weights do. The methods stand for themselves as well: what is typed in has no file.
+    """
     classes = {kind for module in model.modules() for kind in type(module).__mro__}
     own = [kind for kind in classes if not kind.__module__.startswith(("torch.", "builtins"))]
-    return sorted(f"{kind.__qualname__}.{name}: {source_of_function(f)}" for kind in own for name, f in _methods(kind))
+    methods = (f"{kind.__qualname__}.{name}: {source_of_function(f)}" for kind in own for name, f in _methods(kind))
+    return sorted([*methods, *(source_of_module(module) for module in {kind.__module__ for kind in own})])
 
 
 def _methods(kind: type) -> list[tuple[str, Any]]:
@@ -32,19 +36,25 @@ def source_of_function(function: Any) -> str:
 
 
 def sources_named(*settings: Any) -> dict[str, str]:
-    """Hashes of the code of leanfit itself, and of every component from elsewhere that plain data names anywhere.
+    """Hashes of the code of leanfit itself, and of every component from elsewhere that these settings name anywhere.
 
-    A name that only happens to be that of a component makes a key change once too often, and never too seldom.
+    A function among them stands for its code. A name that only happens to be that of a component makes a key change
+    once too often, and never too seldom.
     """
-    texts = set(_texts(settings))
-    own = (c for registry in registries().values() for c in registry.all(installed=False).values())
-    named = {c.address: c.source for c in own if not c.built_in and {c.name, c.address} & texts}
-    return {"leanfit": source_of_module("compress.pipeline.chain")} | named
+    parts = list(_parts(settings))
+    texts = {part for part in parts if isinstance(part, str)}
+    known = [c for registry in registries().values() for c in registry.registered().values()]
+    named = {c.address: c.source for c in known if not c.built_in and {c.name, c.address} & texts}
+    functions = {f"{f.__module__}.{f.__qualname__}": source_of_target(f) for f in parts if inspect.isroutine(f)}
+    return {"leanfit": source_of_module("compress.pipeline.chain")} | named | functions
 
 
-def _texts(data: Any) -> Iterator[str]:
-    if isinstance(data, str):
+def _parts(data: Any) -> Iterator[Any]:
+    """Everything in nested plain data, keys as well."""
+    if isinstance(data, Mapping):
+        data = (*data, *data.values())
+    if isinstance(data, list | tuple):
+        for part in data:
+            yield from _parts(part)
+    else:
         yield data
-    elif isinstance(data, Mapping | list | tuple):
-        for part in data if not isinstance(data, Mapping) else (*data, *data.values()):
-            yield from _texts(part)

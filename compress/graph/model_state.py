@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from compress.core.config import Config
 from compress.graph.surgery import resize_like
+from compress.core.registries import CONSTRAINTS, REWRITES
 from evaluate.core.components import Registry
 from evaluate.core.errors import ArtifactError, LeanfitError, ModelError, did_you_mean
 
@@ -68,8 +69,6 @@ class Constraint(Config, ABC):
 
 
 T = TypeVar("T", Rewrite, Constraint)
-REWRITES: Registry[Any] = Registry("rewrite", home="compress.graph.shortcuts", error=ModelError)
-CONSTRAINTS: Registry[Any] = Registry("constraint", error=ModelError)
 
 
 def register_rewrite(kind: str) -> Callable[[type[T]], type[T]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +107,7 @@ class Chain:
         # Training elsewhere may go on from here; channel counts and integer types are chosen for this machine.
         place = self.measured_on() if registered.traits.writes_graph else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
-        sources = sources_named(config, before.model.claims())
+        sources = sources_named(config, before.model.claims(), registered.apply)
         key = hash_of(before.key, number, config, self.recipe.seed, place, files, sources)
         name = f"passes.{number} ({step.kind})"
 
@@ -126,7 +127,7 @@ class Chain:
             _check_nothing_lost(name, before.model, result.model)
             return self.save(folder, result) | {"kind": step.kind, "config": config}
 
-        return self.load(f"{number}-{step.kind}", key, work)
+        return self.load(f"{number}-{re.sub(r'[^\w-]', '-', step.kind)}", key, work)
 
     def save(self, folder: Path, result: PassResult) -> dict[str, Any]:
         """Write the network and its deployed graph into a stage's folder; give what a Record says of them."""

@@ -107,6 +107,10 @@ class Registry(Generic[T]):
 
         return decorate
 
+    def registered(self) -> dict[str, Component[T]]:
+        """The components that are registered so far; nothing is imported."""
+        return dict(self._known)
+
     def forget(self, name: str) -> None:
         """Take a component out again, as tests do with their own."""
         self._known.pop(name, None)

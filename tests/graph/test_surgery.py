@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from prune_nets import Lambda
 from torch import Tensor, nn
 
-from compress.graph.model_state import REWRITES, ModelState, read_rewrites, rebuild
+from compress.core.registries import REWRITES
+from compress.graph.model_state import ModelState, read_rewrites, rebuild
 from compress.graph.shortcuts import ShortcutConv
 from compress.graph.surgery import remove_channels, resize_like, side_width
 from compress.models import build_model

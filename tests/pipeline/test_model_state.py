@@ -1,0 +1,299 @@
+"""What flows between passes: nothing that an earlier pass did is lost, and cached work knows the code it came from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODULE = '''
+import copy
+from dataclasses import replace
+
+import torch
+from helper import FACTOR
+from torch import nn
+
+from compress.core.config import Config
+from compress.core.traits import Traits
+from compress.graph.export import export_onnx
+from compress.graph.model_state import Rewrite, ZerosStay, register_rewrite
+from compress.passes.base import Change, PassResult, register_pass
+
+
+@register_pass("scale", Config)
+def scale(model, config, context):
+    """Multiply the weights of the first layer."""
+    module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        next(module.parameters()).mul_(FACTOR)
+    return PassResult(replace(model, module=module))
+
+
+@register_pass("mask", Config)
+def mask(model, config, context):
+    """Set the smaller half of every weight matrix to zero, for good."""
+    module = copy.deepcopy(model.module)
+    named = {n: p for n, p in module.named_parameters() if p.ndim > 1}
+    with torch.no_grad():
+        for parameter in named.values():
+            parameter.masked_fill_(parameter.abs() < parameter.abs().median(), 0.0)
+    zeros = ZerosStay(parameters=tuple(named))
+    return PassResult(replace(model, module=module, constraints=(*model.constraints, zeros)))
+
+
+class Doubled(nn.Module):
+    """A linear layer in two: its outputs are a product with a matrix that starts as the identity."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.first, self.second = nn.Linear(inputs, outputs), nn.Linear(outputs, outputs, bias=False)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+@register_rewrite("doubled")
+class Double(Rewrite):
+    """A linear layer that became two."""
+
+    inputs: int
+    outputs: int
+
+    @classmethod
+    def apply(cls, model, example):
+        done = []
+        for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear) and "." in n]:
+            record = cls(layer=name, inputs=layer.in_features, outputs=layer.out_features)
+            record.rebuild(model)
+            new = model.get_submodule(name)
+            new.first.load_state_dict(layer.state_dict())
+            nn.init.eye_(new.second.weight)
+            done.append(record)
+        return tuple(done)
+
+    def describe(self):
+        return f"{self.layer}: two linear layers of {self.outputs}"
+
+    def rebuild(self, model):
+        parent, _, key = self.layer.rpartition(".")
+        model.get_submodule(parent)[int(key)] = Doubled(self.inputs, self.outputs)
+
+
+@register_pass("double", Config, traits=Traits(reshapes=True))
+def double(model, config, context):
+    """Make two layers of every hidden one."""
+    module = copy.deepcopy(model.module)
+    rewrites = Double.apply(module, context.task.example(1))
+    changes = tuple(Change(rewrite.layer, "layers", 1, 2) for rewrite in rewrites)
+    return PassResult(replace(model, module=module, rewrites=(*model.rewrites, *rewrites)), changes)
+
+
+@register_pass("sixteen", Config, traits=Traits(writes_graph=True))
+def sixteen(model, config, context):
+    """Write a graph of the network's own, with a note in it."""
+    graph = export_onnx(model.module, context.task.example(2))
+    graph.doc_string = "written"
+    return PassResult(replace(model, graph=graph))
+
+
+@register_pass("forget", Config, traits=Traits(writes_graph=True, trains=True, keeps_constraints=True))
+def forget(model, config, context):
+    """Say that everything is kept, and hand back the network alone."""
+    module = copy.deepcopy(model.module)
+    with torch.no_grad():
+        next(module.parameters()).add_(1.0)
+    return PassResult(type(model)(module))
+
+
+@register_pass("careless", Config, traits=Traits(trains=True))
+def careless(model, config, context):
+    """Train, and say nothing of constraints."""
+    return forget(model, config, context)
+
+
+@register_pass("breaks", Config)
+def breaks(model, config, context):
+    """Hand constraints on and break them."""
+    return PassResult(replace(model, module=forget(model, config, context).model.module))
+'''
+RUN = '''
+import hashlib, json, sys, types
+import torch
+sys.path.insert(0, sys.argv[1])
+import mine
+from compress import Task, build_model, compress
+from evaluate.core.errors import LeanfitError
+
+g = torch.Generator().manual_seed(0)
+x = torch.randn(240, 8, generator=g)
+y = (x[:, 0] + x[:, 1] > 0).long()
+task = Task.from_tensors((x[:160], y[:160]), (x[160:200], y[160:200]), (x[200:], y[200:]), **getattr(mine, "TASK", {}))
+torch.manual_seed(0)
+model = getattr(mine, "NET", lambda: build_model("mlp", inputs=8, classes=2, width=16, depth=2))()
+recipe = {"version": 1, "passes": json.loads(sys.argv[3]), "benchmark": {"seconds": 0.1}, "name": "tiny"}
+try:
+    artifact = compress(model, recipe, task=task, out=sys.argv[2])
+except LeanfitError as error:
+    print(json.dumps({"error": str(error)}))
+    raise SystemExit
+summary = artifact.summary()
+weights = (artifact.path / "weights.safetensors").read_bytes()
+stages = [json.loads(line) for line in (artifact.path / "records.jsonl").read_text().splitlines()]
+print(json.dumps({
+    "weights": hashlib.sha256(weights).hexdigest(),
+    "nonzero": [p["sizes_after"]["nonzero"] for p in summary["passes"]],
+    "bits": [p["sizes_after"]["bits"] for p in summary["passes"]],
+    "stages": sum(line.get("kind") == "stage" for line in stages),
+    "constraints": artifact.manifest.constraints,
+    "rewrites": artifact.manifest.rewrites,
+}))
+'''  # fmt: skip
+
+
+def fresh(code: str, *args: object) -> dict:
+    """What a fresh process prints last, as JSON."""
+    command = [sys.executable, "-c", code, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The folder of a user's own modules: passes and a rewrite in `mine`, a number in `helper`."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "mine.py").write_text(MODULE)
+    (folder / "helper.py").write_text("FACTOR = 1.5\n")
+    return folder
+
+
+def run(own: Path, *passes: dict | str) -> dict:
+    listed = [{"kind": p} if isinstance(p, str) else p for p in passes]
+    return fresh(RUN, own, own.parent / "run", json.dumps(listed))
+
+
+EDITS = {
+    "the pass": ("mine.py", "mul_(FACTOR)", "mul_(2 * FACTOR)"),
+    "what it imports": ("helper.py", "1.5", "2.5"),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_a_changed_pass_gives_a_new_result_and_an_unchanged_one_is_found(what: str, own: Path):
+    first, again = run(own, "scale"), run(own, "scale")
+    assert (again["weights"], again["stages"]) == (first["weights"], first["stages"])
+    name, old, new = EDITS[what]
+    text = (own / name).read_text()
+    (own / name).write_text(text.replace(old, new))
+    changed = run(own, "scale")
+    assert changed["weights"] != first["weights"]
+    (own / name).write_text(text)
+    assert run(own, "scale")["weights"] == first["weights"]
+
+
+NET = """
+def act(x):
+    return x.relu()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.second(act(self.first(x)))
+
+
+def loss(outputs, targets):
+    return measure(outputs, targets)
+
+
+def measure(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+NET, TASK = Net, {"loss": loss}
+"""
+
+
+@pytest.mark.parametrize(("old", "new"), [("x.relu()", "x.tanh()"), ("cross_entropy(", "multi_margin_loss(")])
+def test_a_function_that_the_model_or_the_loss_calls_is_part_of_the_key(old: str, new: str, own: Path):
+    (own / "mine.py").write_text(MODULE + NET)
+    train = {"kind": "finetune", "epochs": 1, "batch_size": 32}
+    first, again = run(own, train), run(own, train)
+    assert again["stages"] == first["stages"]
+    (own / "mine.py").write_text(MODULE + NET.replace(old, new))
+    assert run(own, train)["weights"] != first["weights"]
+
+
+TRAIN = {"kind": "finetune", "epochs": 2, "batch_size": 32, "learning_rate": 0.05}
+PRUNE = {"kind": "prune", "keep": {"params": 0.6}, "round_to": 1, "recover": {"epochs": 1, "batch_size": 32}}
+
+
+LOAD_AND_TRAIN = """
+import json, sys
+from compress import Artifact
+
+state = Artifact.load(sys.argv[1]).state()
+(bound,) = state.bound_constraints()
+count = lambda: sum(int(p.count_nonzero()) for p in state.module.parameters())
+before = count()
+for parameter in state.module.parameters():
+    parameter.data += parameter == 0
+bound.apply(state.module)
+print(json.dumps([before, count()]))
+"""
+
+
+def test_zeros_stay_zero_whatever_follows(own: Path):
+    found = run(own, "mask", TRAIN, PRUNE, TRAIN)
+    assert sorted(found["nonzero"], reverse=True) == found["nonzero"]
+    names = ["layers.0.weight", "layers.1.weight", "head.weight"]
+    assert found["constraints"] == [{"kind": "zeros", "parameters": names}]
+    loaded = fresh(LOAD_AND_TRAIN, own.parent / "run")
+    assert loaded[0] == loaded[1] == found["nonzero"][-1]
+
+
+@pytest.mark.parametrize(
+    ("passes", "message"),
+    [
+        (("mask", "careless"), "careless.*does not say that it keeps constraints.*ZerosStay"),
+        (("mask", "forget"), "forget.*forgets constraints"),
+        (("mask", "breaks"), "breaks a constraint: weights of layers.0.weight that were zero are not zero any more"),
+        (("double", "forget"), "forget.*forgets rewrites"),
+        (("sixteen", "forget"), "forget.*hands back no graph"),
+        (("sixteen", "scale"), "scale"),
+        (("sixteen", TRAIN), "finetune"),
+        (("sixteen", PRUNE), "prune"),
+    ],
+)
+def test_what_an_earlier_pass_did_is_not_lost_in_silence(passes: tuple, message: str, own: Path):
+    import re
+
+    error = run(own, *passes).get("error", "")
+    assert re.search(message, error, re.S), error
+
+
+def test_a_rewrite_of_ones_own_comes_back_in_a_fresh_process(own: Path):
+    found = run(own, "double", {"kind": "quantize", "calibrate": {"samples": 32}})
+    assert [rewrite["kind"] for rewrite in found["rewrites"]] == ["mine:doubled"] * 2
+    load = (
+        "import json, sys; sys.path.insert(0, sys.argv[2]); from compress import Artifact\n"
+        "from compress.pipeline.artifact import verify\n"
+        "from evaluate.core.errors import ArtifactError\n"
+        "allow = json.loads(sys.argv[3])\n"
+        "try: kinds = str(Artifact.load(sys.argv[1], allow=allow).module())\n"
+        "except ArtifactError as error: kinds = str(error)\n"
+        "checks = {c.name: c.ok for c in verify(sys.argv[1], allow=allow)}\n"
+        "print(json.dumps([kinds, 'mine' in sys.modules, checks]))"
+    )
+    text, imported, checks = fresh(load, own.parent / "run", own, '["mine"]')
+    assert "Doubled" in text and imported and all(checks.values())
+    text, imported, checks = fresh(load, own.parent / "run", own, "[]")
+    assert "--allow mine" in text and not imported and not checks["parity"]
