@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from compress.core.config import Config
-from compress.graph.surgery import resize_like
 from compress.core.registries import CONSTRAINTS, REWRITES
+from compress.graph.surgery import resize_like
 from evaluate.core.components import Registry
 from evaluate.core.errors import ArtifactError, LeanfitError, ModelError, did_you_mean
 

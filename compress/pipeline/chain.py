@@ -107,7 +107,7 @@ class Chain:
         # Training elsewhere may go on from here; channel counts and integer types are chosen for this machine.
         place = self.measured_on() if registered.traits.writes_graph else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
-        sources = sources_named(config, before.model.claims(), registered.apply)
+        sources = sources_named(config, before.model.claims())
         key = hash_of(before.key, number, config, self.recipe.seed, place, files, sources)
         name = f"passes.{number} ({step.kind})"
 
@@ -122,12 +122,12 @@ class Chain:
                 opset=self.recipe.export.opset,
                 status=self.status,
             )
-            _check_may_follow(name, registered.traits, before.model)
+            check_may_follow(name, registered.traits, before.model)
             result = registered.apply(before.model, step.config, context)
-            _check_nothing_lost(name, before.model, result.model)
+            check_nothing_lost(name, before.model, result.model)
             return self.save(folder, result) | {"kind": step.kind, "config": config}
 
-        return self.load(f"{number}-{re.sub(r'[^\w-]', '-', step.kind)}", key, work)
+        return self.load(re.sub(r"[^\w-]", "-", f"{number}-{step.kind}"), key, work)
 
     def save(self, folder: Path, result: PassResult) -> dict[str, Any]:
         """Write the network and its deployed graph into a stage's folder; give what a Record says of them."""
@@ -198,7 +198,7 @@ class Chain:
         return hash_of(machine_id(), onnxruntime_distributions(), benchmark.provider, benchmark.threads)
 
 
-def _check_may_follow(name: str, traits: Traits, model: ModelState) -> None:
+def check_may_follow(name: str, traits: Traits, model: ModelState) -> None:
     """Raise PassError where a pass, by what it says of itself, would undo what was done before it."""
     if model.graph is not None and not traits.writes_graph:
         raise PassError(
@@ -213,7 +213,7 @@ def _check_may_follow(name: str, traits: Traits, model: ModelState) -> None:
         )
 
 
-def _check_nothing_lost(name: str, before: ModelState, after: ModelState) -> None:
+def check_nothing_lost(name: str, before: ModelState, after: ModelState) -> None:
     """Raise PassError where a pass changed nothing, or handed on less than it was given."""
     if not isinstance(after, ModelState):
         raise PassError(

