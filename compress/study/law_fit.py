@@ -15,7 +15,7 @@ from evaluate.scaling.law_files import is_law_file
 from evaluate.scaling.points.cells import is_numeric, number
 from evaluate.scaling.points.points import target_hint
 from evaluate.scaling.query.budget import Formula
-from evaluate.scaling.query.questions import (
+from evaluate.scaling.query.crossing import (
     ask_break_even,
     ask_optimum,
     ask_solve,
@@ -192,12 +192,12 @@ def _rows_of_condition(points: Points, against: str) -> Points:
 
 def _fitted(request: FitRequest, points: Points, told: list[str], status: Status) -> tuple[Law, Chosen]:
     """The law of these points and the rows it was fitted to; what is odd about them is added to `told`."""
-    from evaluate.scaling.points.points import hints
+    from evaluate.scaling.points.points import input_checks
 
     y, axes = str(request.y), _axes(request.x, points)
     wanted = _wanted(request.law, axes)
     chosen = points.take([axis.column for axis in axes], y, group=request.group, weight=request.weight, **wanted)
-    told += [*chosen.problems, *hints(points, chosen, y, request.group)]
+    told += [*chosen.problems, *input_checks(points, chosen, y, request.group)]
     chosen = chosen._replace(columns={axis.name: chosen.columns[axis.column] for axis in axes})
     what = "choosing the law" if request.law == AUTO else f"fitting the law {request.law}"
     status(f"{what}: {len(chosen.y)} points", 0, 0)

@@ -16,7 +16,7 @@ from evaluate.report.law_words import answer_sentence, beyond_text, quantity
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.law import read_law
 from evaluate.scaling.points.cells import is_numeric
-from evaluate.scaling.query.questions import ask_solve, assignments, level_of
+from evaluate.scaling.query.crossing import ask_solve, assignments, level_of
 
 if TYPE_CHECKING:
     from evaluate.scaling.law import Law

@@ -21,7 +21,7 @@ from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.scaling.forms.form import LAWS
 from evaluate.scaling.points.cells import parse_conditions
 from evaluate.scaling.points.trial_points import NAMES, rows_of_records
-from evaluate.scaling.query.questions import laws_with_levels
+from evaluate.scaling.query.crossing import laws_with_levels
 
 VARIED = ("task", "train")
 

@@ -32,7 +32,7 @@ from evaluate.report.law_told import (
 from evaluate.report.law_view import View, sample_of, view_of
 from evaluate.report.markup import Html, element, flat, folded, joined, pairs, table
 from evaluate.report.overview import figures
-from evaluate.scaling.points.columns import label
+from evaluate.scaling.points.cells import label
 
 LEFT_OUT = ("draws", "residuals", "spread")
 

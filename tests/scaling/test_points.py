@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, UsageError
 from evaluate.scaling.points.cells import parse_conditions
 from evaluate.scaling.points.point_files import read_points
-from evaluate.scaling.points.points import Points, hints, target_hint
+from evaluate.scaling.points.points import Points, input_checks, target_hint
 from evaluate.scaling.query.budget import Formula
 
 PUBLISHED = Path(__file__).parents[2] / "studies" / "points"
@@ -422,7 +422,7 @@ def test_trials_with_parts_missing_are_rows_with_gaps(part):
 def hinted(table: dict, y: str, group: str | None = None) -> str:
     points = read_points(table)
     x = next(name for name in table if name not in (y, "run", "role"))
-    return " ".join(hints(points, points.take([x], y, group=group), y, group))
+    return " ".join(input_checks(points, points.take([x], y, group=group), y, group))
 
 
 def test_hints_on_units_runs_and_roles():

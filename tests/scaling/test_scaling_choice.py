@@ -14,7 +14,7 @@ import pytest
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Average, Law, PowerLaw, PowerLawFloor, select_law
 from evaluate.scaling.law_files import plain, restored
-from evaluate.scaling.uncertainty.backtest import half_block
+from evaluate.scaling.uncertainty.prediction_interval import half_block
 
 POINTS = pathlib.Path(__file__).parents[2] / "studies" / "points"
 FAST = ["power-floor", "m3"]

@@ -15,8 +15,7 @@ from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Chinchilla, ChinchillaTied, Frantar, PowerLaw, PowerLawFloor
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.diagnose.rules import Unidentified
-from evaluate.scaling.fit.covariance import standard_errors
-from evaluate.scaling.uncertainty.bootstrap import way
+from evaluate.scaling.uncertainty.bootstrap import standard_errors, way
 
 POINTS = Path(__file__).parents[2] / "studies" / "points"
 FLOOR = {"e": 0.05, "b": 8.0, "c": -0.45}

@@ -1,4 +1,9 @@
-"""What the sizes of the points can tell: their range, whether two move together, how far a question goes past them."""
+"""What the points can tell: their range, whether two sizes move together, how far a question goes past them, and which
+handful of points decides the fit.
+
+A bootstrap leaves each point out of a third of its resamples, so its interval holds what the fit would be without a
+point that decides it; such points are known by how far they move a parameter in standard errors of the others.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.scaling.fit.fitted import FittedLaw, Problem, fitted_of
+from evaluate.scaling.fit.fitting import refit, residuals
 from evaluate.scaling.forms.form import Array
+from evaluate.scaling.uncertainty.bootstrap import Covariance
 
 TOGETHER = 0.9
 LOCKED = 0.9999
 NOT_SIZES = ("P", "P_a", "P_kv", "P_post", "bits", "level", "e_np", "L_T", "L_S")  # bits, names, errors and losses
 
 
-def number(value: float) -> str:
+def brief(value: float) -> str:
     """A number as a reader wants it: three digits."""
     return f"{value:.3g}"
 
@@ -55,8 +62,8 @@ def locked(law: Problem) -> tuple[str, str, str] | None:
             a, b = np.log(sizes(law)[first]), np.log(sizes(law)[second])
             slope = float(np.polyfit(a, b, 1)[0])
             if abs(slope - 1) < 0.02:
-                return first, second, f"{second} = {number(math.exp(float(np.mean(b - a))))} {first} at every point"
-            return first, second, f"{second} follows {first} to the power {number(slope)} at every point"
+                return first, second, f"{second} = {brief(math.exp(float(np.mean(b - a))))} {first} at every point"
+            return first, second, f"{second} follows {first} to the power {brief(slope)} at every point"
     return None
 
 
@@ -94,7 +101,82 @@ def extrapolation(law: Any, x: Array) -> list[str]:
         if past[at] > 1.05:
             low, high = law.range[name]
             told.append(
-                f"{name} = {number(float(x[at, column]))} is {times(past[at])} times past the points "
-                f"({number(low)} to {number(high)}): nothing was measured there"
+                f"{name} = {brief(float(x[at, column]))} is {times(past[at])} times past the points "
+                f"({brief(low)} to {brief(high)}): nothing was measured there"
             )
     return told
+
+
+SHARE, MOST = 0.02, 5
+NAMED = 4
+FAR = 3.0
+PART = 1 / 3
+SEEN = 1e-3
+
+
+def influential(law: FittedLaw, found: Covariance) -> list[str]:
+    """A sentence on points that decide: without at most 2 % of them (one at least, five at most) one moves far.
+
+    The candidates are the points of greatest linearised influence in one direction (Broderick, Giordano and Meager
+    2020); the law is then fitted again without them. Far is 3 standard errors, on the scale of the residuals that are
+    left (Belsley, Kuh and Welsch 1980, chapter 2), and a third of the interval.
+    """
+    watched = [at for at, column in enumerate(found.columns) if _watched(law, column)]
+    count = min(MOST, max(1, int(SHARE * law.n)))
+    if not watched or law.n - count <= len(found.names) + 2:
+        return []
+    moves = _moves(law, found)[watched]
+    left_out = [set(np.argsort(side * row)[:count].tolist()) for row in moves for side in (1, -1)]
+    weights = np.array([np.where(np.isin(np.arange(law.n), list(out)), 0.0, law.data.weights) for out in left_out])
+    data = law.data
+    theta, objective = refit(law.form, data.x, data.y, weights, law.theta, loss=law.loss, fixed=law.fixed)
+    told: dict[float, str] = {}
+    for row, at in enumerate(np.repeat(watched, 2)):
+        name, value = found.names[at], float(theta[row, found.columns[at]])
+        error = abs(found.errors[at] * found.scale[at]) * _quieter(law, theta[row], sorted(left_out[row]))
+        low, high = law.intervals[name]
+        moved = abs(value - law.params[name])
+        if np.isfinite(objective[row]) and moved > max(FAR * error, PART * (high - low), SEEN * abs(value)):
+            told.setdefault(moved / max(error, 1e-300), _sentence(law, name, value, sorted(left_out[row])))
+    return [told[max(told)]] if told else []
+
+
+def _quieter(law: FittedLaw, theta: NDArray[np.float64], left_out: list[int]) -> float:
+    """The scale of the other points' residuals without some points, as a share of that of all with them."""
+    data = law.data
+    before, after = (residuals(law.form, data.x, data.y, one, loss=law.loss) for one in (law.theta, theta))
+    if law.loss.robust:
+        before, after = (np.clip(r, -law.loss.delta, law.loss.delta) for r in (before, after))
+    rest = np.delete(after, left_out)
+    return float(np.sqrt(np.mean(rest**2) / max(np.mean(before**2), 1e-300)))
+
+
+def _watched(law: FittedLaw, column: int) -> bool:
+    parameter = law.form.parameters[column]
+    return parameter.exponent or parameter.name == law.form.floor
+
+
+def _moves(law: FittedLaw, found: Covariance) -> NDArray[np.float64]:
+    """How the loss' gradient at each point pulls each parameter: (f, n), up to a factor."""
+    data = law.data
+    r = residuals(law.form, data.x, data.y, law.theta, loss=law.loss)
+    size = np.linalg.norm(found.jacobian, axis=0)
+    unit = found.jacobian / np.where(size > 0, size, 1.0)
+    pull = np.linalg.pinv(unit.T @ (unit * data.weights[:, None]), rcond=1e-12, hermitian=True) @ unit.T
+    return np.asarray(pull * (data.weights * law.loss.slope(r)))
+
+
+def _sentence(law: FittedLaw, name: str, value: float, left_out: list[int]) -> str:
+    low, high = law.intervals[name]
+    points = "; ".join(_where(law, at) for at in left_out[:NAMED])
+    more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+    number_of = "one point decides" if len(left_out) == 1 else f"{len(left_out)} of {law.n} points decide"
+    without = "it" if len(left_out) == 1 else "them"
+    return (
+        f"{number_of} the fit: without {without} {name} would be {brief(value)} and not "
+        f"{brief(law.params[name])} ({brief(low)}, {brief(high)}); look at {points}{more}"
+    )
+
+
+def _where(law: FittedLaw, at: int) -> str:
+    return ", ".join(f"{name} = {brief(float(v))}" for name, v in zip(law.variables, law.data.x[at]))

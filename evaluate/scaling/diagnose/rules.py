@@ -13,13 +13,11 @@ import numpy as np
 from scipy.special import fdtrc
 
 from evaluate.core.errors import DataError
-from evaluate.scaling.diagnose.design import collinear, locked, number, sizes
-from evaluate.scaling.diagnose.influence import influential
-from evaluate.scaling.fit.covariance import Covariance, covariance
+from evaluate.scaling.diagnose.design import brief, collinear, influential, locked, sizes
 from evaluate.scaling.fit.fitted import FittedLaw, Problem
 from evaluate.scaling.fit.fitting import NotConverged
 from evaluate.scaling.forms.form import Array, Parameter
-from evaluate.scaling.uncertainty.bootstrap import STRUCTURAL, way
+from evaluate.scaling.uncertainty.bootstrap import STRUCTURAL, Covariance, covariance, way
 
 TANGLED = 30.0
 TWICE = 2.0
@@ -122,10 +120,10 @@ def unidentified(case: Diagnosis) -> Iterator[str]:
         at = found.names.index(name) if name in found.names else None
         error = math.inf if at is None else abs(found.errors[at] * found.scale[at])
         low, high = law.intervals[name]
-        told = number(law.params[name])
+        told = brief(law.params[name])
         if math.isfinite(high):
-            sd = "without limit" if error > 1e6 else number(error)
-            shown.append(f"{name} ({told}, interval {number(low)} to {number(high)}, error {sd})")
+            sd = "without limit" if error > 1e6 else brief(error)
+            shown.append(f"{name} ({told}, interval {brief(low)} to {brief(high)}, error {sd})")
         else:
             shown.append(f"{name} ({told} is one value of many as good)")
     pair = locked(law)
@@ -187,7 +185,7 @@ def bounds(case: Diagnosis) -> Iterator[str]:
         at = _bound(case.law, parameter)
         if at is None or parameter.name in case.law.fixed:
             continue
-        what = f"{parameter.name} is on its bound at {number(at)}: these points"
+        what = f"{parameter.name} is on its bound at {brief(at)}: these points"
         if parameter.name == case.law.form.floor:
             yield (
                 f"{what} show no floor, so the law falls "
@@ -211,7 +209,7 @@ def _bound(law: FittedLaw, parameter: Parameter) -> float | None:
 
 def _told(law: FittedLaw, name: str) -> str:
     low, high = law.intervals[name]
-    return f"{number(law.params[name])} ({number(low)}, {number(high)})"
+    return f"{brief(law.params[name])} ({brief(low)}, {brief(high)})"
 
 
 @rule()
@@ -250,7 +248,7 @@ def without_effect(case: Diagnosis) -> Iterator[str]:
     for at, name in enumerate(found.names):
         parameter = law.form.parameters[found.columns[at]]
         if not parameter.exponent and found.inflation[at] > STRUCTURAL and _bound(law, parameter) is None:
-            yield f"these points do not tell {name}: {number(law.params[name])} is one value of many as good"
+            yield f"these points do not tell {name}: {brief(law.params[name])} is one value of many as good"
 
 
 # What the design says.
@@ -277,7 +275,7 @@ def short_range(case: Diagnosis) -> Iterator[str]:
         decades = math.log10(high / low)
         if 0 < decades < DECADE:
             yield (
-                f"{name} spans {decades:.2g} decades ({number(low)} to {number(high)}), and an exponent from less than "
+                f"{name} spans {decades:.2g} decades ({brief(low)} to {brief(high)}), and an exponent from less than "
                 f"one decade says little about other sizes; add points at {name} ten times apart"
             )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.fit.fitting import Minimum, fit
 from evaluate.scaling.forms.form import Array, Form, LawKind, Loss
-from evaluate.scaling.points.columns import as_columns, as_target, as_weights, encoded
+from evaluate.scaling.points.cells import as_columns, as_target, as_weights, encoded
 
 Floats = NDArray[np.float64]
 ORDINARY = Loss("squares", space="raw")

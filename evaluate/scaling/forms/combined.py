@@ -22,7 +22,7 @@ from evaluate.scaling.forms.form import (
     of_any_sign,
     register_kind,
 )
-from evaluate.scaling.points.columns import names_of, width
+from evaluate.scaling.points.cells import names_of, width
 
 ORDINARY = Loss("squares", space="raw")
 CANDIDATES = ("power-floor", "m3", "m4", "bnsl1", "power")

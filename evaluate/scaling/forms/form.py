@@ -20,7 +20,7 @@ from scipy.optimize import nnls
 
 from evaluate.core.components import Component, Registry
 from evaluate.core.errors import DataError
-from evaluate.scaling.points.columns import codes
+from evaluate.scaling.points.cells import codes
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])

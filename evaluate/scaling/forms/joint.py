@@ -1,13 +1,13 @@
-"""Laws of several variables: the size of a model with its data, and with the level of a compression."""
+"""Laws of several variables: size with data, with the level of a compression, with bits, with a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from evaluate.core.errors import DataError
+from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.forms.form import (
     SIZE_AND_DATA,
     Array,
@@ -20,10 +20,12 @@ from evaluate.scaling.forms.form import (
     log_plus,
     middle,
     nonnegative,
+    of_any_sign,
     register_kind,
     register_law,
+    softplus,
 )
-from evaluate.scaling.points.columns import as_columns, levels_of, reference_of, width
+from evaluate.scaling.points.cells import as_columns, levels_of, reference_of, width
 
 HOFFMANN = "Hoffmann et al.: Training Compute-Optimal Large Language Models, NeurIPS 2022, arXiv:2203.15556"
 BESIROGLU = "Besiroglu et al.: Chinchilla Scaling: A replication attempt, 2024, arXiv:2404.10102"
@@ -188,3 +190,176 @@ class EffectiveKind(LawKind):
 def reference_in(form: Form) -> str:
     """The level of an effective form that has no parameter, since its efficiency is 1."""
     return next(level for level in form.levels if f"eff({level})" not in form.names)
+
+
+KUMAR = "Kumar et al.: Scaling Laws for Precision, ICLR 2025, arXiv:2411.04330"
+BITS = ("P", "P_a", "P_kv")
+AFTER = "P_post"
+
+
+def _log_kept(bits: Array, gamma: Any) -> Array:
+    """log(1 - exp(-bits / gamma)): the share of the parameters that this precision leaves in effect."""
+    return np.asarray(np.log(1.0 - np.exp(-bits / gamma)))
+
+
+def _log_y(count: int, after: bool) -> Callable[[Array, Array], Array]:
+    def log_y(x: Array, theta: Array) -> Array:
+        e, a, b, alpha, beta, *more = columns(theta)
+        log_n, log_d = np.log(x[:, 0]), np.log(x[:, 1])
+        log_eff = log_n + sum(_log_kept(x[:, 2 + i], more[i]) for i in range(count))
+        parts = [np.log(a) - alpha * log_eff, np.log(b) - beta * log_d]
+        if after:
+            c_t, gamma_d, gamma_n, gamma_post = more[count:]
+            parts.append(np.log(c_t) + gamma_d * log_d - gamma_n * log_n - x[:, -1] / gamma_post)
+        return log_plus(e, *parts)
+
+    return log_y
+
+
+def _starts(count: int, after: bool) -> Callable[[Array, Array], Array]:
+    def starts(x: Array, y: Array) -> Array:
+        """Given the exponents and the gammas the law is linear in E, A, B and C_T."""
+        exponents, widths = ((0.2, 0.5), (0.12, 0.4)) if after else ((0.12, 0.3, 0.6), (0.08, 0.2, 0.5))
+        after_exponents = ((0.2, 0.6), (0.2, 0.6), (0.1, 0.3)) if after else ((0.0,),) * 3
+        free = grid(exponents, exponents, widths if count else (1.0,), *after_exponents)
+        return np.array([one(x, y, *values) for values in free])
+
+    def one(
+        x: Array, y: Array, alpha: float, beta: float, share: float, gamma_d: float, gamma_n: float, share_post: float
+    ) -> tuple[float, ...]:
+        n0, d0 = middle(x[:, 0]), middle(x[:, 1])
+        n, d, bits = x[:, 0] / n0, x[:, 1] / d0, x[:, 2 : 2 + count]
+        gammas = [share * middle(column) for column in bits.T]
+        kept = np.exp(sum((_log_kept(column, gamma) for column, gamma in zip(bits.T, gammas)), np.zeros(len(y))))
+        parts = [np.ones(len(y)), (n * kept) ** -alpha, d**-beta]
+        gamma_post = share_post * middle(x[:, -1])
+        if after:
+            parts.append(d**gamma_d * n**-gamma_n * np.exp(-x[:, -1] / gamma_post))
+        e, a, b, *c_t = nonnegative(parts, y, positive=[False, *[True] * (len(parts) - 1)])
+        found = (e, a * n0**alpha, b * d0**beta, alpha, beta, *gammas)
+        if not after:
+            return found
+        return (*found, c_t[0] * d0**-gamma_d * n0**gamma_n, gamma_d, gamma_n, gamma_post)
+
+    return starts
+
+
+def precision_form(count: int, after: bool) -> Form:
+    """The law with so many precisions in training (0 to 3), with or without that of quantization after it."""
+    bits = (*BITS[:count], *([AFTER] if after else []))
+    gammas = [Parameter(f"gamma_{name[2:] or 'w'}") for name in BITS[:count]]
+    kept = "".join(f" (1 - exp(-{name} / gamma_{name[2:] or 'w'}))" for name in BITS[:count])
+    post = [
+        Parameter("C_T"),
+        Parameter("gamma_D", exponent=True),
+        Parameter("gamma_N", exponent=True),
+        Parameter("gamma_post"),
+    ]
+    penalty = " + C_T D^gamma_D / N^gamma_N exp(-P_post / gamma_post)" if after else ""
+    return Form(
+        name="precision",
+        title="law of precision",
+        formula=f"y = E + A / (N{kept})^alpha + B / D^beta{penalty}",
+        source=KUMAR,
+        variables=("N", "D", *bits),
+        parameters=(
+            *SIZE_AND_DATA,
+            *gammas,
+            *(post if after else []),
+        ),
+        log_y=_log_y(count, after),
+        starts=_starts(count, after),
+        floor="E",
+    )
+
+
+@register_kind("precision")
+class PrecisionKind(LawKind):
+    """y = E + A / (N (1 - exp(-P / gamma_w)) ...)^alpha + B / D^beta [+ C_T D^gamma_D / N^gamma_N exp(-P_post / gamma_post)].
+
+    N: parameters; D: tokens or samples; then the bits of one to three precisions in training (weights P, activations
+    P_a, cache P_kv), each with its gamma > 0 in bits; with post_training=True the last column is the bits after
+    training, P_post, and the term in brackets is there: C_T > 0 in units of y, gamma_D, gamma_N > 0, gamma_post > 0 in
+    bits. E >= 0, A and B > 0 in units of y; alpha, beta > 0.
+    Source: Kumar et al., Scaling Laws for Precision, ICLR 2025 (arXiv:2411.04330).
+    """  # noqa: E501
+
+    form = precision_form(1, after=False)
+    options: Mapping[str, Any] = {"post_training": False}
+    any_columns = True
+
+    def form_for(self, x: Any, **options: Any) -> Form:
+        """For as many precisions as x has columns for."""
+        after = bool(options["post_training"])
+        count = width(x) - 2 - after
+        if not (1 - after <= count <= len(BITS)):
+            wanted = f"N, D, up to {len(BITS)} precisions in training{' and P_post' if after else ''}"
+            raise UsageError(f"precision takes {wanted}; x has {width(x)} columns")
+        return precision_form(count, after)
+
+    def saved(self, form: Form) -> dict[str, Any]:
+        """How many columns, and whether the last is that after training."""
+        return {"post_training": AFTER in form.variables, "columns": len(form.variables)}
+
+    def restored(self, settings: Mapping[str, Any]) -> Form:
+        """By the number of columns."""
+        after, columns_ = bool(settings["post_training"]), int(settings["columns"])
+        if not 3 <= columns_ <= 2 + len(BITS) + after:
+            raise ValueError(f"a law of precision has no {columns_} columns")
+        return precision_form(columns_ - 2 - after, after)
+
+
+BUSBRIDGE = "Busbridge et al.: Distillation Scaling Laws, ICML 2025, arXiv:2502.08606"
+BREAK_WIDTHS = (0.02, 5.0)
+
+
+def _gain(x: Array, c0: Array, c1: Array, d1: Array, f1: Array) -> Array:
+    """log of L_T^-c0 (1 + (L_T / (L_S d1))^(1 / f1))^(-c1 f1)."""
+    log_teacher, log_alone = np.log(x[:, 2]), np.log(x[:, 3])
+    bend = softplus(np.asarray((log_teacher - log_alone - np.log(d1)) / f1))
+    return np.asarray(-c0 * log_teacher - c1 * f1 * bend)
+
+
+def _distillation_starts(x: Array, y: Array) -> Array:
+    """Given the rest, and gamma 1, what the student lacks is linear in A and B."""
+    n0, d0 = middle(x[:, 0]), middle(x[:, 1])
+    lacks = np.maximum(y - x[:, 2], 0.01 * y)
+    starts = []
+    for alpha, beta, c1, d1, f1 in grid((0.2, 0.5), (0.2, 0.5), (0.5, 5.0), (0.9, 1.3), (0.1, 0.5)):
+        gain = np.exp(_gain(x, *(np.array(value) for value in (1.0, c1, d1, f1))))
+        a, b = nonnegative([(x[:, 0] / n0) ** -alpha, (x[:, 1] / d0) ** -beta], lacks / gain, positive=(True, True))
+        starts.append((1.0, c1, d1, f1, a * n0**alpha, alpha, b * d0**beta, beta, 1.0))
+    return np.array(starts)
+
+
+@register_law(
+    "distillation",
+    title="law of distillation",
+    formula="y = L_T + L_T^-c0 (1 + (L_T / (L_S d1))^(1 / f1))^(-c1 f1) (A / N^alpha + B / D^beta)^gamma",
+    source=BUSBRIDGE,
+    variables=("N", "D", "L_T", "L_S"),
+    parameters=(
+        of_any_sign("c0"),
+        of_any_sign("c1"),
+        Parameter("d1"),
+        Parameter("f1", *BREAK_WIDTHS),
+        Parameter("A"),
+        Parameter("alpha", exponent=True),
+        Parameter("B"),
+        Parameter("beta", exponent=True),
+        Parameter("gamma", exponent=True),
+    ),
+    starts=_distillation_starts,
+)
+def distillation(x: Array, theta: Array) -> Array:
+    """y = L_T + L_T^-c0 (1 + (L_T / (L_S d1))^(1 / f1))^(-c1 f1) (A / N^alpha + B / D^beta)^gamma.
+
+    N: parameters of the student; D: tokens or samples it is distilled on; L_T: loss of the teacher; L_S: loss of the
+    same student trained alone on the same D; y: loss of the distilled student, never below L_T in this law. c0, c1 of
+    any sign; d1 > 0, the ratio of losses at which a teacher becomes too strong; f1 in [0.02, 5], how wide that change
+    is; A, B > 0; alpha, beta, gamma > 0. It needs students, amounts of data and teachers varied one against the other.
+    Source: Busbridge et al., Distillation Scaling Laws, ICML 2025 (arXiv:2502.08606).
+    """
+    c0, c1, d1, f1, a, alpha, b, beta, gamma = columns(theta)
+    capacity = np.log(np.exp(np.log(a) - alpha * np.log(x[:, 0])) + np.exp(np.log(b) - beta * np.log(x[:, 1])))
+    return log_plus(x[:, 2], _gain(x, c0, c1, d1, f1) + gamma * capacity)

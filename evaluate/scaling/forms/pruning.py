@@ -26,7 +26,7 @@ from evaluate.scaling.forms.form import (
     register_law,
     spread,
 )
-from evaluate.scaling.points.columns import names_of, width
+from evaluate.scaling.points.cells import names_of, width
 
 FRANTAR = "Frantar et al.: Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024, arXiv:2309.08520"
 ROSENFELD = (

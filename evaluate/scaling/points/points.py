@@ -280,7 +280,7 @@ _RIGHT = ("accuracy", "acc", "top1", "top5", "precision", "recall", "f1")
 _WRONG = ("error", "err", "error_rate", "test_err", "test_error", "train_err")
 
 
-def hints(points: Points, chosen: Chosen, y: str, group: str | None = None) -> list[str]:
+def input_checks(points: Points, chosen: Chosen, y: str, group: str | None = None) -> list[str]:
     """Sentences on the unit of y, on runs that are not independent, and on kinds of points that are mixed."""
     return [*_units(chosen, y), *_runs(points, chosen, group), *_roles(points, chosen)]
 

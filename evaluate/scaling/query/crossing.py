@@ -1,21 +1,23 @@
-"""Where two curves cross: from which size on the one law is better than the other, as pruned large and native small."""
+"""Where two laws cross, what compressed models are worth, and questions to a law as plain data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from evaluate.core.errors import DataError
-from evaluate.scaling.diagnose.design import number, times
+from evaluate.core.errors import DataError, UsageError
+from evaluate.scaling.diagnose.design import brief, times
 from evaluate.scaling.fit.fitted import fitted_of
-from evaluate.scaling.forms.form import Array
-from evaluate.scaling.query.solve import Line, Solved, line, quantiles, solve
+from evaluate.scaling.forms.form import LAWS, Array
+from evaluate.scaling.points.cells import number, other_notation
+from evaluate.scaling.query.budget import Formula, optimum
+from evaluate.scaling.query.solve import Line, Solved, line, quantiles, solve, unknown_to_solve
 
 PLACES = 401
 PAST = 1e3
@@ -137,13 +139,13 @@ def _none(first: Line, second: Line, values: Array, gaps: Array) -> Crossing:
     lower = "first" if np.nanmedian(gaps) < 0 else "second"
     variable = first.variable
     text = (
-        f"the curves do not cross between {number(float(values[0]))} and {number(float(values[-1]))}: "
+        f"the curves do not cross between {brief(float(values[0]))} and {brief(float(values[-1]))}: "
         f"the {lower} law is lower throughout"
     )
     far = _carried_on(first, second, values)
     if far is not None:
         past = far / values[-1] if far > values[-1] else values[0] / far
-        text += f"; carried on they would cross at {variable} = {number(far)}, {times(past)} times past all points"
+        text += f"; carried on they would cross at {variable} = {brief(far)}, {times(past)} times past all points"
     return Crossing(math.nan, math.nan, math.nan, False, text, 1.0, variable, math.nan, lower, 0.0)
 
 
@@ -203,3 +205,80 @@ def effective_size(
     low = np.where(np.isnan(size) & np.isnan(low), math.nan, low)
     shares = [part / actual if actual is not None else np.empty(0) for part in (size, low, high)]
     return EffectiveSize(size, low, high, shares[0], shares[1], shares[2], answers)
+
+
+Value = Any  # a number, or text for a category
+
+
+def laws_with_levels() -> list[str]:
+    """The laws whose last variable has names as values, with a parameter for each."""
+    return [name for name, component in LAWS.all().items() if component.facts["kind"].by_level]
+
+
+def level_of(law: str, variables: Sequence[str]) -> str | None:
+    """The variable whose values are names of levels ("4", "2WO", "dense"), of those given to the law of this name."""
+    if law not in laws_with_levels() or not variables:
+        return None
+    return "level" if "level" in variables else variables[-1]
+
+
+def assignments(texts: Iterable[str], option: str, level: str | None = None) -> dict[str, list[Value]]:
+    """NAME=VALUE, or NAME=V1,V2: name -> values, numbers; those of `level` are text. Raises UsageError."""
+    found: dict[str, list[Value]] = {}
+    for text in texts:
+        name, sign, values = text.partition("=")
+        name = name.strip()
+        if not sign or not name or not values.strip():
+            raise UsageError(f"{option} takes NAME=VALUE, as {option} params=1e5, got {text!r}")
+        if name in found:
+            raise UsageError(f"{option} has {name} twice; several values are {name}=V1,V2")
+        parts = values.split(",")
+        found[name] = [v.strip() for v in parts] if name == level else [_value(v, f"{option} {text}") for v in parts]
+    return found
+
+
+def _value(text: str, where: str) -> Value:
+    read = number(text)
+    if read is None:
+        if instead := other_notation(text):
+            raise UsageError(f"{where}: {text.strip()!r} is no plain number; write {instead}")
+        return text.strip()
+    if not math.isfinite(read):
+        raise UsageError(f"{where}: a value is missing or not finite")
+    return read
+
+
+def ask_solve(
+    law: Any, target: float, variable: str | None, given: Mapping[str, Value], interval: float
+) -> dict[str, Any]:
+    """{variable, target, value, low, high, reachable, reason, beyond, given, interval}. Raises UsageError."""
+    wanted = unknown_to_solve(law.variables, variable, given)
+    solved = solve(law, target, variable=wanted, given=dict(given), interval=interval)
+    return {**asdict(solved), "variable": wanted, "target": target, "given": dict(given), "interval": interval}
+
+
+def ask_optimum(
+    law: Any, formula: Formula, budget: float, given: Mapping[str, Value], interval: float
+) -> dict[str, Any]:
+    """The best split of a budget of compute, as `optimum` gives it, with the question.
+
+    given : may hold variables that the formula names, as another question had them given; a budget splits those.
+    """
+    held = {name: value for name, value in given.items() if name not in formula.names}
+    found = optimum(law, formula, budget, interval=interval, given=held)
+    return {**asdict(found), "compute": formula.text, "given": held, "interval": interval}
+
+
+def ask_break_even(
+    law: Any, other: Any, variable: str | None, given: Mapping[str, Value], interval: float
+) -> dict[str, Any]:
+    """Where two curves cross, as `break_even` gives it. Raises UsageError for laws of other variables."""
+    law, other = fitted_of(law), fitted_of(other)
+    if set(law.variables) != set(other.variables):
+        raise UsageError(
+            f"two curves cross in one variable; these are laws of {', '.join(law.variables)} and of "
+            f"{', '.join(other.variables)}"
+        )
+    wanted = unknown_to_solve(law.variables, variable, given)
+    found = break_even(law, other, variable=wanted, given=dict(given), interval=interval)
+    return {**asdict(found), "variable": wanted, "given": dict(given), "interval": interval}

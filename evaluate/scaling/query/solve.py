@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
-from evaluate.scaling.diagnose.design import beyond, extrapolation, number
+from evaluate.scaling.diagnose.design import beyond, brief, extrapolation
 from evaluate.scaling.fit.fitted import FittedLaw, fitted_of
 from evaluate.scaling.forms.form import Array
 from evaluate.scaling.uncertainty.prediction_interval import check_share, prediction_interval
@@ -258,7 +258,7 @@ class Solved:
     def __str__(self) -> str:
         if not self.reachable:
             return f"out of reach: {self.reason}"
-        told = f"{self.variable} = {number(self.value)} ({number(self.low)}, {number(self.high)})"
+        told = f"{self.variable} = {brief(self.value)} ({brief(self.low)}, {brief(self.high)})"
         return told + (f"; {self.reason}" if self.reason else "")
 
 
@@ -287,7 +287,7 @@ def solve(
         reason = _unreached(along, target, interval, share)
         return Solved(math.nan, low, high, False, reason, 1.0, along.variable, target, share)
     if always:
-        reason = f"y stays below {number(target)} at every {along.variable}, however {_worst_word(along)}"
+        reason = f"y stays below {brief(target)} at every {along.variable}, however {_worst_word(along)}"
         low, high = float(np.fmin(low, value)), float(np.fmax(high, value))
         return Solved(value, low, high, True, reason, 1.0, along.variable, target, share)
     beyond, told = along.beyond(value)
@@ -350,12 +350,10 @@ def _unreached(along: Line, y: float, interval: float, share: float) -> str:
     lowest = int(np.argmin(values))
     floors = np.min(along.draws(along.grid), axis=1) if len(law.draws) > 1 else np.array([])
     low, high = quantiles(floors, interval, math.inf)
-    told = f"{number(float(values[lowest]))} ({number(low)}, {number(high)})"
+    told = f"{brief(float(values[lowest]))} ({brief(low)}, {brief(high)})"
     edge = 0 if along.rises else len(values) - 1
     if lowest == edge and along.logs and values[edge] < values[abs(edge - 5)] * (1 - 1e-9):
-        text = (
-            f"the law falls too slowly, and would still be at {told} at {along.variable} = {number(along.grid[edge])}"
-        )
+        text = f"the law falls too slowly, and would still be at {told} at {along.variable} = {brief(along.grid[edge])}"
     elif len(law.variables) == 1 and along.logs and law.form.floor:
         text = f"floor {told}"
     else:
@@ -363,9 +361,9 @@ def _unreached(along: Line, y: float, interval: float, share: float) -> str:
         at = ", ".join(f"{name} = {_shown(value)}" for name, value in {**along.given, **ends}.items())
         text = f"the law comes down to {told} at best{' at ' + at if at else ''}"
     if share > 0:
-        text += f"; {100 * share:.2g} % of the resamples reach {number(y)}"
+        text += f"; {100 * share:.2g} % of the resamples reach {brief(y)}"
     return text
 
 
 def _shown(value: Any) -> str:
-    return number(float(value)) if isinstance(value, (int, float, np.number)) else str(value)
+    return brief(float(value)) if isinstance(value, (int, float, np.number)) else str(value)

@@ -16,10 +16,9 @@ from evaluate.core.errors import DataError, LeanfitError, UsageError, did_you_me
 from evaluate.scaling.fit.fitted import FittedLaw, Settings
 from evaluate.scaling.forms.combined import CANDIDATES
 from evaluate.scaling.forms.form import LAWS, kind_of
-from evaluate.scaling.points.columns import width
-from evaluate.scaling.select.averaging import fit_average
-from evaluate.scaling.select.candidate_fit import CandidateFit, fit_law
-from evaluate.scaling.uncertainty.backtest import HALF, Block, backtest, half_block, size_of
+from evaluate.scaling.points.cells import width
+from evaluate.scaling.select.candidates import CandidateFit, fit_average, fit_law
+from evaluate.scaling.uncertainty.prediction_interval import HALF, Block, backtest, half_block, size_of
 
 AVERAGE = "average"
 JOINT = {2: ("chinchilla-tied", "chinchilla")}
