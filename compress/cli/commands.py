@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -29,7 +30,9 @@ from compress.cli.console import (
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
-UsageError: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
+# What has registries of components.
+COMPONENTS = ("compress.core.registries", "evaluate.metrics.base", "evaluate.scaling.forms.form")
+WrongCommandLine: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
 
 
 class _Commands(TyperGroup):
@@ -39,7 +42,7 @@ class _Commands(TyperGroup):
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
-        except UsageError as error:
+        except WrongCommandLine as error:
             if "--json" in sys.argv[1:]:
                 emit({"error": {"kind": "UsageError", "message": _said(error), "exit_code": 2}})
             raise
@@ -198,35 +201,40 @@ def verify(
 
 @app.command("list")
 def list_(
-    what: Annotated[Literal["passes", "models", "tasks", "recipes"], typer.Argument(help="What to list.")],
+    what: Annotated[str, typer.Argument(help="recipes, passes, models, tasks, metrics, laws, ...", metavar="WHAT")],
     as_json: Json = False,
 ) -> None:
-    """List what recipes are made of, or the recipes that come with leanfit."""
+    """List what recipes and studies are made of, with what installed packages add, or the recipes of leanfit."""
     with error_boundary(as_json):
         found = _known(what)
         if as_json:
             emit({what: [{"name": name, "summary": summary} for name, summary in found.items()]})
         else:
             width = max((len(name) for name in found), default=0)
-            print("\n".join(f"{name:<{width}}  {summary}" for name, summary in found.items()))
+            print("\n".join(f"{name:<{width}}  {summary}".rstrip() for name, summary in found.items()))
 
 
 def _known(what: str) -> dict[str, str]:
+    """Name -> summary of the shipped recipes, or of all components of a kind. Raises UsageError for anything else."""
     if what == "recipes":
         from compress.recipe.find import shipped_recipes, summary_line
 
         return {name: summary_line(path) for name, path in shipped_recipes().items()}
-    if what == "models":
-        from compress.models import models
+    from evaluate.core.components import registries
+    from evaluate.core.errors import UsageError, did_you_mean
 
-        return {name: builder.summary for name, builder in models().items()}
-    if what == "tasks":
-        from compress.tasks import tasks
-
-        return {name: builder.summary for name, builder in tasks().items()}
-    from compress.passes.base import pass_kinds
-
-    return {kind: registered.summary for kind, registered in pass_kinds().items()}
+    for module in COMPONENTS:
+        importlib.import_module(module)
+    kinds = {f"{kind}es" if kind.endswith("s") else f"{kind}s": registry for kind, registry in registries().items()}
+    if what not in kinds:
+        names = ["recipes", *kinds]
+        raise UsageError(
+            f"there is no list of {what!r:.200}{did_you_mean(what, names) or '.'} Known: {', '.join(names)}"
+        )
+    found = {component.address: component.summary for component in kinds[what].all().values()}
+    for problem in kinds[what].problems:
+        say(f"warning: {problem}")
+    return found
 
 
 @app.command()

@@ -159,14 +159,22 @@ def test_a_dry_run_writes_nothing(leanfit, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["passes", "models", "tasks", "recipes"])
+LISTED = {"passes": "prune", "models": "resnet", "tasks": "digits", "recipes": "half-int8", "metrics": "accuracy"}
+
+
+@pytest.mark.parametrize("what", [*LISTED, "laws"])
 def test_lists(leanfit, what):
     code, out, _ = leanfit("list", what)
     listed = json.loads(leanfit("list", what, "--json")[1])[what]
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == [entry["name"] for entry in listed]
     assert all(entry["summary"] for entry in listed)
-    assert {"passes": "prune", "models": "resnet", "tasks": "digits", "recipes": "half-int8"}[what] in out
+    assert LISTED.get(what, "chinchilla") in out
+
+
+def test_a_list_of_what_there_is_none_is_2_and_names_the_nearest(leanfit):
+    code, out, err = leanfit("list", "pases", "--json")
+    assert code == 2 and "did you mean 'passes'" in json.loads(out)["error"]["message"] and "metrics" in err
 
 
 def test_schema_and_doctor(leanfit):
