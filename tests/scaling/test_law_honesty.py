@@ -16,7 +16,7 @@ from evaluate.report.law_table import law_table
 from evaluate.scaling import Average, Chinchilla, Law, PowerLaw, optimum, read_points, select_law
 from evaluate.scaling.law import load_law, write_law
 from evaluate.scaling.points.trial_points import rows_of_records
-from evaluate.scaling.select.candidates import MOST
+from evaluate.scaling.select.candidate_fits import MOST
 
 SIZES = np.geomspace(1e3, 1e7, 14)
 CURVE = 0.05 + 8 * SIZES**-0.4

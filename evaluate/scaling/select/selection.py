@@ -17,7 +17,7 @@ from evaluate.scaling.fit.fitted import FittedLaw, Settings
 from evaluate.scaling.forms.combined import CANDIDATES
 from evaluate.scaling.forms.form import LAWS, kind_of
 from evaluate.scaling.points.cells import width
-from evaluate.scaling.select.candidates import CandidateFit, fit_average, fit_law
+from evaluate.scaling.select.candidate_fits import CandidateFit, fit_average, fit_law
 from evaluate.scaling.uncertainty.prediction_interval import HALF, Block, backtest, half_block, size_of
 
 AVERAGE = "average"
