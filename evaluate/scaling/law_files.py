@@ -186,11 +186,8 @@ def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
         try:
             kind: LawKind = component_of(_text(name)).facts["kind"]
         except (UsageError, ValueError) as error:
-            why = f": {error}" if ":" in str(name) else ""
-            raise ArtifactError(
-                f"this file holds a law {str(name)[:80]!r}, which this leanfit does not know; update leanfit, or "
-                f"import the module that registers it{why}"
-            ) from error
+            unknown = f"this file holds a law {str(name)[:80]!r}, which this leanfit does not know; update leanfit"
+            raise ArtifactError(str(error) if ":" in str(name) else unknown) from error
         try:
             return _law(_Part(data), kind)
         except (
