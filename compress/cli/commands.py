@@ -277,12 +277,19 @@ app.command()(study_commands.study)
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of recipes, by which editors complete and check them."""
+def schema(
+    of: Annotated[Literal["recipe", "record"], typer.Argument(help="Of what.", metavar="recipe|record")] = "recipe",
+) -> None:
+    """Print the JSON schema of recipes, by which editors complete and check them, or of Records."""
     with error_boundary():
-        from compress.recipe.json_schema import recipe_schema
+        if of == "record":
+            from evaluate.core.records import record_schema
 
-        emit(recipe_schema())
+            emit(record_schema())
+        else:
+            from compress.recipe.json_schema import recipe_schema
+
+            emit(recipe_schema())
 
 
 @app.command()

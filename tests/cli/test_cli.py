@@ -179,6 +179,7 @@ def test_a_list_of_what_there_is_none_is_2_and_names_the_nearest(leanfit):
 
 def test_schema_and_doctor(leanfit):
     assert json.loads(leanfit("schema")[1])["title"] == "leanfit recipe"
+    assert {"CompressRecord", "BenchRecord"} <= json.loads(leanfit("schema", "record")[1])["$defs"].keys()
     code, out, _ = leanfit("doctor", "--json")
     seen = json.loads(out)
     assert code == (0 if seen["ok"] else 8)
