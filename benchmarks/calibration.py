@@ -24,7 +24,7 @@ METHODS = ("minmax", "percentile", "mse", "entropy")
 
 def ours(method: str, images: int) -> None:
     """Calibrate by leanfit and print seconds and peak memory."""
-    from compress.passes.quantization.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
+    from compress.passes.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
 
     graph, split = _graph_and_split(images)
     config = CalibrateConfig(method=method, samples=images)  # type: ignore[arg-type]

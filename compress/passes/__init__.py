@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from compress.passes.pruning import prune  # isort: skip
-from compress.passes.quantization import quantize  # isort: skip
-from compress.passes import finetune  # isort: skip
-from compress.passes import distill  # isort: skip
+from compress.passes import quantize  # isort: skip
+from compress.passes import recovery  # isort: skip
 
-__all__ = ["distill", "finetune", "prune", "quantize"]
+__all__ = ["prune", "quantize", "recovery"]

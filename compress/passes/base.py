@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from torch import nn
 
 from compress.core.config import Config
 from compress.core.registries import PASSES
 from compress.core.traits import Traits
+from compress.graph.model_state import ModelState
+from compress.tasks.task import Task
+from compress.training.settings import TrainConfig
+from compress.training.train import TrainResult, train
 from evaluate.core.components import Component
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from compress.graph.model_state import ModelState
-    from compress.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,15 @@ class Context:
     device: str = "cpu"
     opset: int = 20
     status: Callable[[str, float, float], None] = lambda message, done, total: None
+
+    def train(self, model: ModelState, config: TrainConfig, **how: Any) -> TrainResult:
+        """Train the network of `model`, in place, on this task; its constraints stay true.
+
+        `how` is what `compress.training.train.train` takes beside these: seed and folder, where they are not this
+        stage's own, a teacher, callbacks, terms.
+        """
+        place: dict[str, Any] = {"seed": self.seed, "folder": self.folder, **how}
+        return train(model.module, self.task, config, device=self.device, status=self.status, **place)
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,10 @@ from compress.graph.shortcuts import ShortcutConv
 from compress.graph.surgery import remove_channels, resize_like
 from compress.passes.base import PassResult
 from compress.passes.pruning import prune as module
-from compress.passes.pruning.bn_reestimation import recalibrate
 from compress.passes.pruning.channel_groups import find_groups, removal
 from compress.passes.pruning.importance import score_units
 from compress.passes.pruning.preflight import mask_channels
-from compress.passes.pruning.prune import preview_prune
+from compress.passes.pruning.prune import preview_prune, reestimate_batch_norm
 from compress.tasks import Task
 from evaluate.core.errors import ModelError
 
@@ -270,13 +269,13 @@ def test_rewritten_shortcuts_have_no_say_in_importance(task):
 def test_recalibration_gives_the_statistics_of_the_data(task):
     model = Flatten()
     model.norm.running_mean.fill_(7)
-    assert recalibrate(model, task, 1, seed=0)
+    assert reestimate_batch_norm(model, task, 1, seed=0)
     features = model.a(task.calibration(128, 0).inputs["input"])
     torch.testing.assert_close(model.norm.running_mean, features.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model.norm.running_var, features.var((0, 2, 3)), rtol=1e-3, atol=1e-5)
     assert model.norm.momentum == 0.1 and not model.norm.training
-    assert not recalibrate(Concat(), task, 4, seed=0)
-    assert not recalibrate(model, task, 0, seed=0)
+    assert not reestimate_batch_norm(Concat(), task, 4, seed=0)
+    assert not reestimate_batch_norm(model, task, 0, seed=0)
 
 
 def test_recovery_trains_in_parts_and_says_how_it_went(task, no_export, tmp_path):

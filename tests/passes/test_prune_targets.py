@@ -16,8 +16,9 @@ from compress.core.errors import PassError
 from compress.graph.model_state import ModelState
 from compress.models import build_model
 from compress.passes.pruning import prune as module
-from compress.passes.pruning.allocate import Choices, allocate, importance_losses, widths_allowed
-from compress.passes.pruning.prune import PruneConfig, preview_prune
+from compress.passes.pruning.prune import preview_prune
+from compress.passes.pruning.prune_plan import PruneConfig
+from compress.passes.pruning.widths import Choices, allocate, importance_losses, widths_allowed
 from compress.tasks import Task
 
 UNITS = ("params", "macs", "bytes")
@@ -92,7 +93,7 @@ def test_greedy_search_agrees_with_the_whole_space(searched, monkeypatch):
     choices = [Choices(np.array(w), 5 * np.log(max(w) / np.array(w)) * rng.random()) for w in everything["widths"]]
     goals = [share * everything["costs"].max() for share in (0.3, 0.5, 0.7, 0.9)]
     whole = [allocate(costs, choices, "macs", goal) for goal in goals]
-    monkeypatch.setattr("compress.passes.pruning.allocate._ALL_AT_ONCE", 0)
+    monkeypatch.setattr("compress.passes.pruning.widths._ALL_AT_ONCE", 0)
     for goal, best in zip(goals, whole, strict=True):
         found = allocate(costs, choices, "macs", goal)
         losses = [

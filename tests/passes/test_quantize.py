@@ -15,7 +15,7 @@ from compress.core.errors import PassError
 from compress.graph.export import export_onnx, serialise
 from compress.graph.model_state import ModelState
 from compress.passes.base import Context, PassResult
-from compress.passes.quantization.calibrate import (
+from compress.passes.calibrate import (
     BINS,
     CalibrateConfig,
     Histogram,
@@ -23,7 +23,7 @@ from compress.passes.quantization.calibrate import (
     collect_histograms,
     collect_ranges,
 )
-from compress.passes.quantization.quantize import QuantizeConfig, quantize, saturation_db, scheme_for
+from compress.passes.quantize import QuantizeConfig, quantize, saturation_db, scheme_for
 from compress.tasks import Task, TensorSplit
 from evaluate.core.errors import DataError
 from evaluate.metrics.base import score
@@ -103,12 +103,12 @@ def test_excluding_everything_is_an_error(trained: nn.Module, digits: Task):
 
 
 def test_a_file_safe_on_every_x86_is_asked_for_where_this_one_is_not(trained: nn.Module, digits: Task, monkeypatch):
-    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "vnni")
+    monkeypatch.setattr("compress.passes.quantize.int8_path", lambda: "vnni")
     assert any("target: avx2" in w for w in run(trained, digits).warnings)
     assert scheme_for("auto").target == "vnni"
-    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "neon-dot")
+    monkeypatch.setattr("compress.passes.quantize.int8_path", lambda: "neon-dot")
     assert scheme_for("auto").target == "arm"
-    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "other")
+    monkeypatch.setattr("compress.passes.quantize.int8_path", lambda: "other")
     assert scheme_for("auto").reduce_range
 
 

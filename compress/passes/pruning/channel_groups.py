@@ -25,7 +25,7 @@ _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 @dataclass(frozen=True)
-class Cut:
+class PruneTarget:
     """What one side of one layer loses: `indices[u]` are its channels that go with unit u of the group.
 
     `weighted` is whether the layer is a convolution or a linear layer.
@@ -42,14 +42,14 @@ class Group:
     """Channels of several layers that can only be removed together.
 
     units  : per unit, the channels of the root layer in it: one channel each, or one of every group of a grouped conv.
-    cuts   : everything that changes when a unit is removed.
+    targets   : everything that changes when a unit is removed.
     layers : the convolutions and linear layers whose outputs shrink, in the order of the model.
     raw    : torch-pruning's group over all channels of its root, for the importances.
     """
 
     name: str
     units: tuple[tuple[int, ...], ...]
-    cuts: tuple[Cut, ...]
+    targets: tuple[PruneTarget, ...]
     layers: tuple[str, ...]
     normalised: bool
     raw: Any = field(compare=False, repr=False)
@@ -61,7 +61,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class LeftAlone:
+class SkippedLayer:
     """Layers that keep their channels, and why. `expected` where no user would want to hear of it."""
 
     layers: tuple[str, ...]
@@ -76,7 +76,7 @@ class _Refused(Exception):
     """A group cannot be used, and why."""
 
 
-def find_groups(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[Group], list[LeftAlone]]:
+def find_groups(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[Group], list[SkippedLayer]]:
     """The groups of a model in the order of its layers, and those that cannot be used.
 
     The raw groups refer to the modules of `model` itself. Raises PassError where torch cannot trace the model.
@@ -84,7 +84,7 @@ def find_groups(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[G
     graph = _trace(model, example)
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     found: list[Group] = []
-    left: list[LeftAlone] = []
+    left: list[SkippedLayer] = []
     for root, raw in _raw_groups(graph, order):
         names = _out_layers(graph, raw, order) if raw is not None else (root,)
         try:
@@ -92,7 +92,7 @@ def find_groups(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[G
                 raise _Refused("its dependencies could not be followed")
             found.append(_group(model, graph, raw, names))
         except _Refused as refused:
-            left.append(LeftAlone(names, str(refused)))
+            left.append(SkippedLayer(names, str(refused)))
     return sorted(found, key=lambda g: order[g.layers[0]]), left
 
 
@@ -100,8 +100,8 @@ def removal(groups: Sequence[Group], chosen: Sequence[Sequence[int]]) -> dict[tu
     """What `remove_channels` must take out where unit indices `chosen[g]` of each group go."""
     gone: dict[tuple[str, Side], set[int]] = {}
     for group, units in zip(groups, chosen, strict=True):
-        for cut in group.cuts:
-            gone.setdefault((cut.layer, cut.side), set()).update(i for u in units for i in cut.indices[u])
+        for target in group.targets:
+            gone.setdefault((target.layer, target.side), set()).update(i for u in units for i in target.indices[u])
     return {key: sorted(indices) for key, indices in gone.items()}
 
 
@@ -167,14 +167,14 @@ def _group(model: nn.Module, graph: tp.DependencyGraph, raw: Any, layers: tuple[
         raise _Refused(f"{roots} channels in {split} groups leave nothing to remove evenly")
     units = tuple(tuple(range(u, roots, roots // split)) for u in range(roots // split))
     shared = _shared_layers(model)
-    cuts = []
+    targets = []
     for item in raw:
         name = _cut_name(model, graph, item.dep, shared)
         if name:
             weighted = isinstance(item.dep.layer, _WEIGHTED)
-            cuts.append(Cut(name, _side(graph, item.dep), _indices(item, units), weighted))
+            targets.append(PruneTarget(name, _side(graph, item.dep), _indices(item, units), weighted))
     normalised = any(isinstance(dep.layer, nn.LayerNorm | nn.GroupNorm) for dep, _ in raw)
-    return Group(layers[0], units, tuple(cuts), layers, normalised, raw)
+    return Group(layers[0], units, tuple(targets), layers, normalised, raw)
 
 
 def _conv_groups(layer: nn.Module) -> int:

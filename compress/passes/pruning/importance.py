@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +20,34 @@ from compress.training.losses import run_model
 ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
 Scores = NDArray[np.float64]
 
-_Conv = nn.modules.conv._ConvNd
-_Norm = nn.modules.batchnorm._BatchNorm
+
+@dataclass(frozen=True)
+class Importance:
+    """A criterion of torch-pruning: a group of it -> scores (channels,), or None where it has nothing to score.
+
+    own_filters : it looks only at the filters that make a channel, not at what reads it.
+    reads_data  : it needs the gradients of `taylor_gradients`.
+    """
+
+    criterion: Callable[[], Callable[[Any], Tensor | None]]
+    own_filters: bool = False
+    reads_data: bool = False
+
+
+def _norm(p: int) -> Callable[[], Callable[[Any], Tensor | None]]:
+    return lambda: tp.importance.GroupMagnitudeImportance(p=p, normalizer=None)
+
+
+DATA_FREE: ImportanceKind = "group_norm"
+"""Stands in where another criterion has nothing to score, or may not read data."""
+IMPORTANCES: dict[ImportanceKind, Importance] = {
+    "l1": Importance(_norm(1), own_filters=True),
+    "l2": Importance(_norm(2), own_filters=True),
+    "group_norm": Importance(_norm(2)),
+    "bn_scale": Importance(lambda: tp.importance.BNScaleImportance(normalizer=None)),
+    "taylor": Importance(lambda: tp.importance.GroupTaylorImportance(normalizer=None), reads_data=True),
+    "random": Importance(tp.importance.RandomImportance),
+}
 
 
 def score_units(
@@ -36,46 +63,33 @@ def score_units(
     `skip` names layers that do not count: rewritten shortcuts, whose weights say nothing of their channels.
     Raises PassError where the weights are not finite, or where bn_scale finds no batch norm at all.
     """
-    criterion = _criterion(kind)
-    fallback = _criterion("group_norm")
+    importance, fallback = IMPORTANCES[kind], IMPORTANCES[DATA_FREE]
+    criterion, stand_in = importance.criterion(), fallback.criterion()
     names = {module: name for name, module in model.named_modules()}
     scores, lacking = [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for group in groups:
-            raw = _filtered(group, kind, names, skip)
+            raw = _filtered(group, importance, names, skip)
             channels = criterion(raw) if len(raw) else None
             if channels is None:
                 lacking.append(group.name)
-                channels = fallback(_filtered(group, "group_norm", names, skip))
+                channels = stand_in(_filtered(group, fallback, names, skip))
             scores.append(_per_unit(group, channels))
     if lacking and len(lacking) == len(groups):
         raise PassError(f"prune: importance {kind!r} finds nothing to score in any group; use group_norm or taylor.")
-    notes = [f"importance {kind!r} has nothing to score in {n}: group_norm is used there" for n in lacking]
+    notes = [f"importance {kind!r} has nothing to score in {n}: {DATA_FREE} is used there" for n in lacking]
     return scores, notes
 
 
-def _criterion(kind: ImportanceKind) -> Callable[[Any], Tensor | None]:
-    importance = tp.importance
-    makers: dict[str, Callable[[], Callable[[Any], Tensor | None]]] = {
-        "l1": lambda: importance.GroupMagnitudeImportance(p=1, normalizer=None),
-        "l2": lambda: importance.GroupMagnitudeImportance(p=2, normalizer=None),
-        "group_norm": lambda: importance.GroupMagnitudeImportance(p=2, normalizer=None),
-        "bn_scale": lambda: importance.BNScaleImportance(normalizer=None),
-        "taylor": lambda: importance.GroupTaylorImportance(normalizer=None),
-        "random": importance.RandomImportance,
-    }
-    return makers[kind]()
-
-
-def _filtered(group: Group, kind: ImportanceKind, names: dict[nn.Module, str], skip: frozenset[str]) -> Any:
+def _filtered(group: Group, importance: Importance, names: dict[nn.Module, str], skip: frozenset[str]) -> Any:
     """The raw group without the layers that do not count for this criterion; its root indices stay whole."""
     raw = tp.dependency.Group()
     raw._DG = group.raw._DG
     makes = (tp.prune_conv_out_channels, tp.prune_linear_out_channels)
     for item in group.raw:
         own = not isinstance(item.dep.layer, nn.Parameter) and names.get(item.dep.layer) in skip
-        if not own and (kind not in ("l1", "l2") or item.dep.handler in makes):
+        if not own and (not importance.own_filters or item.dep.handler in makes):
             raw._group.append(item)
     return raw
 

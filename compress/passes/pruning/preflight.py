@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from compress.core.errors import PassError
 from compress.graph.sizes import count_macs, count_params
 from compress.graph.surgery import is_depthwise, remove_channels
-from compress.passes.pruning.channel_groups import TRACE_ERRORS, Group, LeftAlone, removal
-from compress.passes.pruning.cost import Costs
+from compress.passes.pruning.channel_groups import TRACE_ERRORS, Group, SkippedLayer, removal
+from compress.passes.pruning.widths import Costs
 
 _OUTPUT = "gives the task's outputs"
 
 
 def preflight(
     model: nn.Module, example: Mapping[str, Tensor], groups: Sequence[Group], costs: Costs
-) -> tuple[list[Group], list[LeftAlone]]:
+) -> tuple[list[Group], list[SkippedLayer]]:
     """The groups that can be pruned, and those that cannot with the reason, each tried alone on a copy of `model`.
 
     Tried: forward, the shape of the output, backward, the predicted MACs and params, and that the smaller network
@@ -32,7 +32,7 @@ def preflight(
     for index, group in enumerate(groups):
         reason = _problem(model, example, group, costs, index, want)
         if reason:
-            left.append(LeftAlone(group.layers, reason, expected=reason == _OUTPUT))
+            left.append(SkippedLayer(group.layers, reason, expected=reason == _OUTPUT))
         else:
             good.append(group)
     return good, left
@@ -109,7 +109,7 @@ def _same_indices(group: Group, units: Sequence[int]) -> bool:
     roots = [channel for u in units for channel in group.units[u]]
     root = group.raw[0].dep
     alone = group.raw._DG.get_pruning_group(root.layer, root.handler, roots)
-    wanted = sorted(len({i for u in units for i in cut.indices[u]}) for cut in group.cuts)
+    wanted = sorted(len({i for u in units for i in target.indices[u]}) for target in group.targets)
     got = sorted(len(set(item.idxs)) for item in alone if _has_tensors(item.dep.layer))
     return wanted == got
 

@@ -30,7 +30,7 @@ from compress.core.traits import Traits
 from compress.graph.export import export_onnx, serialise
 from compress.graph.model_state import ModelState
 from compress.passes.base import Change, Context, PassResult, Preview, register_pass
-from compress.passes.quantization.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
+from compress.passes.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
 from evaluate.hardware.environment import int8_path
 from evaluate.runtime.session import open_session
 

@@ -1,4 +1,4 @@
-"""From a target to a smaller network: which groups may shrink, how far, and the channels that go."""
+"""What pruning is asked for, and the plan that meets it: which groups may shrink, how far, and which channels go."""
 
 from __future__ import annotations
 
@@ -7,64 +7,129 @@ import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from compress.core.config import Config
 from compress.core.errors import PassError
-from compress.graph.sizes import count_macs, count_params
+from compress.core.units import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.graph.surgery import remove_channels
 from compress.passes.base import Context
-from compress.passes.pruning.allocate import (
+from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
+from compress.passes.pruning.importance import IMPORTANCES, ImportanceKind, Scores, score_units, taylor_gradients
+from compress.passes.pruning.preflight import preflight
+from compress.passes.pruning.widths import (
     TOLERANCE,
+    UNITS,
     Allocation,
     Choices,
+    Costs,
     allocate,
     even_losses,
     even_share,
     importance_losses,
+    measure,
+    measure_costs,
     widths_allowed,
 )
-from compress.passes.pruning.channel_groups import Group, LeftAlone, find_groups, removal
-from compress.passes.pruning.cost import Costs, measure_costs
-from compress.passes.pruning.importance import Scores, score_units, taylor_gradients
-from compress.passes.pruning.preflight import preflight
 from compress.training.losses import task_loss
+from compress.training.settings import RecoverConfig
 from evaluate.hardware.environment import channel_block
 
-if TYPE_CHECKING:
-    from compress.passes.pruning.prune import PruneConfig
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
-Unit = Literal["params", "macs", "bytes"]
+class KeepConfig(Config):
+    """How much of the uncompressed model stays; exactly one unit. A number is a ratio, a string an absolute amount."""
+
+    params: ParamsAmount | None = Field(default=None, description="Parameters to keep: 0.5, or '300k'.")
+    macs: MacsAmount | None = Field(default=None, description="MACs of one sample to keep: 0.5, or '20M'.")
+    bytes: BytesAmount | None = Field(
+        default=None, description="Bytes of the fp32 weights (4 per parameter) to keep: 0.5, or '300kB'."
+    )
+    latency: LatencyAmount | None = Field(default=None, description="Not yet: use macs.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if self.latency is not None:
+            raise ValueError("a latency target comes with a later version; use macs, and see the measured latency")
+        given = [unit for unit in UNITS if getattr(self, unit) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(UNITS)}; got {' and '.join(given) or 'none'}")
+        return self
+
+    def target(self) -> tuple[str, Amount]:
+        """The unit that is given, and the amount."""
+        return next((unit, getattr(self, unit)) for unit in UNITS if getattr(self, unit) is not None)
+
+
+class PruneConfig(Config):
+    """Settings of structured pruning."""
+
+    keep: KeepConfig = Field(description="The target, in one of params, macs or bytes of the uncompressed model.")
+    importance: ImportanceKind = Field(
+        default="group_norm",
+        description="What makes a channel worth keeping: l1 or l2 norm of its filters, group_norm over all layers "
+        "coupled to it, bn_scale of its batch norms, taylor (weight x gradient on training samples), or random.",
+    )
+    scope: Literal["global", "per_layer"] = Field(
+        default="global",
+        description="global: layers give what costs least importance; per_layer: all give the same share.",
+    )
+    steps: int = Field(default=1, ge=1, le=100, description="Prune in so many parts, with recovery split over them.")
+    round_to: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default="auto", description="Channel counts are multiples of this; auto: of this device's vector width."
+    )
+    layers: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="Patterns of layers that may lose output channels."
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="Patterns of layers that keep all output channels.")
+    per_layer: dict[str, Share] = Field(
+        default={}, description="Share of output channels that the layers of a pattern keep, whatever their importance."
+    )
+    max_ratio: float = Field(
+        default=0.9, gt=0, lt=1, description="No layer loses more than this share of its channels."
+    )
+    batches: int = Field(default=16, ge=1, description="taylor: batches of 64 training samples for the gradients.")
+    recalibrate: int = Field(
+        default=32, ge=0, description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old."
+    )
+    recover: RecoverConfig | None = Field(
+        default=None, description="Training after pruning; with `distill` the teacher is the uncompressed model."
+    )
+
+    @field_validator("per_layer")
+    @classmethod
+    def _sorted(cls, shares: dict[str, float]) -> dict[str, float]:
+        return dict(sorted(shares.items()))
+
+    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
+        lists = [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
+        return [*lists, *((("per_layer", pattern), pattern) for pattern in self.per_layer)]
 
 
 @dataclass(frozen=True)
-class Target:
+class Budget:
     """What was asked: `value` in `unit`, of a model that has `baseline`; `written` as the user wrote it."""
 
-    unit: Unit
+    unit: str
     value: float
     baseline: int
     relative: bool
     written: str
 
 
-def measure(model: nn.Module, example: Mapping[str, Tensor], unit: Unit) -> int:
-    """The size of a model in one unit; bytes are those of its fp32 weights, 4 a parameter."""
-    if unit == "macs":
-        return count_macs(model, example)
-    return count_params(model) * (4 if unit == "bytes" else 1)
-
-
-class Shrinking:
+class PrunePlan:
     """The state of one pruning: what may shrink, how wide it was, and what to tell the user."""
 
     def __init__(
-        self, model: nn.Module, config: PruneConfig, context: Context, target: Target, rewritten: frozenset[str]
+        self, model: nn.Module, config: PruneConfig, context: Context, budget: Budget, rewritten: frozenset[str]
     ) -> None:
-        self.config, self.context, self.target, self.rewritten = config, context, target, rewritten
+        self.config, self.context, self.budget, self.rewritten = config, context, budget, rewritten
         self.example = context.task.example(1)
         self.block = channel_block() if config.round_to == "auto" else config.round_to
         self.warnings: list[str] = []
@@ -77,13 +142,13 @@ class Shrinking:
             raise PassError(f"prune: no layer of {type(model).__name__} can be pruned. {_reasons(self.left)}")
         self.start = {group.name: group.width for group in chosen}
         self.now = dict(self.start)
-        self.start_size = measure(model, self.example, target.unit)
+        self.start_size = measure(model, self.example, budget.unit)
 
     def targets(self) -> list[float]:
         """The cost to reach after each part: equal ratios from the present size to the target."""
-        ratio = self.target.value / self.start_size
+        ratio = self.budget.value / self.start_size
         parts = range(1, self.config.steps)
-        return [*(self.start_size * ratio ** (part / self.config.steps) for part in parts), self.target.value]
+        return [*(self.start_size * ratio ** (part / self.config.steps) for part in parts), self.budget.value]
 
     def step(self, model: nn.Module, target: float) -> None:
         """Remove channels of `model`, in place, down to `target`. Raises PassError where it cannot be reached."""
@@ -102,10 +167,9 @@ class Shrinking:
     def details(self, model: nn.Module, example: Mapping[str, Tensor]) -> dict[str, Any]:
         """What was asked and what was achieved, in all units, group by group; JSON-able."""
         original = self.context.original
-        units: tuple[Unit, ...] = ("params", "macs", "bytes")
-        sizes = {unit: (measure(model, example, unit), measure(original, example, unit)) for unit in units}
+        sizes = {unit: (measure(model, example, unit), measure(original, example, unit)) for unit in UNITS}
         return {
-            "asked": {"unit": self.target.unit, "amount": self.target.written, "value": round(self.target.value)},
+            "asked": {"unit": self.budget.unit, "amount": self.budget.written, "value": round(self.budget.value)},
             "achieved": {u: {"value": now, "ratio": round(now / was, 4)} for u, (now, was) in sizes.items()},
             "importance": self.config.importance,
             "scope": self.config.scope,
@@ -116,7 +180,7 @@ class Shrinking:
 
     def _scores(self, model: nn.Module, groups: Sequence[Group]) -> list[Scores]:
         kind, seed = self.config.importance, self.context.seed
-        if kind == "taylor":
+        if IMPORTANCES[kind].reads_data:
             loss = functools.partial(task_loss, self.context.task.loss)
             taylor_gradients(model, self.context.task, loss, batches=self.config.batches, seed=seed)
         scores, notes = score_units(model, groups, kind, seed=seed, skip=self.rewritten)
@@ -126,14 +190,14 @@ class Shrinking:
 
     def _allocate(self, costs: Costs, groups: Sequence[Group], scores: Sequence[Scores], target: float) -> Allocation:
         """Whole blocks first, up to 2 % above a ratio where that helps, then also parts of a block."""
-        unit, low, high = self.target.unit, target * (1 - TOLERANCE), target * (1 + TOLERANCE)
+        unit, low, high = self.budget.unit, target * (1 - TOLERANCE), target * (1 + TOLERANCE)
         for below in (False, True):
             choices = [self._choices(g, s, below) for g, s in zip(groups, scores, strict=True)]
             choices = self._even(costs, choices, target) if self.config.scope == "per_layer" else choices
             allocation = allocate(costs, choices, unit, target)
             if low <= allocation.cost <= target:
                 return allocation
-            over = allocate(costs, choices, unit, target, TOLERANCE) if self.target.relative else allocation
+            over = allocate(costs, choices, unit, target, TOLERANCE) if self.budget.relative else allocation
             if low <= over.cost <= high and (over.kept < costs.units).any():
                 return over
         if allocation.cost > target:
@@ -155,26 +219,26 @@ class Shrinking:
         return Choices(kept, importance_losses(scores, kept, _layer_sides(group, self.rewritten)))
 
     def _even(self, costs: Costs, choices: Sequence[Choices], target: float) -> list[Choices]:
-        share = even_share(costs, choices, self.target.unit, target)
+        share = even_share(costs, choices, self.budget.unit, target)
         return [
             Choices(c.kept, even_losses(c.kept, int(units), share))
             for c, units in zip(choices, costs.units, strict=True)
         ]
 
     def _unreachable(self, smallest: float) -> str:
-        target, unit = self.target, self.target.unit
+        budget, unit = self.budget, self.budget.unit
         return (
-            f"prune: cannot keep {target.written} {unit} ({target.value:,.0f}): the smallest reachable is "
-            f"{smallest:,.0f} {unit} ({smallest / target.baseline:.3f} of the uncompressed model), with max_ratio "
+            f"prune: cannot keep {budget.written} {unit} ({budget.value:,.0f}): the smallest reachable is "
+            f"{smallest:,.0f} {unit} ({smallest / budget.baseline:.3f} of the uncompressed model), with max_ratio "
             f"{self.config.max_ratio} and channels in blocks of {self.block}. Ask for more, raise max_ratio, give "
             f"round_to: 1, or let more layers be pruned. {_reasons(self.left)}"
         )
 
     def _rounded(self, cost: float) -> str:
-        unit = self.target.unit
+        unit = self.budget.unit
         return (
-            f"asked to keep {self.target.written} {unit} ({self.target.value:,.0f}); with channels in blocks of "
-            f"{self.block} the nearest reachable below it is {cost:,.0f} ({cost / self.target.baseline:.3f} of the "
+            f"asked to keep {self.budget.written} {unit} ({self.budget.value:,.0f}); with channels in blocks of "
+            f"{self.block} the nearest reachable below it is {cost:,.0f} ({cost / self.budget.baseline:.3f} of the "
             "uncompressed model)"
         )
 
@@ -185,13 +249,13 @@ def _layer_sides(group: Group, rewritten: frozenset[str]) -> int:
     Counted twice where a layer norm or group norm reads the channels: what is left is then normalised otherwise, which
     no re-estimation repairs as it does for a batch norm.
     """
-    sides = sum(cut.weighted and cut.layer not in rewritten for cut in group.cuts)
+    sides = sum(target.weighted and target.layer not in rewritten for target in group.targets)
     return sides * (2 if group.normalised else 1)
 
 
 def _chosen(
     groups: Iterable[Group], config: PruneConfig, rewritten: frozenset[str]
-) -> tuple[list[Group], list[LeftAlone]]:
+) -> tuple[list[Group], list[SkippedLayer]]:
     """The groups that the user's patterns allow: none of its layers excluded, and all of them included."""
     chosen, left = [], []
     for group in groups:
@@ -199,13 +263,13 @@ def _chosen(
         excluded = [name for name in names if _matches(name, config.exclude)]
         included = [name for name in names if _matches(name, config.layers)]
         if excluded:
-            left.append(LeftAlone(group.layers, f"coupled to {excluded[0]}, which is excluded", names == excluded))
+            left.append(SkippedLayer(group.layers, f"coupled to {excluded[0]}, which is excluded", names == excluded))
         elif len(included) == len(names):
             chosen.append(group)
         else:
             other = next(name for name in names if name not in included)
             reason = f"coupled to {other}, which the patterns in `layers` leave out"
-            left.append(LeftAlone(group.layers, reason, expected=not included))
+            left.append(SkippedLayer(group.layers, reason, expected=not included))
     return chosen, left
 
 
@@ -227,15 +291,15 @@ def _fixed_share(group: Group, config: PruneConfig) -> float | None:
     return next(iter(shares), None)
 
 
-def _by_reason(left: Iterable[LeftAlone]) -> list[LeftAlone]:
+def _by_reason(left: Iterable[SkippedLayer]) -> list[SkippedLayer]:
     """One entry for all layers that are left alone for the same reason."""
     layers: dict[tuple[str, bool], list[str]] = {}
     for item in left:
         layers.setdefault((item.reason, item.expected), []).extend(item.layers)
-    return [LeftAlone(tuple(dict.fromkeys(names)), *key) for key, names in layers.items()]
+    return [SkippedLayer(tuple(dict.fromkeys(names)), *key) for key, names in layers.items()]
 
 
-def _reasons(left: Sequence[LeftAlone]) -> str:
+def _reasons(left: Sequence[SkippedLayer]) -> str:
     shown = "; ".join(str(item) for item in left[:4])
     more = f"; and {len(left) - 4} more" if len(left) > 4 else ""
     return f"Left alone: {shown}{more}." if left else ""

@@ -1,21 +1,52 @@
-"""Training on with a teacher: its softened outputs beside the labels (Hinton, Vinyals & Dean 2015)."""
+"""Training on: the network keeps its shape and learns for a few more epochs, from labels alone or from a teacher too.
+
+The teacher's softened outputs stand beside the labels (Hinton, Vinyals & Dean 2015).
+"""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 from torch import nn
 
 from compress.core.seeding import derive_seed, seeded
+from compress.core.traits import Traits
 from compress.graph.model_state import ModelState
 from compress.models import build_model, load_weights
 from compress.models.weights import find_weights
-from compress.passes.base import Context, PassResult, register_pass
-from compress.passes.finetune import TRAINING, preview_training, train_copy
+from compress.passes.base import Context, PassResult, Preview, register_pass
 from compress.recipe.named import ModelBlock, Named
 from compress.training.settings import DistillConfig, TrainConfig
+
+TRAINING = Traits(trains=True, needs_data=True, keeps_constraints=True)
+
+
+def preview_training(model: nn.Module, config: TrainConfig, context: Context) -> Preview:
+    """Training leaves every shape and size as it is."""
+    layers = tuple(n for n, m in model.named_modules() if next(m.parameters(recurse=False), None) is not None)
+    return Preview(model, layers, notes=(f"trains for {config.epochs} epochs; sizes stay as they are",))
+
+
+def train_copy(model: ModelState, config: TrainConfig, context: Context, **teaching: Any) -> PassResult:
+    """Train a copy of `model`, with `teacher` and `distill` as `Context.train` takes them; details hold the history."""
+    result = context.train(replace(model, module=copy.deepcopy(model.module)), config, **teaching)
+    details = {
+        "history": result.history,
+        "best_epoch": result.best_epoch,
+        "stopped_early": result.stopped,
+        "teacher_outputs": result.teacher,
+    }
+    return PassResult(replace(model, module=result.module), details=details)
+
+
+@register_pass("finetune", TrainConfig, preview=preview_training, traits=TRAINING)
+def finetune(model: ModelState, config: TrainConfig, context: Context) -> PassResult:
+    """Train on, from the labels of the task alone."""
+    return train_copy(model, config, context)
 
 
 class DistillPassConfig(TrainConfig, DistillConfig):

@@ -1,1 +1,0 @@
-"""Quantization of the exported graph: calibration, integer types by the target CPU."""
