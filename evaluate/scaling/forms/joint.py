@@ -262,11 +262,7 @@ def precision_form(count: int, after: bool) -> Form:
         formula=f"y = E + A / (N{kept})^alpha + B / D^beta{penalty}",
         source=KUMAR,
         variables=("N", "D", *bits),
-        parameters=(
-            *SIZE_AND_DATA,
-            *gammas,
-            *(post if after else []),
-        ),
+        parameters=(*SIZE_AND_DATA, *gammas, *(post if after else [])),
         log_y=_log_y(count, after),
         starts=_starts(count, after),
         floor="E",

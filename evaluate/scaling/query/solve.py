@@ -263,11 +263,7 @@ class Solved:
 
 
 def solve(
-    law: Any,
-    y: float,
-    variable: str | None = None,
-    given: Mapping[str, Any] | None = None,
-    interval: float = 0.9,
+    law: Any, y: float, variable: str | None = None, given: Mapping[str, Any] | None = None, interval: float = 0.9
 ) -> Solved:
     """Where the law comes down to y: see Solved.
 
