@@ -64,7 +64,12 @@ def break_even(
     law, other = fitted_of(law), fitted_of(other)
     first = line(law, variable, given or {})
     second = line(other, first.variable if first.variable in other.variables else None, other_given or given or {})
-    values = _places(first, second)
+    ranges = first.law.range[first.variable], second.law.range[second.variable]
+    lowest, highest = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
+    if not highest > lowest:
+        raise DataError(f"both laws were fitted at one {first.variable} only; give points at several")
+    along = np.geomspace if first.logs and lowest > 0 else np.linspace
+    values = along(lowest, highest, PLACES)
     gaps = _log(first.best(values)) - _log(second.best(values))
     at = _changes(gaps)
     if not len(at):
@@ -76,21 +81,13 @@ def break_even(
     share = float(np.mean(crossed)) if len(crossed) else math.nan
     if share < 1:
         reasons.append(f"they do not cross in {100 * (1 - share):.2g} % of the resamples")
-    past = [(along.beyond(value), which) for along, which in ((first, "first"), (second, "second"))]
+    past = [(one.beyond(value), which) for one, which in ((first, "first"), (second, "second"))]
     reasons += [f"{told}, of the {which} law" for (_, told), which in past if told]
     return Crossing(
         value, float(np.fmin(low, value)), float(np.fmax(high, value)), True, "; ".join(reasons),
         max(far for (far, _), _ in past), first.variable, float(first.best(np.array([value]))[0]),
         "first" if gaps[at[0]] < 0 else "second", share,
     )  # fmt: skip
-
-
-def _places(first: Line, second: Line) -> NDArray[np.float64]:
-    ranges = first.law.range[first.variable], second.law.range[second.variable]
-    low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
-    if not high > low:
-        raise DataError(f"both laws were fitted at one {first.variable} only; give points at several")
-    return np.geomspace(low, high, PLACES) if first.logs and low > 0 else np.linspace(low, high, PLACES)
 
 
 def _log(y: Array) -> Array:
@@ -142,20 +139,14 @@ def _none(first: Line, second: Line, values: Array, gaps: Array) -> Crossing:
         f"the curves do not cross between {brief(float(values[0]))} and {brief(float(values[-1]))}: "
         f"the {lower} law is lower throughout"
     )
-    far = _carried_on(first, second, values)
-    if far is not None:
+    wide = np.geomspace(values[0] / PAST, values[-1] * PAST, 3 * PLACES) if first.logs else np.empty(0)
+    at = _changes(_log(first.best(wide)) - _log(second.best(wide))) if first.logs else ()
+    places = [_refined(first, second, wide[i], wide[i + 1]) for i in at]
+    if places:
+        far = min(places, key=lambda value: max(value / values[-1], values[0] / value))
         past = far / values[-1] if far > values[-1] else values[0] / far
         text += f"; carried on they would cross at {variable} = {brief(far)}, {times(past)} times past all points"
     return Crossing(math.nan, math.nan, math.nan, False, text, 1.0, variable, math.nan, lower, 0.0)
-
-
-def _carried_on(first: Line, second: Line, values: Array) -> float | None:
-    if not first.logs:
-        return None
-    wide = np.geomspace(values[0] / PAST, values[-1] * PAST, 3 * PLACES)
-    at = _changes(_log(first.best(wide)) - _log(second.best(wide)))
-    places = [_refined(first, second, wide[i], wide[i + 1]) for i in at]
-    return min(places, key=lambda v: max(v / values[-1], values[0] / v)) if places else None
 
 
 @dataclass(frozen=True)

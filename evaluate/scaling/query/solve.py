@@ -174,9 +174,16 @@ def unknown_to_solve(names: Sequence[str], solve_for: str | None, given: Mapping
 
 def line(law: FittedLaw, variable: str | None, given: Mapping[str, Any]) -> Line:
     """The law along `variable` (needed where several are free). Raises UsageError, and DataError for bad values."""
-    wanted = _wanted(law, variable, given)
+    wanted = unknown_to_solve(law.variables, variable, given)
+    if levels := law.names_of(wanted):
+        raise UsageError(
+            f"the values of {wanted} are names ({', '.join(levels)}), and nothing lies between them: ask for another "
+            f"variable at one of them, as given={{{wanted!r}: {levels[0]!r}}}"
+        )
     names = dict(zip(law.variables, law.form.variables))
     low, high = law.range[wanted]
+    if not np.isfinite([low, high]).all():
+        raise DataError(f"the range of the points in {wanted} is not known; fit the law again")
     limits = law.form.domains.get(names[wanted])
     if limits is None and wanted in SHARES and high <= 1:
         limits = (0.0, 1.0)
@@ -185,19 +192,6 @@ def line(law: FittedLaw, variable: str | None, given: Mapping[str, Any]) -> Line
     law.numbers(found.columns(np.array([low])))
     ends = found.best(np.array([low, high]))
     return Line(law, wanted, dict(given), grid, logs, bool(ends[1] > ends[0]))
-
-
-def _wanted(law: FittedLaw, variable: str | None, given: Mapping[str, Any]) -> str:
-    wanted = unknown_to_solve(law.variables, variable, given)
-    if names := law.names_of(wanted):
-        raise UsageError(
-            f"the values of {wanted} are names ({', '.join(names)}), and nothing lies between them: ask for another "
-            f"variable at one of them, as given={{{wanted!r}: {names[0]!r}}}"
-        )
-    low, high = law.range[wanted]
-    if not np.isfinite([low, high]).all():
-        raise DataError(f"the range of the points in {wanted} is not known; fit the law again")
-    return wanted
 
 
 def _grid(
@@ -273,7 +267,10 @@ def solve(
     the error of the form in it. Within the points the form was held against measurements, and this is left out.
     Raises UsageError for an unknown variable, or a target or interval that is none; DataError for a bad `given`.
     """
-    target = _checked(y, interval)
+    if isinstance(y, bool) or not isinstance(y, (int, float, np.number)) or not (math.isfinite(y) and y > 0):
+        raise UsageError(f"the target must be a positive number in the unit of y, got {y!r}")
+    check_share(interval)
+    target = float(y)
     along = line(fitted_of(law), variable, given or {})
     draws = along.crossings(target)
     share = float(np.mean(np.isfinite(draws))) if len(draws) else math.nan
@@ -283,26 +280,22 @@ def solve(
         reason = _unreached(along, target, interval, share)
         return Solved(math.nan, low, high, False, reason, 1.0, along.variable, target, share)
     if always:
-        reason = f"y stays below {brief(target)} at every {along.variable}, however {_worst_word(along)}"
+        reason = (
+            f"y stays below {brief(target)} at every {along.variable}, however {'large' if along.rises else 'small'}"
+        )
         low, high = float(np.fmin(low, value)), float(np.fmax(high, value))
         return Solved(value, low, high, True, reason, 1.0, along.variable, target, share)
     beyond, told = along.beyond(value)
     why = f"{100 * (1 - share):.2g} % of the resamples never reach it" if _open(along, low, high) else ""
     if beyond > 1:
-        low, high = _with_the_form(along, value, target, interval, (low, high))
+        around = along.around(value, target, interval)
+        low, high = float(np.fmin(low, around[0])), float(np.fmax(high, around[1]))
     reasons = [told] if told else []
     if _open(along, low, high):
         side = "below" if along.rises else "above"
         reasons.append(f"not bounded {side}: {why or 'the error of the form may keep it from ever being reached'}")
     low, high = float(np.fmin(low, value)), float(np.fmax(high, value))
     return Solved(value, low, high, True, "; ".join(reasons), beyond, along.variable, target, share)
-
-
-def _checked(y: float, interval: float) -> float:
-    if isinstance(y, bool) or not isinstance(y, (int, float, np.number)) or not (math.isfinite(y) and y > 0):
-        raise UsageError(f"the target must be a positive number in the unit of y, got {y!r}")
-    check_share(interval)
-    return float(y)
 
 
 def _root(along: Line, y: float) -> tuple[float, bool]:
@@ -323,20 +316,8 @@ def _root(along: Line, y: float) -> tuple[float, bool]:
     return float(along.outer(np.array(brentq(gap, low, high, xtol=1e-15, rtol=1e-15)))), False
 
 
-def _worst_word(along: Line) -> str:
-    return "large" if along.rises else "small"
-
-
 def _open(along: Line, low: float, high: float) -> bool:
     return low == along.open_end if along.rises else math.isinf(high)
-
-
-def _with_the_form(
-    along: Line, value: float, y: float, interval: float, ends: tuple[float, float]
-) -> tuple[float, float]:
-    """The interval widened to all values about the answer at which `predict`'s interval holds y."""
-    low, high = along.around(value, y, interval)
-    return float(np.fmin(ends[0], low)), float(np.fmax(ends[1], high))
 
 
 def _unreached(along: Line, y: float, interval: float, share: float) -> str:
@@ -354,12 +335,11 @@ def _unreached(along: Line, y: float, interval: float, share: float) -> str:
         text = f"floor {told}"
     else:
         ends = {} if along.logs else {along.variable: along.grid[lowest]}
-        at = ", ".join(f"{name} = {_shown(value)}" for name, value in {**along.given, **ends}.items())
+        at = ", ".join(
+            f"{name} = {value if isinstance(value, str) else brief(float(value))}"
+            for name, value in {**along.given, **ends}.items()
+        )
         text = f"the law comes down to {told} at best{' at ' + at if at else ''}"
     if share > 0:
         text += f"; {100 * share:.2g} % of the resamples reach {brief(y)}"
     return text
-
-
-def _shown(value: Any) -> str:
-    return brief(float(value)) if isinstance(value, (int, float, np.number)) else str(value)
