@@ -121,7 +121,8 @@ def influential(law: FittedLaw, found: Covariance) -> list[str]:
     2020); the law is then fitted again without them. Far is 3 standard errors, on the scale of the residuals that are
     left (Belsley, Kuh and Welsch 1980, chapter 2), and a third of the interval.
     """
-    watched = [at for at, column in enumerate(found.columns) if _watched(law, column)]
+    parameters = [law.form.parameters[column] for column in found.columns]
+    watched = [at for at, one in enumerate(parameters) if one.exponent or one.name == law.form.floor]
     count = min(MOST, max(1, int(SHARE * law.n)))
     if not watched or law.n - count <= len(found.names) + 2:
         return []
@@ -151,11 +152,6 @@ def _quieter(law: FittedLaw, theta: NDArray[np.float64], left_out: list[int]) ->
     return float(np.sqrt(np.mean(rest**2) / max(np.mean(before**2), 1e-300)))
 
 
-def _watched(law: FittedLaw, column: int) -> bool:
-    parameter = law.form.parameters[column]
-    return parameter.exponent or parameter.name == law.form.floor
-
-
 def _moves(law: FittedLaw, found: Covariance) -> NDArray[np.float64]:
     """How the loss' gradient at each point pulls each parameter: (f, n), up to a factor."""
     data = law.data
@@ -168,7 +164,8 @@ def _moves(law: FittedLaw, found: Covariance) -> NDArray[np.float64]:
 
 def _sentence(law: FittedLaw, name: str, value: float, left_out: list[int]) -> str:
     low, high = law.intervals[name]
-    points = "; ".join(_where(law, at) for at in left_out[:NAMED])
+    places = (zip(law.variables, law.data.x[at]) for at in left_out[:NAMED])
+    points = "; ".join(", ".join(f"{name} = {brief(float(v))}" for name, v in place) for place in places)
     more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
     number_of = "one point decides" if len(left_out) == 1 else f"{len(left_out)} of {law.n} points decide"
     without = "it" if len(left_out) == 1 else "them"
@@ -176,7 +173,3 @@ def _sentence(law: FittedLaw, name: str, value: float, left_out: list[int]) -> s
         f"{number_of} the fit: without {without} {name} would be {brief(value)} and not "
         f"{brief(law.params[name])} ({brief(low)}, {brief(high)}); look at {points}{more}"
     )
-
-
-def _where(law: FittedLaw, at: int) -> str:
-    return ", ".join(f"{name} = {brief(float(v))}" for name, v in zip(law.variables, law.data.x[at]))

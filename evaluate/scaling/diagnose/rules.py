@@ -165,7 +165,7 @@ def _partners(found: Covariance, name: str) -> str:
 def flat(case: Diagnosis) -> Iterator[str]:
     """Points that a constant explains as well, by the F test of the law against the mean of log y at 0.05."""
     law = case.law
-    data, spare, terms = law.data, law.n - law.free, law.free - 1
+    data, spare, terms = law.data, law.spare, law.free - 1
     if spare < 1 or terms < 1 or not np.all(np.isfinite(law.residuals)):
         return
     logs, share = np.log(data.y), data.weights / data.weights.sum()

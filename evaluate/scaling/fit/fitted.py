@@ -92,6 +92,11 @@ class Problem:
         return len(self.form.names) - len(self.fixed)
 
     @property
+    def spare(self) -> int:
+        """Degrees of freedom: points less free parameters."""
+        return len(self.data.y) - self.free
+
+    @property
     def closed_columns(self) -> list[bool]:
         """Which columns of x have a closed domain, as a density between 0 and 1."""
         return [variable in self.form.domains for variable in self.form.variables]
@@ -233,23 +238,18 @@ def read_problem(
     target = as_target(y, len(numbers))
     data = Data(numbers, target, as_weights(sample_weight, len(target)), encoded(groups, len(target)))
     problem = Problem(form, variables, data.part(data.weights > 0), settings)
-    _check_parameters(problem)
-    _refuse_constant(problem)
-    return problem
-
-
-def _check_parameters(problem: Problem) -> None:
-    form, count = problem.form, len(problem.data.y)
-    unknown = [name for name in problem.fixed if name not in form.names]
+    unknown = [name for name in settings.fixed if name not in form.names]
     if unknown:
         near = did_you_mean(unknown[0], form.names)
         raise UsageError(f"{form.name} has no parameter {unknown[0]!r}{near}; it has {', '.join(form.names)}")
-    free = len(form.names) - len(problem.fixed)
+    free, count = len(form.names) - len(settings.fixed), len(problem.data.y)
     if count < free:
         raise DataError(
             f"{form.name} has {free} free parameters and got {count} points; give at least "
             f"{free + 1}, or choose a law with fewer parameters"
         )
+    _refuse_constant(problem)
+    return problem
 
 
 def _check_domain(form: Form, variables: Sequence[str], x: Array) -> None:

@@ -24,9 +24,17 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from evaluate.core.errors import DataError, UsageError
-from evaluate.scaling.fit.fitted import FittedLaw, Problem
+from evaluate.scaling.fit.fitted import FittedLaw
 from evaluate.scaling.fit.fitting import jacobian, refit, residuals
 from evaluate.scaling.forms.form import Array
+
+FEWEST_GROUPS = 3
+FEWEST_POINTS = 10
+BLOCK = 500
+FARTHEST = 300.0
+STRUCTURAL = 1e5  # inflation of a variance: beyond it the points do not determine a parameter
+DRAWN_AT_ONCE = 512
+SINGULAR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,6 @@ class Covariance:
     directions: NDArray[np.float64]
 
 
-def spare(law: Problem) -> int:
-    """Degrees of freedom: points less free parameters."""
-    return len(law.data.y) - law.free
-
-
 def covariance(law: FittedLaw, *, bounded: bool = False) -> Covariance:
     """The linearised fit (Seber and Wild 1989, chapter 5), by the singular values of the Jacobian with unit columns.
 
@@ -65,7 +68,8 @@ def covariance(law: FittedLaw, *, bounded: bool = False) -> Covariance:
     r, slopes, scale = jacobian(law.form, data.x, data.y, law.theta, loss=law.loss, fixed=law.fixed)
     slopes = np.where(np.isfinite(slopes), slopes, 0.0)
     free = [i for i, name in enumerate(law.form.names) if name not in law.fixed]
-    kept = np.array([bounded or not _on_bound(law, i) for i in free], dtype=bool)
+    inside = [p.low < value < p.high for p, value in zip(law.form.parameters, law.theta)]
+    kept = np.array([bounded or inside[i] for i in free], dtype=bool)
     slopes, scale = slopes[:, kept], scale[kept]
     columns = tuple(i for i, keep in zip(free, kept) if keep)
     root = np.sqrt(data.weights * len(r) / data.weights.sum())
@@ -80,14 +84,9 @@ def covariance(law: FittedLaw, *, bounded: bool = False) -> Covariance:
     return Covariance(columns, names, slopes, errors, scale, inflation, values, directions)
 
 
-def _on_bound(law: FittedLaw, at: int) -> bool:
-    parameter, value = law.form.parameters[at], law.theta[at]
-    return bool(value <= parameter.low or value >= parameter.high)
-
-
 def _noise(law: FittedLaw, r: Array, root: Array) -> float:
     """The standard deviation of the errors, as the loss sees it."""
-    degrees = max(spare(law), 1)
+    degrees = max(law.spare, 1)
     if not law.loss.robust:
         return math.sqrt(float(np.sum((root * r) ** 2)) / degrees)
     delta = law.loss.delta
@@ -110,13 +109,6 @@ def standard_errors(law: FittedLaw) -> dict[str, float]:
         for name, error, scale in zip(found.names, found.errors, found.scale):
             told[name] = float(error * abs(scale)) if scale else math.inf
     return told
-
-
-FEWEST_GROUPS = 3
-FEWEST_POINTS = 10
-BLOCK = 500
-FARTHEST = 300.0
-STRUCTURAL = 1e5  # inflation of a variance: beyond it the points do not determine a parameter
 
 
 @dataclass(frozen=True)
@@ -158,7 +150,7 @@ def bootstrap(law: FittedLaw, tell: Callable[[str], None] | None = None) -> NDAr
     count = law.settings.bootstrap
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise UsageError(f"bootstrap is the number of resamples, 0 or more (200 is usual); got {count!r}")
-    if spare(law) < 1:
+    if law.spare < 1:
         raise DataError(
             f"{law.name} has {law.free} free parameters and got {len(law.data.y)} points: none is left to tell how "
             "sure it is; give more points, or choose a law with fewer parameters"
@@ -190,7 +182,7 @@ def _resampled(law: FittedLaw, codes: NDArray[np.intp]) -> NDArray[np.float64] |
 
 def _targets(law: FittedLaw) -> NDArray[np.float64]:
     """y (b, n) with normal errors on the scale of the residuals, in the space in which the law was fitted."""
-    data, degrees = law.data, spare(law)
+    data, degrees = law.data, law.spare
     r = residuals(law.form, data.x, data.y, law.theta, loss=law.loss)
     share = data.weights / data.weights.sum()
     scale = math.sqrt(float(share @ r**2) * len(r) / degrees)
@@ -243,17 +235,11 @@ def _factor(law: FittedLaw, chosen: Way) -> float:
         groups = _groups(law)
         upper = (1 + law.settings.confidence) / 2
         return math.sqrt(groups / (groups - 1)) * float(stdtrit(groups - 1, upper) / ndtri(upper))
-    shrunk = law.free * _quadratic_share(law)
-    return math.sqrt(law.n / max(law.n - shrunk, 1.0))
-
-
-def _quadratic_share(law: FittedLaw) -> float:
-    """The share of the points, by weight, whose residuals the loss squares."""
-    if not law.loss.robust:
-        return 1.0
-    data = law.data
-    r = residuals(law.form, data.x, data.y, law.theta, loss=law.loss)
-    return float(data.weights @ (np.abs(r) <= law.loss.delta) / data.weights.sum())
+    squared = 1.0  # the share of the points, by weight, whose residuals the loss squares
+    if law.loss.robust:
+        r = residuals(law.form, law.data.x, law.data.y, law.theta, loss=law.loss)
+        squared = float(law.data.weights @ (np.abs(r) <= law.loss.delta) / law.data.weights.sum())
+    return math.sqrt(law.n / max(law.n - law.free * squared, 1.0))
 
 
 def intervals(law: FittedLaw) -> dict[str, tuple[float, float]]:
@@ -266,37 +252,26 @@ def intervals(law: FittedLaw) -> dict[str, tuple[float, float]]:
     """
     if not 0 < law.settings.confidence < 1:
         raise UsageError(f"confidence is a share between 0 and 1, as 0.95; got {law.settings.confidence!r}")
-    return {**_from_draws(law), **_undetermined(law)}
-
-
-def _undetermined(law: FittedLaw) -> dict[str, tuple[float, float]]:
-    """The bounds of parameters that others can stand in for without a trace in the points."""
+    pairs = _by_errors(law) if len(law.draws) < 2 else _from_draws(law)
     found = covariance(law)
-    parameters = law.form.parameters
-    return {
-        name: (parameters[at].low, parameters[at].high)
-        for at, name, inflation in zip(found.columns, found.names, found.inflation)
-        if inflation > STRUCTURAL
-    }
+    for at, name, inflation in zip(found.columns, found.names, found.inflation):
+        if inflation > STRUCTURAL:
+            pairs[name] = (law.form.parameters[at].low, law.form.parameters[at].high)
+    return pairs
 
 
 def _from_draws(law: FittedLaw) -> dict[str, tuple[float, float]]:
-    if len(law.draws) < 2:
-        return _by_errors(law)
+    """Where every draw rests on a bound a bootstrap says nothing (Andrews 2000): there the standard error does."""
     tail = (1 - law.settings.confidence) / 2
     low, high = np.quantile(law.draws, [tail, 1 - tail], axis=0, method="weibull")
     low, high = np.minimum(low, law.theta), np.maximum(high, law.theta)
     pairs = {name: (float(a), float(b)) for name, a, b in zip(law.form.names, low, high)}
-    return {name: _off_the_bound(law, name, pair) for name, pair in pairs.items()}
-
-
-def _off_the_bound(law: FittedLaw, name: str, pair: tuple[float, float]) -> tuple[float, float]:
-    """Where every draw rests on the bound too, a bootstrap says nothing (Andrews 2000): the standard error does."""
-    return pair if pair[0] < pair[1] or name in law.fixed else _by_errors(law)[name]
+    resting = [name for name, (a, b) in pairs.items() if not a < b and name not in law.fixed]
+    return {**pairs, **{name: pair for name, pair in _by_errors(law).items() if name in resting}}
 
 
 def _by_errors(law: FittedLaw) -> dict[str, tuple[float, float]]:
-    reach = float(stdtrit(max(spare(law), 1), (1 + law.settings.confidence) / 2))
+    reach = float(stdtrit(max(law.spare, 1), (1 + law.settings.confidence) / 2))
     found = covariance(law, bounded=True)
     pairs = {name: (value, value) for name, value in law.params.items()}
     for at, name, error in zip(found.columns, found.names, found.errors):
@@ -310,10 +285,6 @@ def _by_errors(law: FittedLaw) -> dict[str, tuple[float, float]]:
     return pairs
 
 
-DRAWN_AT_ONCE = 512
-SINGULAR = 1e-4
-
-
 def resampled(
     rng: np.random.Generator, jacobian: Array, codes: Array, weights: Array, count: int
 ) -> NDArray[np.float64] | None:
@@ -323,15 +294,16 @@ def resampled(
     determine it, is drawn again. None where such resamples are most of all: then a bootstrap by resampling says little.
     """
     groups = int(codes.max()) + 1
-    whitener = _whitener(jacobian * np.sqrt(weights)[:, None])
+    white = jacobian @ _whitener(jacobian * np.sqrt(weights)[:, None])
     kept: list[NDArray[np.float64]] = []
     have = tried = 0
     block = min(count, DRAWN_AT_ONCE)
     while have < count:
-        drawn = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=block)[:, codes] * np.asarray(
-            weights, dtype=float
-        )
-        drawn = drawn[_determined(jacobian, drawn, whitener)]
+        times = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=block)[:, codes]
+        drawn = times * np.asarray(weights, dtype=float)
+        # Every direction that all points determine must be determined, if with 100 times the error.
+        matrix = np.einsum("bn,nf,ng->bfg", drawn, white, white, optimize=True)
+        drawn = drawn[np.linalg.eigvalsh(matrix)[:, 0] > SINGULAR]
         kept.append(drawn)
         have, tried = have + len(drawn), tried + block
         if have < 0.5 * tried:
@@ -346,10 +318,3 @@ def _whitener(scaled: Array) -> NDArray[np.float64]:
     _, values, directions = np.linalg.svd(scaled / size, full_matrices=False)
     told = values > 1e-7 * values[0]
     return np.asarray((directions[told] / values[told, None]).T / size[:, None])
-
-
-def _determined(jacobian: Array, weights: Array, whitener: Array) -> NDArray[np.bool_]:
-    """Which resamples (b, n) determine every direction that all points determine, if with 100 times the error."""
-    white = jacobian @ whitener
-    matrix = np.einsum("bn,nf,ng->bfg", weights, white, white, optimize=True)
-    return np.asarray(np.linalg.eigvalsh(matrix)[:, 0] > SINGULAR)
