@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluate.core.records import Accuracy, CompressRecord, Record, Side, Sizes, TrialRecord, read_record
 from evaluate.metrics.base import metric_of
 
 Row = dict[str, Any]
 NAMES = ("role", "level", "study", "task", "run", "data")
 """Columns that hold names, in every trial."""
 SIZES = ("params", "nonzero", "macs", "bytes", "packed_bytes", "bits")
+FINISHED = "finished"
 
 
 def is_record(row: Mapping[str, Any]) -> bool:
@@ -26,18 +28,25 @@ def is_record(row: Mapping[str, Any]) -> bool:
 
 def rows_of_records(records: Sequence[Mapping[str, Any]]) -> tuple[list[Row], list[str], list[str]]:
     """(rows, what each is called, problems). A Record with the id of an earlier one takes its place."""
-    unique = {_identity(record, number): record for number, record in enumerate(records)}
     rows: list[Row] = []
     labels: list[str] = []
     failed: list[str] = []
-    for record in unique.values():
-        name = str(record.get("id") or record.get("name") or "unnamed")[:12]
-        if record.get("kind") == "trial" and record.get("status", "finished") != "finished":
+    problems: list[str] = []
+    known = []
+    for value in records:
+        told: list[str] = []
+        record = read_record(value, told)
+        if record is None:
+            problems += told[:1]
+        else:
+            known.append(record)
+    for record in {record.id or number: record for number, record in enumerate(known)}.values():
+        name = (record.id or record.name or "unnamed")[:12]
+        if isinstance(record, TrialRecord) and (record.status or FINISHED) != FINISHED:
             failed.append(f"{name} ({_reason(record)})")
         found = _rows(record)
         rows += found
-        labels += [f"{record.get('kind')} {name}" if len(found) == 1 else f"{name} {row['role']}" for row in found]
-    problems = []
+        labels += [f"{record.kind} {name}" if len(found) == 1 else f"{name} {row['role']}" for row in found]
     if failed:
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         count = f"{len(failed)} trials failed and are no points" if failed[1:] else "1 trial failed and is no point"
@@ -45,83 +54,64 @@ def rows_of_records(records: Sequence[Mapping[str, Any]]) -> tuple[list[Row], li
     return rows, labels, problems
 
 
-def _identity(record: Mapping[str, Any], number: int) -> str | int:
-    """What tells a Record from others: its id, which in a stranger's file may be anything; else its place."""
-    found = record.get("id")
-    return found if isinstance(found, str) and found else number
-
-
-def _reason(record: Mapping[str, Any]) -> str:
-    reason = record.get("reason")
-    words = reason.get("message") or reason.get("kind") if isinstance(reason, Mapping) else reason
+def _reason(record: TrialRecord) -> str:
+    written = record.raw.get("reason")
+    words = record.reason.get("message") or record.reason.get("kind") or (written if isinstance(written, str) else "")
     return str(words or "no reason given").splitlines()[0][:80]
 
 
-def _rows(record: Mapping[str, Any]) -> list[Row]:
-    if record.get("kind") == "trial" and record.get("status", "finished") == "finished":
-        return [_trial(record)]
-    if record.get("kind") == "compress":
-        return _run(record)
+def _rows(record: Record) -> list[Row]:
+    if isinstance(record, TrialRecord):
+        return [_trial(record)] if (record.status or FINISHED) == FINISHED else []
+    if isinstance(record, CompressRecord):
+        base = record.baseline or Side()
+        return [_side(record, "dense", base, base), _side(record, "compressed", record.compressed or Side(), base)]
     return []
 
 
-def _trial(record: Mapping[str, Any]) -> Row:
-    size, level, retained = _block(record, "size"), _block(record, "level"), _block(record, "retained")
-    sizes = _block(record, "sizes")
+def _trial(record: TrialRecord) -> Row:
+    retained, task = record.retained, record.task
     row: Row = {
-        "role": record.get("role"), "level": level.get("name"), "study": record.get("study"),
-        "task": _block(record, "task").get("name"),
-        "run": _run_name({**size, **_block(record, "data")}, record.get("seed")),
-        **{name: sizes.get(name) for name in SIZES},
+        "role": record.role, "level": record.level.get("name"), "study": record.study,
+        "task": task.name if task else None,
+        "run": _run_name({**record.size, **record.data}, record.seed), **_sizes(record.sizes),
         "density": retained.get("params"), "retained_macs": retained.get("macs"),
-        "retained_bytes": retained.get("bytes"),
-        **_performance(_block(record, "accuracy"), record.get("error"), record.get("loss")),
-        "data": _data_name(_block(record, "data")), "samples": record.get("train_samples"),
-        "compute": record.get("train_macs"), "seconds": record.get("seconds"), "seed": record.get("seed"),
+        "retained_bytes": retained.get("bytes"), **_performance(record.accuracy, record.error, record.loss),
+        "data": ", ".join(f"{name} {value}" for name, value in record.data.items()) or "full",
+        "samples": record.train_samples, "compute": record.train_macs, "seconds": record.seconds, "seed": record.seed,
     }  # fmt: skip
-    for name, value in [*size.items(), *((n, v) for n, v in level.items() if n != "name")]:
+    for name, value in [*record.size.items(), *((n, v) for n, v in record.level.items() if n != "name")]:
         row.setdefault(name if name not in row else f"level_{name}", value)
     return row
 
 
-def _data_name(data: Mapping[str, Any]) -> str:
-    """What a trial had less of, as "samples 100, epochs 108"; "full" for one that had all."""
-    return ", ".join(f"{name} {value}" for name, value in data.items()) or "full"
+def _side(record: CompressRecord, role: str, side: Side, base: Side) -> Row:
+    """The baseline of a run, or what it was made into."""
+    model, seed, whole = record.recipe.get("model"), record.recipe.get("seed"), base.sizes or Sizes()
+    size = {name: value for name, value in model.items() if _is_number(value)} if isinstance(model, Mapping) else {}
+    task, sizes = record.task, side.sizes or Sizes()
+    return {
+        **size, "role": role, "level": "dense" if role == "dense" else record.name, "task": task.name if task else None,
+        "run": _run_name(size, seed), **_sizes(sizes), "density": _ratio(sizes.params, whole.params),
+        "retained_macs": _ratio(sizes.macs, whole.macs), "retained_bytes": _ratio(sizes.bytes, whole.bytes),
+        **_performance(side.accuracy, None, None), "samples": task.splits.get("train") if task else None, "seed": seed,
+    }  # fmt: skip
 
 
-def _run(record: Mapping[str, Any]) -> list[Row]:
-    """The baseline of a run and what it was made into."""
-    recipe = _block(record, "recipe")
-    model, base = _block(recipe, "model"), _block(_block(record, "baseline"), "sizes")
-    size = {name: value for name, value in model.items() if _is_number(value)}
-    rows = []
-    for role, side in (("dense", "baseline"), ("compressed", "compressed")):
-        sizes = _block(_block(record, side), "sizes")
-        row: Row = {
-            "role": role, "level": "dense" if side == "baseline" else record.get("name"),
-            "task": _block(record, "task").get("name"), "run": _run_name(size, recipe.get("seed")),
-            **{name: sizes.get(name) for name in SIZES},
-            "density": _ratio(sizes, base, "params"), "retained_macs": _ratio(sizes, base, "macs"),
-            "retained_bytes": _ratio(sizes, base, "bytes"),
-            **_performance(_block(_block(record, side), "accuracy"), None, None),
-            "samples": _block(_block(record, "task"), "splits").get("train"), "seed": recipe.get("seed"),
-        }  # fmt: skip
-        rows.append({**size, **row})
-    return rows
+def _sizes(sizes: Sizes | None) -> Row:
+    return {name: getattr(sizes, name, None) for name in SIZES}
 
 
-def _performance(accuracy: Mapping[str, Any], error: Any, loss: Any) -> Row:
+def _performance(accuracy: Accuracy | None, error: float | None, loss: float | None) -> Row:
     """Fractions; a metric that is no share of right answers (mse) is the loss."""
-    value = accuracy.get("value")
-    if value is not None and _is_number(value) and metric_of(accuracy).share:
+    value = accuracy.value if accuracy else None
+    if accuracy and value is not None and metric_of({**accuracy.extra, "metric": accuracy.metric}).share:
         return {"error": 1 - value / 100 if error is None else error, "accuracy": value / 100, "loss": loss}
-    return {"error": error, "accuracy": None, "loss": value if loss is None and _is_number(value) else loss}
+    return {"error": error, "accuracy": None, "loss": value if loss is None else loss}
 
 
-def _ratio(sizes: Mapping[str, Any], base: Mapping[str, Any], name: str) -> Any:
-    part: Any = sizes.get(name)
-    whole: Any = base.get(name)
-    return part / whole if _is_number(part) and _is_number(whole) and whole else None
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def _is_number(value: Any) -> bool:
@@ -130,9 +120,3 @@ def _is_number(value: Any) -> bool:
 
 def _run_name(size: Mapping[str, Any], seed: Any) -> str:
     return ", ".join([*(f"{name} {value}" for name, value in size.items()), f"seed {seed}"])
-
-
-def _block(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of a Record; empty where it is missing or of another kind."""
-    found = record.get(name)
-    return found if isinstance(found, Mapping) else {}
