@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compress import __version__
-from compress.bundle.packable import PackedModel, is_onnx, models_of, named, open_run, shared_task
+from compress.bundle.packable import BenchmarkBlock, PackedModel, is_onnx, models_of, named, open_run, shared_task
 from compress.core.files import write_bytes, writing
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
@@ -97,8 +97,7 @@ def pack(
     status("reading the models", 0, 1)
     opened = [open_run(path) for path in paths if not is_onnx(path)]
     giver = [open_run(Path(samples_from))] if samples_from is not None else []
-    benchmark = opened[0].benchmark if opened else {}
-    settings = {key: int(benchmark.get(key, 1)) for key in ("threads", "batch")}
+    settings = ((opened[0].recipe.benchmark if opened else None) or BenchmarkBlock()).model_dump()
     models = {
         name: _Opened(model, open_session(model.data, threads=settings["threads"]))
         for name, model in named(models_of(paths, opened, baseline=baseline)).items()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx.external_data_helper import uses_external_data
+from pydantic import BaseModel, Field, ValidationError
 
 from compress.core.files import file_hash
 from compress.core.progress import Status, silent
@@ -26,14 +26,33 @@ from evaluate.runtime.session import open_session
 ONNX, RECIPE = "model.onnx", "recipe.yaml"
 
 
+class TaskBlock(BaseModel, extra="allow"):
+    """The task that a run's recipe names, with its settings."""
+
+    name: str
+
+
+class BenchmarkBlock(BaseModel):
+    """How the models are run in here, and on the device where nothing else is said."""
+
+    threads: int = Field(default=1, ge=1, le=1024)
+    batch: int = Field(default=1, ge=1, le=2**20)
+
+
+class RunRecipe(BaseModel):
+    """What is needed of a run's recipe; one of an older leanfit may hold keys that are no longer known."""
+
+    task: TaskBlock | None = None
+    benchmark: BenchmarkBlock | None = None
+
+
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run or an artifact, with the `task` and `benchmark` blocks of its recipe ({} where not given)."""
+    """The folder of a run or an artifact."""
 
     path: Path
     manifest: Manifest
-    task: Mapping[str, Any]
-    benchmark: Mapping[str, Any]
+    recipe: RunRecipe
 
 
 @dataclass(frozen=True)
@@ -59,9 +78,12 @@ def open_run(path: Path) -> Run:
         if file_hash(path / name) != manifest.hashes[name]:
             raise ArtifactError(f"{path / name}: changed or damaged since it was written; see `leanfit verify {path}`")
     shown = str(path / RECIPE)
-    # Only two blocks are needed: a recipe of an older leanfit may hold keys that are no longer known.
-    recipe = read_yaml(read_text(path / RECIPE, shown), shown).data
-    return Run(path, manifest, dict(recipe.get("task") or {}), dict(recipe.get("benchmark") or {}))
+    try:
+        return Run(path, manifest, RunRecipe.model_validate(read_yaml(read_text(path / RECIPE, shown), shown).data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise ArtifactError(f"{shown} is damaged: {where:.200}: {first['msg']:.200}; copy the run anew") from error
 
 
 def models_of(paths: Iterable[Path], runs: Iterable[Run], *, baseline: bool) -> list[PackedModel]:
@@ -120,7 +142,7 @@ def shared_task(runs: Sequence[Run], given: Task | None = None, status: Status =
     task = given if given is not None else _load(runs[0], status)
     for run in runs:
         claimed = _claimed(run)
-        if claimed is None and given is None and run.task != runs[0].task:
+        if claimed is None and given is None and run.recipe.task != runs[0].recipe.task:
             claimed = _load(run, status).fingerprint()
         if claimed is not None and claimed != task.fingerprint():
             raise DataError(_difference(run, claimed, runs[0], task))
@@ -128,13 +150,13 @@ def shared_task(runs: Sequence[Run], given: Task | None = None, status: Status =
 
 
 def _load(run: Run, status: Status) -> Task:
-    if not run.task:
+    if run.recipe.task is None:
         raise DataError(
             f"{run.path}: its task was brought as an object in Python, so its samples are not known here. Call "
             f"pack([...], task=task), or pack {run.path / ONNX}: without samples, on random inputs."
         )
-    settings = dict(run.task)
-    return get_task(settings.pop("name"), status=status, **settings)
+    settings = {key: value for key, value in (run.recipe.task.model_extra or {}).items() if key != "status"}
+    return get_task(run.recipe.task.name, status=status, **settings)
 
 
 def _claimed(run: Run) -> str | None:
@@ -159,8 +181,8 @@ def _difference(run: Run, claimed: str, first: Run, task: Task) -> str:
             f"{run.path}: it was judged on other data than task {ours} gives now (then {claimed[:12]}): its files "
             "changed, or LEANFIT_DATA names another folder. Put the data back, or compress again."
         )
+    theirs = run.recipe.task.name if run.recipe.task else "one brought in Python"
     return (
-        f"{first.path} and {run.path} were judged on different tasks, {ours} and "
-        f"{run.task.get('name', 'one brought in Python')} ({claimed[:12]}): a bundle carries the samples of one task. "
-        "Pack them apart."
+        f"{first.path} and {run.path} were judged on different tasks, {ours} and {theirs} ({claimed[:12]}): a bundle "
+        "carries the samples of one task. Pack them apart."
     )
