@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic_core import CoreSchema, core_schema
 
 from compress.core.errors import RecipeError
-from evaluate.core.components import Component
+from evaluate.core.components import Component, Registry
 from evaluate.core.errors import did_you_mean
 
 T = TypeVar("T")
@@ -69,3 +71,31 @@ def _problem(item: Any, args: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"{key} is required"
     return f"{key}: {item['msg'].removeprefix('Value error, ')}; got {item['input']!r}"
+
+
+@dataclass(frozen=True)
+class ComponentName:
+    """Annotates a text that names a component of `registry`; one of the user's own is named as module:name."""
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._address, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        own = {"type": "string", "pattern": r"^[\w.]+:\w+$", "x-words": "module:name"}
+        return {"anyOf": [{"enum": self._built_in(), "type": "string"}, own]}
+
+    def _built_in(self) -> list[str]:
+        return [name for name, found in self.registry.all(installed=False).items() if found.built_in]
+
+    def _address(self, name: str) -> str:
+        try:
+            return self.registry.get(name).address
+        except RecipeError as error:
+            if ":" in name:
+                raise ValueError(str(error)) from None
+        known = self._built_in()
+        listed = " or ".join(", ".join(f"{k!r}" for k in part) for part in (known[:-1], known[-1:]))
+        near = did_you_mean(name.lower(), known) or "."
+        raise ValueError(f"expected {listed}; got {name!r}{near} One of your own is named as package.module:name.")

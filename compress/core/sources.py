@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from pydantic import BaseModel
+from torch import Tensor, nn
 
+from compress.core.files import hash_of
 from evaluate.core.components import registries, source_of_module, source_of_target
 
 
@@ -58,3 +62,38 @@ def _parts(data: Any) -> Iterator[Any]:
             yield from _parts(part)
     else:
         yield data
+
+
+def values_key(value: Any) -> str | None:
+    """SHA-256, in hex, of a user's object: its code and the values it holds; None where one of them cannot be told."""
+    try:
+        return hash_of(_plain(value))
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """JSON-able data that differs where the object does. Raises TypeError for what cannot be told."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return sorted([str(key), _plain(item)] for key, item in value.items())
+    if isinstance(value, Tensor):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()]
+    if isinstance(value, nn.Module):
+        settings = [[str(type(m)), {k: v for k, v in vars(m).items() if k[0] != "_"}] for m in value.modules()]
+        return [source_of(value), _plain(value.state_dict()), _plain(settings)]
+    if inspect.ismethod(value):
+        return [value.__name__, _plain(value.__self__)]
+    if inspect.isfunction(value):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return [source_of_function(value), _plain(cells), _plain(value.__defaults__)]
+    if isinstance(value, functools.partial):
+        return [_plain(value.func), _plain(value.args), _plain(value.keywords)]
+    if hasattr(value, "__dict__") and not isinstance(value, type):
+        return [source_of_target(type(value)), type(value).__qualname__, _plain(vars(value))]
+    raise TypeError(f"{type(value).__name__} cannot be told apart")

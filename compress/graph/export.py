@@ -18,7 +18,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compress.training.losses import run_model
+from compress.core.forward import run_model
 from evaluate.core.errors import ModelError
 from evaluate.runtime.session import open_session
 

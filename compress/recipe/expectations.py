@@ -54,6 +54,8 @@ def _words(option: dict[str, Any], root: dict[str, Any]) -> list[str]:
     if kind == "object":
         keys = list(option.get("properties", {}))
         return [f"a block with keys such as {', '.join(keys[:6])}" if keys else "a block of keys"]
+    if "x-words" in option:
+        return [option["x-words"]]
     if "pattern" in option:
         return [f"a text that matches {option['pattern']}"]
     return [_PLAIN.get(str(kind), str(kind))]

@@ -21,6 +21,7 @@ from compress.study.spec import TrialRecipe
 from compress.study.trial import Trial
 from compress.study.trial_records import FINISHED, head
 from compress.tasks import Task, get_task
+from compress.tasks.losses import loss_of
 from evaluate.core.journal import Journal
 from evaluate.hardware.environment import cpu_model, machine_id
 from evaluate.metrics.base import drop, get_metric, score
@@ -99,15 +100,11 @@ def _short(accuracy: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _loss(task: Task, outputs: NDArray[Any], targets: NDArray[Any]) -> float | None:
-    """Mean loss of a test sample, from the exported file's outputs; None for a loss of the user's own."""
-    values = np.asarray(outputs, dtype=np.float64)
-    if task.loss == "mse":
-        return float(np.mean((values.reshape(targets.shape) - targets) ** 2))
-    if task.loss != "cross_entropy":
+    """Mean loss of a test sample, from the exported file's outputs; None for a loss that no name stands for."""
+    if not isinstance(task.loss, str):
         return None
-    peak = values.max(axis=1, keepdims=True)
-    logs = values - peak - np.log(np.exp(values - peak).sum(axis=1, keepdims=True))
-    return float(f"{-logs[np.arange(len(targets)), targets].mean():.9g}")
+    found = torch.from_numpy(np.asarray(outputs, dtype=np.float64)), torch.from_numpy(targets)
+    return float(f"{float(loss_of(task.loss).target(*found)):.9g}")
 
 
 def _train_macs(steps: Sequence[Net], samples: int) -> int:

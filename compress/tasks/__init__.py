@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from compress.tasks import cifar10, digits, fashion_mnist
+from compress.tasks.losses import register_loss
 from compress.tasks.splits import Batch, LoaderSplit, Normalize, Split, TensorSplit
-from compress.tasks.task import Task
-from compress.tasks.task_registry import check_task, get_task, register_task, task_args, task_names, tasks
+from compress.tasks.task import Task, check_task, get_task, register_task, task_args, task_names, tasks
 
 __all__ = [
     "Batch",
@@ -19,6 +19,7 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "get_task",
+    "register_loss",
     "register_task",
     "task_args",
     "task_names",

@@ -13,11 +13,9 @@ import torch
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels
-from compress.tasks.download import fetch, writable
-from compress.tasks.images import Limit, Limits, image_task, read_bytes
+from compress.tasks.image_files import Limit, Limits, fetch, image_task, read_bytes, writable
 from compress.tasks.splits import Normalize, TensorSplit
-from compress.tasks.task import Task
-from compress.tasks.task_registry import register_task
+from compress.tasks.task import Task, register_task
 from evaluate.core.errors import DataError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

@@ -8,10 +8,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from compress.tasks.sampling import split_indices
-from compress.tasks.splits import TensorSplit
-from compress.tasks.task import Task
-from compress.tasks.task_registry import register_task
+from compress.tasks.splits import TensorSplit, split_indices
+from compress.tasks.task import Task, register_task
 from evaluate.core.errors import DataError
 
 _SHARE = 0.2  # of all samples, for validation and for test each

@@ -14,11 +14,9 @@ import torch
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels, check_lengths
-from compress.tasks.download import fetch
-from compress.tasks.images import Limit, Limits, image_task
+from compress.tasks.image_files import Limit, Limits, fetch, image_task
 from compress.tasks.splits import Normalize, TensorSplit
-from compress.tasks.task import Task
-from compress.tasks.task_registry import register_task
+from compress.tasks.task import Task, register_task
 from evaluate.core.errors import DataError
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"

@@ -1,24 +1,27 @@
-"""Task: data in three splits, and how a model's outputs are judged on it."""
+"""Task: data in three splits, and how a model's outputs are judged on it; tasks by name."""
 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
+from pydantic import BaseModel
 from torch import Tensor
 
-from compress.core.sources import source_of_function
+from compress.core.arguments import arguments_of, build, check_arguments
+from compress.core.progress import Status, silent
+from compress.core.registries import LOSSES, TASKS
+from compress.core.sources import values_key
 from compress.tasks.checks import as_inputs, as_targets, check_labels, check_lengths
-from compress.tasks.sampling import split_indices
-from compress.tasks.splits import LoaderSplit, Split, TensorSplit
-from evaluate.core.errors import DataError, did_you_mean
-
-Loss: TypeAlias = str | Callable[[Tensor, Tensor], Tensor]
-LOSSES = ("cross_entropy", "mse")
-METRICS = ("accuracy", "mse")
+from compress.tasks.losses import Loss, loss_of
+from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
+from evaluate.core.components import Component, Registry
+from evaluate.core.errors import DataError, LeanfitError
+from evaluate.metrics.base import METRICS, get_metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +29,10 @@ class Task:
     """What a model is trained on and judged by. Decisions read `validation`; `test` is read once, for the final table.
 
     classes : class names, () for regression.
-    loss    : "cross_entropy", "mse", or a callable (outputs, targets) -> scalar tensor, in Python only.
-    metric  : "accuracy" (per cent, higher is better) or "mse" (lower is better).
+    loss    : the name of a registered one ("cross_entropy", "mse", "package.module:name"), or a callable (outputs,
+              targets) -> scalar tensor, in Python only.
+    metric  : the name of a registered one: "accuracy" (per cent, higher is better), "mse" (lower is better), or
+              "package.module:name"; or what was registered itself.
     Raises DataError where a split is empty, not finite, or unlike the others.
     """
 
@@ -40,7 +45,9 @@ class Task:
     metric: str = "accuracy"
 
     def __post_init__(self) -> None:
-        _check_words(self)
+        for field, registry in (("loss", LOSSES), ("metric", METRICS)):
+            object.__setattr__(self, field, _address(getattr(self, field), registry, self.name))
+        _check_classes(self)
         first: dict[str, Tensor] | None = None
         for where, split in self.splits().items():
             place = f"task {self.name!r}, {where} split"
@@ -64,9 +71,16 @@ class Task:
 
     @cached_property
     def _digest(self) -> str:
-        loss = self.loss if isinstance(self.loss, str) else source_of_function(self.loss)
-        parts = [loss, self.metric, *self.classes, *(split.fingerprint() for split in self.splits().values())]
+        judged = (self._code(loss_of(self.loss), self.loss), self._code(METRICS.get(self.metric), self.metric))
+        parts = [*judged, *self.classes, *(split.fingerprint() for split in self.splits().values())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @staticmethod
+    def _code(found: Component[Any], given: Any) -> str:
+        """The name of one of leanfit's own, name and source of a registered one, source and values of a callable."""
+        if not isinstance(given, str):
+            return values_key(given) or uuid.uuid4().hex  # one that cannot be told is never found again
+        return found.name if found.built_in else f"{found.address} {found.source}"
 
     def fingerprint(self) -> str:
         """sha256 (hex) over the content of the three splits, the classes, the loss and the metric; computed once."""
@@ -172,17 +186,25 @@ def _class_names(splits: Iterable[Split], classes: Sequence[str] | int | None) -
     return tuple(str(c) for c in (range(classes) if isinstance(classes, int) else classes))
 
 
-def _check_words(task: Task) -> None:
-    for what, value, known in (("loss", task.loss, LOSSES), ("metric", task.metric, METRICS)):
-        if isinstance(value, str) and value not in known:
-            raise DataError(
-                f"task {task.name!r}: unknown {what} {value!r}{did_you_mean(value, known) or '.'} "
-                f"Known: {', '.join(known)}."
-            )
-    if task.metric == "accuracy" and len(task.classes) < 2:
+def _address(given: Any, registry: Registry[Any], task: str) -> Any:
+    """The address of a component that is given by name or as itself; a callable that is not registered as it is."""
+    try:
+        if isinstance(given, str):
+            return registry.get(given).address
+        known = registry.all(installed=False).values()
+        return next((found.address for found in known if found.target is given), given)
+    except LeanfitError as error:
+        raise DataError(f"task {task!r}: {error}") from None
+
+
+def _check_classes(task: Task) -> None:
+    if not isinstance(task.metric, str):
+        raise DataError(f"task {task.name!r}: the metric {task.metric!r} is not registered: use @register_metric.")
+    metric = get_metric(task.metric)
+    if metric.labels and len(task.classes) < 2:
         raise DataError(
-            f"task {task.name!r}: accuracy needs at least two classes, got {list(task.classes)}. For regression give "
-            f"float targets, loss 'mse' and metric 'mse'."
+            f"task {task.name!r}: {metric.label} needs at least two classes, got {list(task.classes)}. For regression "
+            f"give float targets, loss 'mse' and metric 'mse'."
         )
     if len(set(task.classes)) != len(task.classes):
         raise DataError(f"task {task.name!r}: class names repeat: {list(task.classes)}.")
@@ -191,12 +213,12 @@ def _check_words(task: Task) -> None:
 def _check_targets(task: Task, split: Split, where: str) -> None:
     targets = split.all_targets()
     labelled = not targets.is_floating_point()
-    if (task.loss == "cross_entropy" or task.metric == "accuracy") and not labelled:
-        raise DataError(f"{where}: loss {task.loss!r} and metric {task.metric!r} need integer class ids, got floats.")
-    if (task.loss == "mse" or task.metric == "mse") and labelled:
-        raise DataError(
-            f"{where}: loss {task.loss!r} and metric {task.metric!r} need float targets, got {targets.dtype}."
-        )
+    wanted = (loss_of(task.loss).facts["labels"], get_metric(task.metric).labels)
+    asked = f"{where}: loss {task.loss!r} and metric {task.metric!r} need"
+    if True in wanted and not labelled:
+        raise DataError(f"{asked} integer class ids, got floats.")
+    if False in wanted and labelled:
+        raise DataError(f"{asked} float targets, got {targets.dtype}.")
     if labelled:
         check_labels(targets, len(task.classes), where)
 
@@ -206,3 +228,37 @@ def _check_alike(first: dict[str, Tensor], example: dict[str, Tensor], where: st
     got = {name: (tuple(t.shape[1:]), t.dtype) for name, t in example.items()}
     if wanted != got:
         raise DataError(f"{where}: inputs {got} are unlike those of the train split, {wanted}.")
+
+
+def register_task(name: str) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
+    """Register a builder of a Task under the `name` a recipe calls it by; its annotated keyword arguments are settings.
+
+    A parameter called `status` is not a setting: it receives the callback (message, done, total).
+    """
+    return TASKS.register(name)
+
+
+def get_task(name: str, /, *, status: Status = silent, **kwargs: Any) -> Task:
+    """The task `name` of these arguments. Raises RecipeError for wrong arguments, DataError for missing or bad data."""
+    task: Task = build(TASKS.get(name), kwargs, status=status)[0]
+    return task
+
+
+def check_task(name: str, /, **kwargs: Any) -> dict[str, Any]:
+    """The complete arguments of a task, defaults filled in, without reading any data. Raises RecipeError."""
+    return check_arguments(TASKS.get(name), kwargs)
+
+
+def task_args(name: str) -> type[BaseModel]:
+    """The arguments of a task as a pydantic class, for validation elsewhere and for a JSON schema."""
+    return arguments_of(TASKS.get(name))
+
+
+def task_names() -> list[str]:
+    """Names of all registered tasks."""
+    return list(TASKS.all())
+
+
+def tasks() -> dict[str, Component[Any]]:
+    """All registered tasks by name; `summary` is one line for a list."""
+    return TASKS.all()

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from compress.core.errors import RecipeError
+from compress.tasks.losses import loss_of
 from compress.tasks.task import Task
 from compress.training.settings import AugmentConfig
 
@@ -41,8 +42,10 @@ def check_augment(config: AugmentConfig, task: Task) -> None:
         )
     if len(shape) == 3 and max(config.crop, config.cutout) > min(shape[1:]):
         raise RecipeError(f"augment: crop {config.crop} and cutout {config.cutout} must fit the images, {shape}.")
-    if config.mixup and task.loss not in ("cross_entropy", "mse"):
-        raise RecipeError("augment.mixup blends targets: it needs loss cross_entropy or mse, not one of your own.")
+    if config.mixup and not loss_of(task.loss).facts["blends"]:
+        raise RecipeError(
+            "augment.mixup blends targets: it needs loss cross_entropy or mse, or one registered with blends=True."
+        )
 
 
 def augment(

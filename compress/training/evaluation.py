@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from compress.core.forward import run_model
+from compress.core.registries import LOSSES
+from compress.tasks.losses import Loss, task_loss
 from compress.tasks.splits import Split
-from compress.tasks.task import Loss
-from compress.training.losses import check_logits, run_model, task_loss
+from evaluate.metrics.base import Metric, get_metric
 
 
 def evaluate_split(
@@ -19,7 +21,7 @@ def evaluate_split(
     batch_size: int = 256,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """{"loss": mean loss of a sample, "metric": accuracy in per cent, or mse}, in eval mode and float32.
+    """{"loss": mean loss of a sample, "metric": the mean of the metric over samples}, in eval mode and float32.
 
     The model's mode and device are left as they were. Raises ModelError where it cannot run on the split.
     """
@@ -27,7 +29,7 @@ def evaluate_split(
     model.eval().to(device)
     try:
         with torch.no_grad():
-            return _totals(model, split, loss, metric, batch_size, device)
+            return _means(model, split, loss, get_metric(metric), batch_size, device)
     finally:
         model.train(training).to(home)
 
@@ -36,24 +38,24 @@ def _device_of(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
-def _totals(model: nn.Module, split: Split, loss: Loss, metric: str, batch_size: int, device: str) -> dict[str, float]:
-    samples, loss_sum, score_sum = 0, 0.0, 0.0
+def _means(
+    model: nn.Module, split: Split, loss: Loss, metric: Metric, batch_size: int, device: str
+) -> dict[str, float]:
+    samples, losses, scores = 0, 0.0, 0.0
+    twin = metric.built_in and metric.name in LOSSES.all(installed=False)  # a loss too, as mse is
     for inputs, targets in split.batches(batch_size, device=device):
         outputs = run_model(model, inputs)
-        samples += len(targets)
-        loss_sum += float(task_loss(loss, outputs, targets)) * len(targets)
-        score_sum += _score_sum(metric, outputs, targets)
-    return {"loss": loss_sum / samples, "metric": score_sum / samples}
+        value = float(task_loss(loss, outputs, targets)) * len(targets)
+        samples, losses = samples + len(targets), losses + value
+        if twin:
+            scores += float(task_loss(metric.name, outputs, targets)) * len(targets)
+        else:
+            scores += float(metric.per_sample(outputs.double().cpu().numpy(), targets.cpu().numpy()).sum())
+    return {"loss": losses / samples, "metric": scores / samples}
 
 
-def _score_sum(metric: str, outputs: Tensor, targets: Tensor) -> float:
-    if metric == "mse":
-        return float(task_loss("mse", outputs, targets)) * len(targets)
-    check_logits(outputs, targets)
-    return 100.0 * int((outputs.argmax(1) == targets).sum())
-
-
-def better(metric: str, new: dict[str, float], old: dict[str, float]) -> bool:
+def better(metric: Metric, new: dict[str, float], old: dict[str, float]) -> bool:
     """Whether one result of evaluate_split beats another: by the metric, then by the loss."""
-    sign = 1 if metric == "accuracy" else -1
-    return (sign * new["metric"], -new["loss"]) > (sign * old["metric"], -old["loss"])
+    if new["metric"] != old["metric"]:
+        return metric.better(new["metric"], old["metric"])
+    return new["loss"] < old["loss"]

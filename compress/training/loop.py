@@ -5,91 +5,104 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from compress.core.files import hash_of
-from compress.core.progress import Status
+from compress.core.forward import features_of, run_model
 from compress.core.seeding import derive_seed, generator
+from compress.core.sources import sources_named
 from compress.tasks.splits import Batch, TensorSplit
-from compress.tasks.task import Task
-from compress.training.augment import augment
-from compress.training.checkpoint import load_tensors, merge, save_tensors, split_off, state_hash
-from compress.training.devices import place
+from compress.training.augment import Augmented, augment
+from compress.training.callbacks import Callback, LossTerm, Step, TrainingState
+from compress.training.checkpoint import (
+    load_optimizer,
+    load_tensors,
+    merge,
+    optimizer_tensors,
+    save_tensors,
+    split_off,
+    state_hash,
+)
 from compress.training.evaluation import better, evaluate_split
-from compress.training.losses import distillation_loss, run_model, training_loss
-from compress.training.optimizers import load_optimizer, make_optimizer, optimizer_tensors
 from compress.training.schedules import rate_factor
-from compress.training.settings import DistillConfig, TrainConfig
-from compress.training.teacher import Teacher
 from evaluate.core.errors import LeanfitError, ModelError
+from evaluate.metrics.base import get_metric
 
 FILE = "training.safetensors"
+BatchLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-class Training:
-    """A model on its way: `history` so far, the best weights so far, and everything the next epoch needs."""
+@dataclass(kw_only=True)
+class Training(TrainingState):
+    """A model on its way: what callbacks see of it, the best weights so far, and everything the next epoch needs."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task,
-        config: TrainConfig,
-        *,
-        seed: int,
-        device: str,
-        autocast: torch.dtype | None,
-        folder: Path | None,
-    ) -> None:
-        self.model, self.task, self.config, self.seed = model, task, config, seed
-        self.device, self.autocast = device, autocast
-        self.path = folder / FILE if folder is not None else None
-        self.key = hash_of(config.model_dump(mode="json"), seed, task.fingerprint(), state_hash(model))
-        place(model, device)
-        self.loss = training_loss(task, config, device)
-        self.optimizer = make_optimizer(model, config)
-        self.epoch_steps = task.train.steps(config.batch_size)
-        self.steps = self.epoch_steps * config.epochs
-        self.teacher: Teacher | None = None
-        self.distill = DistillConfig()
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] = {}
-        self.best_epoch, self.stopped = 0, False
+    loss: BatchLoss
+    autocast: torch.dtype | None
+    terms: Sequence[LossTerm]
+    callbacks: Sequence[Callback]
+    steps: int = 0
+    epoch_steps: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
 
-    def learn_from(self, teacher: Teacher | None, distill: DistillConfig | None, status: Status) -> None:
-        """Take a teacher, whose outputs are computed here where they repeat."""
-        if teacher is None or distill is None:
-            return
-        teacher.prepare(self.task.train, self.path.parent if self.path else None, status)
-        self.teacher, self.distill = teacher, distill
-        self.key = hash_of(self.key, teacher.key, distill.model_dump(mode="json"))
+    def __post_init__(self) -> None:
+        self.epoch_steps = self.task.train.steps(self.config.batch_size)
+        self.steps = self.epoch_steps * self.config.epochs
+        self.parts: tuple[Callback, ...] = (*self.terms, *self.callbacks)
+        self.key = self._key()
 
-    def run(self, status: Status) -> None:
-        """The epochs that remain, each followed by validation and a checkpoint."""
-        while len(self.history) < self.config.epochs and not self.stopped:
-            began, epoch = time.perf_counter(), len(self.history)
-            loss, rate = self._epoch(epoch, status)
-            self._record(epoch, loss, rate, time.perf_counter() - began)
-            self._save()
+    def _key(self) -> str | None:
+        """What a checkpoint is known by; None, and no checkpoint, where a part cannot tell what it does."""
+        keys = [part.key() for part in self.parts]
+        if None in keys:
+            return None
+        settings = self.config.model_dump(mode="json")
+        return hash_of(
+            settings, sources_named(settings), self.seed, self.task.fingerprint(), state_hash(self.model), keys
+        )
 
-    def _epoch(self, epoch: int, status: Status) -> tuple[float, float]:
+    @property
+    def path(self) -> Path | None:
+        """The checkpoint, where there is one."""
+        return self.folder / FILE if self.folder is not None and self.key is not None else None
+
+    def run(self) -> int:
+        """The epochs that remain, each followed by validation and a checkpoint; how many were found on disk."""
+        found = self._resume()
+        with features_of(self.model, [name for term in self.terms for name in term.needs]) as self.features:
+            for part in self.parts:
+                part.on_start(self)
+            while len(self.history) < self.config.epochs and not self.stopped:
+                began, epoch = time.perf_counter(), len(self.history)
+                loss, rate = self._epoch(epoch)
+                self._record(epoch, loss, rate, time.perf_counter() - began)
+                for part in self.parts:
+                    part.on_epoch(self)
+                self._save()
+        self._finish()
+        return found
+
+    def _epoch(self, epoch: int) -> tuple[float, float]:
         """Mean loss and last learning rate of one pass over the training split."""
         torch.manual_seed(derive_seed(self.seed, "epoch", epoch))
         draw = generator(self.seed, "augment", epoch)
         self.model.train()
         total, samples, rate, largest = 0.0, 0, 0.0, 0
         for number, (batch, indices) in enumerate(self._batches(epoch)):
-            size, step = len(batch[1]), epoch * self.epoch_steps + number
+            size, place = len(batch[1]), epoch * self.epoch_steps + number
             if size == 1 < largest:
                 continue
-            rate = self._set_rate(step)
-            loss = self._step(batch, indices, draw, f"epoch {epoch + 1}, step {number + 1} of {self.epoch_steps}")
+            rate = self._set_rate(place)
+            step = self._forward(batch, indices, draw, epoch, place)
+            loss = self._step(step, f"epoch {epoch + 1}, step {number + 1} of {self.epoch_steps}")
             total, samples, largest = total + loss * size, samples + size, max(size, largest)
-            status(f"epoch {epoch + 1} of {self.config.epochs}, loss {total / samples:.4f}", step + 1, self.steps)
+            for part in self.parts:
+                part.on_step(self, replace(step, mean_loss=total / samples))
         return total / samples, rate
 
     def _batches(self, epoch: int) -> Iterator[tuple[Batch, Tensor | None]]:
@@ -108,8 +121,19 @@ class Training:
             group["lr"] = rate
         return rate
 
-    def _step(self, batch: Batch, indices: Tensor | None, draw: torch.Generator, where: str) -> float:
-        loss = self._forward(batch, indices, draw)
+    def _forward(self, batch: Batch, indices: Tensor | None, draw: torch.Generator, epoch: int, number: int) -> Step:
+        changed = Augmented(*batch)
+        if self.config.augment.active:
+            changed = augment(*batch, self.config.augment, draw, len(self.task.classes))
+        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
+            outputs = run_model(self.model, {name: _channels_last(x) for name, x in changed.inputs.items()})
+        return Step(epoch, number, changed.inputs, changed.targets, indices, changed.flipped, outputs, self.features)
+
+    def _step(self, step: Step, where: str) -> float:
+        """The loss, of this step and its terms, after one step of the optimizer against it."""
+        loss = self.loss(step.outputs, step.targets)
+        for term in self.terms:
+            loss = term.join(loss, step)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise _diverged(value, where, self.optimizer.param_groups[0]["lr"])
@@ -121,20 +145,6 @@ class Training:
         self.optimizer.step()
         return value
 
-    def _forward(self, batch: Batch, indices: Tensor | None, draw: torch.Generator) -> Tensor:
-        inputs, targets, flipped = batch[0], batch[1], None
-        if self.config.augment.active:
-            changed = augment(inputs, targets, self.config.augment, draw, len(self.task.classes))
-            inputs, targets, flipped = changed.inputs, changed.targets, changed.flipped
-        with torch.autocast(torch.device(self.device).type, self.autocast, enabled=self.autocast is not None):
-            outputs = run_model(self.model, {name: _channels_last(x) for name, x in inputs.items()})
-        loss = self.loss(outputs, targets)
-        if self.teacher is None:
-            return loss
-        wanted = self.teacher.outputs(inputs, indices, flipped)
-        guided = distillation_loss(self.task.loss, outputs, wanted, self.distill.temperature)
-        return self.distill.weight * guided + (1 - self.distill.weight) * loss
-
     def _record(self, epoch: int, loss: float, rate: float, seconds: float) -> None:
         began = time.perf_counter()
         task = self.task
@@ -144,7 +154,7 @@ class Training:
         entry = {"epoch": epoch + 1, "learning_rate": rate, "loss": loss}
         entry |= {f"validation_{name}": value for name, value in found.items()}
         self.history.append({**entry, "seconds": round(seconds + time.perf_counter() - began, 3)})
-        if self.best_epoch == 0 or better(task.metric, found, self._found(self.best_epoch)):
+        if self.best_epoch == 0 or better(get_metric(task.metric), found, self._found(self.best_epoch)):
             self.best_epoch, self.best = epoch + 1, self._weights()
         patience = self.config.patience
         self.stopped = patience is not None and epoch + 1 - self.best_epoch >= patience
@@ -163,27 +173,32 @@ class Training:
         if self.path is None:
             return
         parts = {"model": self.model.state_dict(), "best": self.best, "optimizer": optimizer_tensors(self.optimizer)}
+        parts |= {f"part{n}": part.tensors() for n, part in enumerate(self.parts)}
         info = {"key": self.key, "history": self.history, "best_epoch": self.best_epoch, "stopped": self.stopped}
         save_tensors(self.path, merge(**parts), info)
 
-    def resume(self) -> int:
+    def _resume(self) -> int:
         """Go back to the last finished epoch on disk, where there is one of this very training; how many those are."""
-        stored = load_tensors(self.path, self.key) if self.path is not None else None
+        stored = load_tensors(self.path, self.key) if self.path is not None and self.key is not None else None
         if stored is None:
             return 0
         tensors, info = stored
         self.model.load_state_dict(split_off(tensors, "model"))
         load_optimizer(self.optimizer, split_off(tensors, "optimizer"))
         self.best = {name: tensor.to(self.device) for name, tensor in split_off(tensors, "best").items()}
+        for n, part in enumerate(self.parts):
+            part.load(split_off(tensors, f"part{n}"))
         self.history, self.best_epoch, self.stopped = info["history"], info["best_epoch"], info["stopped"]
         return len(self.history)
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Leave the model in eval mode, with the weights that `keep` asks for."""
         if self.config.keep == "best":
             self.model.load_state_dict(self.best)
         self.model.zero_grad(set_to_none=True)
         self.model.eval()
+        for part in self.parts:
+            part.on_end(self)
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -1,18 +1,55 @@
-"""Optimizers from a configuration, and their state as plain tensors."""
+"""Optimizers by name: each makes a torch optimizer of parameter groups, and says which defaults suit it.
+
+One of your own is one decorated function (groups, learning_rate, ...) -> torch.optim.Optimizer. torch is imported where
+one is made, so that recipes load quickly.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from compress.training.settings import TrainConfig
+from compress.core.registries import OPTIMIZERS
 from evaluate.core.errors import ModelError
 
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over the parameters that take gradients; those of one dimension (biases, norms) do not decay."""
+Groups = list[dict[str, Any]]
+
+
+def register_optimizer(name: str, **defaults: float) -> Callable[[Any], Any]:
+    """Decorator of a function that takes parameter groups, and the settings of TrainConfig that it has arguments for.
+
+    defaults : values that replace TrainConfig's own where the recipe gives none: learning_rate, weight_decay.
+    Each group brings its own weight_decay.
+    """
+    return OPTIMIZERS.register(name, defaults=defaults)
+
+
+@register_optimizer("sgd")
+def sgd(groups: Groups, learning_rate: float, momentum: float, nesterov: bool) -> Optimizer:
+    """Gradient descent with momentum."""
+    import torch
+
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=nesterov and momentum > 0)
+
+
+@register_optimizer("adamw", learning_rate=0.001, weight_decay=0.01)
+def adamw(groups: Groups, learning_rate: float) -> Optimizer:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    import torch
+
+    return torch.optim.AdamW(groups, lr=learning_rate)
+
+
+def make_optimizer(model: nn.Module, config: Any) -> Optimizer:
+    """The optimizer of a TrainConfig over the parameters that take gradients.
+
+    Those of one dimension (biases, norms) do not decay. Raises ModelError where there is no parameter to train.
+    """
     params = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not params:
         raise ModelError(f"{type(model).__name__} has no parameter that takes gradients: there is nothing to train.")
@@ -20,27 +57,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         {"params": [p for p in params if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
     ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate)
-    nesterov = config.nesterov and config.momentum > 0
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=nesterov)
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of every parameter under "<index>/<name>", such as "3/momentum_buffer"."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{name}": value
-        for index, entries in state.items()
-        for name, value in entries.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, into an optimizer over the same parameters."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, _, entry = name.partition("/")
-        state.setdefault(int(index), {})[entry] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    build = OPTIMIZERS.get(config.optimizer).target
+    wanted = list(inspect.signature(build).parameters)[1:]
+    made: Optimizer = build(groups, **{name: getattr(config, name) for name in wanted})
+    return made

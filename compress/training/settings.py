@@ -1,4 +1,4 @@
-"""The settings of training: schedule, augmentation, distillation. Needs no torch, so that recipes load quickly."""
+"""The settings of training, augmentation and distillation. Needs no torch, so that recipes load quickly."""
 
 from __future__ import annotations
 
@@ -6,64 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from compress.core.arguments import ComponentName
 from compress.core.config import Config
-
-_USED_BY = {
-    "final": ("cosine", "linear", "exponential", "one_cycle"),
-    "milestones": ("step",),
-    "gamma": ("step",),
-    "rate": ("inverse_time",),
-    "start": ("one_cycle",),
-    "peak_at": ("one_cycle",),
-}
-
-
-class ScheduleConfig(Config):
-    """How the learning rate moves, step by step, from the first step of training to the last."""
-
-    kind: Literal["constant", "cosine", "linear", "exponential", "step", "inverse_time", "one_cycle"] = Field(
-        default="cosine", description="The shape of the curve after the warm-up."
-    )
-    warmup_epochs: float = Field(
-        default=0.0, ge=0, description="Epochs over which the rate rises linearly from zero to its peak."
-    )
-    warmup_fraction: float = Field(
-        default=0.0, ge=0, lt=1, description="The same as a fraction of all steps; give one of the two."
-    )
-    final: float = Field(
-        default=0.0, ge=0, le=1, description="Rate at the end over peak rate (cosine, linear, exponential, one_cycle)."
-    )
-    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        default=(0.5, 0.75), description="step: where the rate is multiplied by `gamma`, as fractions of the training."
-    )
-    gamma: float = Field(default=0.1, gt=0, lt=1, description="step: the factor at each milestone.")
-    rate: float = Field(default=0.1, gt=0, description="inverse_time: a in peak / (1 + a t), t in epochs.")
-    start: float = Field(default=0.04, gt=0, le=1, description="one_cycle: first rate over peak rate.")
-    peak_at: float = Field(
-        default=0.3, gt=0, lt=1, description="one_cycle: where the peak lies, as a fraction of the training."
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        problems = list(_unused_fields(self))
-        if self.warmup_epochs and self.warmup_fraction:
-            problems.append("give warmup_epochs or warmup_fraction, not both")
-        if self.kind == "one_cycle" and (self.warmup_epochs or self.warmup_fraction):
-            problems.append("one_cycle has its own warm-up: use peak_at and start in place of warmup_*")
-        if self.kind == "exponential" and self.final == 0:
-            problems.append("an exponential schedule never reaches zero: give final above 0, for instance 0.01")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-
-def _unused_fields(schedule: ScheduleConfig) -> list[str]:
-    """A field that differs from its default though this kind of schedule never reads it."""
-    return [
-        f"{name} has no effect on a {schedule.kind} schedule (only on {', '.join(kinds)})"
-        for name, kinds in _USED_BY.items()
-        if schedule.kind not in kinds and getattr(schedule, name) != ScheduleConfig.model_fields[name].default
-    ]
+from compress.core.errors import RecipeError
+from compress.core.registries import OPTIMIZERS
+from compress.training.schedules import ScheduleConfig
 
 
 class AugmentConfig(Config):
@@ -100,7 +47,9 @@ class TrainConfig(Config):
 
     epochs: int = Field(default=10, ge=1, description="Passes over the training split.")
     batch_size: int = Field(default=128, ge=1, description="Samples a step; a DataLoader brings its own.")
-    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="sgd or adamw.")
+    optimizer: Annotated[str, ComponentName(OPTIMIZERS)] = Field(
+        default="sgd", description="sgd, adamw, or one of your own as module:name."
+    )
     learning_rate: float = Field(default=0.05, gt=0, description="Peak rate; default 0.05 for sgd, 0.001 for adamw.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd: momentum; 0 is plain gradient descent.")
     nesterov: bool = Field(default=True, description="sgd: Nesterov's form, where there is momentum.")
@@ -130,9 +79,13 @@ class TrainConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_optimizer(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("optimizer") == "adamw":
-            return {"learning_rate": 0.001, "weight_decay": 0.01, **values}
-        return values
+        name = values.get("optimizer") if isinstance(values, dict) else None
+        if not isinstance(name, str):
+            return values
+        try:
+            return {**OPTIMIZERS.get(name).facts["defaults"], **values}
+        except RecipeError:  # said of the field itself
+            return values
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from compress.core.errors import RecipeError
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
+from compress.tasks.losses import loss_of, task_loss
+from compress.tasks.splits import Split
 from compress.tasks.task import Task
 from compress.training.augment import check_augment
-from compress.training.determinism import deterministic
-from compress.training.devices import at_home, autocast_dtype
-from compress.training.loop import Training
+from compress.training.callbacks import Callback, Constraint, KeepConstraints, LossTerm, Progress
+from compress.training.devices import at_home, autocast_dtype, deterministic, place
+from compress.training.distillation import Distillation, TeacherMode
+from compress.training.loop import BatchLoss, Training
+from compress.training.optimizers import make_optimizer
 from compress.training.settings import DistillConfig, TrainConfig
-from compress.training.teacher import Teacher, TeacherMode
 from evaluate.core.errors import ModelError
 
 
@@ -53,6 +60,9 @@ def train(
     folder: Path | None = None,
     teacher: nn.Module | None = None,
     distill: DistillConfig | None = None,
+    terms: Sequence[LossTerm] = (),
+    callbacks: Sequence[Callback] = (),
+    constraints: Sequence[Constraint] = (),
     status: Status = silent,
 ) -> TrainResult:
     """Train `model` in place on the task's training split, watching its validation split after every epoch.
@@ -60,7 +70,8 @@ def train(
     Every random number comes from `seed` and the epoch, so that the same call gives the same weights bit for bit, with
     or without an interruption: a checkpoint is written to `folder` after each epoch, and a later call with the same
     arguments goes on after the last finished one. With `distill` the loss is weight * T^2 KL(teacher || student) +
-    (1 - weight) * the task's own (Hinton, Vinyals & Dean 2015), from `teacher` in eval mode.
+    (1 - weight) * the task's own (Hinton, Vinyals & Dean 2015), from `teacher` in eval mode; `terms` are added to it,
+    `callbacks` are called as training goes on, and `constraints` hold after each step.
     `status` is called with (message, steps done, steps in all) after each step. A batch of one sample that is left over
     at the end of an epoch is skipped: batch normalisation cannot use it.
 
@@ -71,19 +82,59 @@ def train(
         raise ModelError("distillation needs a teacher: hand in the trained model to learn from.")
     autocast = autocast_dtype(config.precision, device)
     check_augment(config.augment, task)
-    guide = Teacher(teacher, task.train, config, device) if teacher is not None and distill is not None else None
+    if teacher is not None and distill is not None:
+        terms = (Distillation(teacher, distill, task, config, device, status), *terms)
+    callbacks = (*((KeepConstraints(constraints),) if constraints else ()), *callbacks, Progress(status))
     with at_home(model), deterministic(config.deterministic), seeded(seed):
-        training = Training(model, task, config, seed=seed, device=device, autocast=autocast, folder=folder)
-        training.learn_from(guide, distill, status)
-        resumed = training.resume()
-        training.run(status)
-        training.finish()
+        place(model, device)
+        training = Training(
+            model=model, task=task, config=config, seed=seed, device=device, folder=folder,
+            optimizer=make_optimizer(model, config), loss=training_loss(task, config, device), autocast=autocast,
+            terms=terms, callbacks=callbacks,
+        )  # fmt: skip
+        resumed = training.run()
     return TrainResult(
         module=model,
         history=training.history,
         best_epoch=training.best_epoch,
         seconds=sum(entry["seconds"] for entry in training.history),
-        teacher=guide.mode if guide is not None else "none",
+        teacher=next((term.teacher.mode for term in terms if isinstance(term, Distillation)), "none"),
         stopped=training.stopped,
         resumed=resumed,
     )
+
+
+def training_loss(task: Task, config: TrainConfig, device: str) -> BatchLoss:
+    """The task's loss with the configuration's class weights and label smoothing.
+
+    Raises RecipeError where they do not fit the task.
+    """
+    if config.class_weights is None and not config.label_smoothing:
+        return functools.partial(task_loss, task.loss)
+    if not loss_of(task.loss).facts["class_weights"]:
+        raise RecipeError(
+            f"class_weights and label_smoothing need loss cross_entropy; task {task.name!r} has {task.loss!r}."
+        )
+    if config.class_weights is None:
+        weight = None
+    elif config.class_weights == "balanced":
+        weight = _balanced(task.train, len(task.classes)).to(device)
+    else:
+        weight = _given(config.class_weights, task).to(device)
+    return functools.partial(task_loss, task.loss, weight=weight, smoothing=config.label_smoothing)
+
+
+def _balanced(split: Split, classes: int) -> Tensor:
+    counts = torch.bincount(split.all_targets(), minlength=classes).clamp(min=1)
+    return counts.sum() / (classes * counts.float())
+
+
+def _given(weights: Sequence[float], task: Task) -> Tensor:
+    if len(weights) != len(task.classes):
+        raise RecipeError(
+            f"class_weights has {len(weights)} numbers and task {task.name!r} has {len(task.classes)} classes: "
+            f"{', '.join(task.classes)}."
+        )
+    if not any(weights):
+        raise RecipeError("class_weights are all zero: nothing would be learnt.")
+    return torch.tensor(weights)

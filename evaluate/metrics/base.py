@@ -77,7 +77,7 @@ class Metric:
     higher_is_better: bool = True
     labels: bool | None = None
     function: PerSample | None = None
-    own: bool = False
+    built_in: bool = False
 
     test = "sign test"  # what the p of a drop comes from
 
@@ -173,8 +173,7 @@ def get_metric(name: str) -> Metric:
     """The metric of a name or of `package.module:name`. Raises UsageError where there is none."""
     found = METRICS.get(name)
     kind, function = (found.target, None) if isinstance(found.target, type) else (Metric, found.target)
-    own = found.module.split(".")[0] == "evaluate"
-    metric: Metric = kind(found.address, **found.facts, function=function, own=own)
+    metric: Metric = kind(found.address, **found.facts, function=function, built_in=found.built_in)
     return metric
 
 
@@ -208,7 +207,7 @@ def score(outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy", clas
     value, low, high = asked.interval(asked.per_sample(values, truth))
     per_class, macro = asked.by_class(values, truth, classes)
     found = Score(metric=asked.name, value=value, low=low, high=high, n=len(truth), per_class=per_class, macro=macro)
-    return found if asked.own else {**found, "unit": asked.unit, "higher_is_better": asked.higher_is_better}
+    return found if asked.built_in else {**found, "unit": asked.unit, "higher_is_better": asked.higher_is_better}
 
 
 def drop(base_outputs: ArrayLike, outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy") -> Drop:

@@ -11,7 +11,7 @@ from tiny_training import Stop, net, same, stop_at
 from torch import nn
 
 from compress.tasks import get_task
-from compress.training.losses import distillation_loss
+from compress.training.distillation import distillation_loss
 from compress.training.settings import AugmentConfig, DistillConfig, RecoverConfig, TrainConfig
 from compress.training.train import train
 from evaluate.core.errors import ModelError

@@ -17,7 +17,7 @@ import torch
 from compress.core.folders import data_folder
 from compress.tasks import cifar10, get_task
 from compress.tasks import fashion_mnist as fashion
-from compress.tasks.download import fetch
+from compress.tasks.image_files import fetch
 from evaluate.core.errors import DataError, MachineError
 
 RECORDS = 40

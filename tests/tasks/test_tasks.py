@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compress.core.errors import RecipeError
 from compress.tasks import LoaderSplit, Normalize, Task, TensorSplit, check_task, get_task, task_names
-from compress.tasks.sampling import split_indices, subset_indices
+from compress.tasks.splits import split_indices, subset_indices
 from evaluate.core.errors import DataError
 
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from compress.core.errors import RecipeError
 from compress.tasks import Task, get_task
+from compress.tasks.losses import task_loss
 from compress.training.evaluation import evaluate_split
-from compress.training.losses import task_loss
 from compress.training.optimizers import make_optimizer
 from compress.training.settings import AugmentConfig, ScheduleConfig, TrainConfig
 from compress.training.train import train

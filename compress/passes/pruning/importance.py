@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.core.errors import PassError
+from compress.core.forward import run_model
 from compress.passes.pruning.channel_groups import Group, tracing
 from compress.tasks.task import Task
-from compress.training.losses import run_model
 
 ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
 Scores = NDArray[np.float64]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.core.errors import PassError
+from compress.core.forward import run_model
 from compress.core.seeding import derive_seed
 from compress.core.traits import Traits
 from compress.graph.export import export_onnx
@@ -30,7 +31,6 @@ from compress.passes.pruning.prune_plan import Budget, PruneConfig, PrunePlan
 from compress.passes.pruning.widths import measure
 from compress.tasks.task import Task
 from compress.training.evaluation import evaluate_split
-from compress.training.losses import run_model
 from evaluate.core.errors import ModelError
 
 BATCH = 128

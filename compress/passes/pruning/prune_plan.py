@@ -35,7 +35,7 @@ from compress.passes.pruning.widths import (
     measure_costs,
     widths_allowed,
 )
-from compress.training.losses import task_loss
+from compress.tasks.losses import task_loss
 from compress.training.settings import RecoverConfig
 from evaluate.hardware.environment import channel_block
 
