@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,21 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from compress.cli.console import Json, Progress, Quiet, emit, error_boundary, say
+from evaluate.core.errors import quoted
+from evaluate.core.units import LONG_TIMES, parse_number
 
 if TYPE_CHECKING:
     from compress.study.run_study import StudyResult
     from compress.study.trial import Plan
 
 
-UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
 def seconds_of(text: str) -> float:
     """ "8h", "90m", "30 s" or "2d" in seconds. Raises typer.BadParameter."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", text)
-    if match is None or match[2] not in UNITS or float(match[1]) <= 0:
-        raise typer.BadParameter(f"expected a time with its unit, as 8h, 90min or 30s; got {text!r}")
-    return float(match[1]) * UNITS[match[2]]
+    seconds = parse_number(text, LONG_TIMES)
+    if not seconds:
+        raise typer.BadParameter(f"expected a time with its unit, as 8h, 90min or 30s; got {quoted(text)}")
+    return seconds
 
 
 def study(

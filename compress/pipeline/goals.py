@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from compress.core.units import Amount
+from compress.core.amounts import Amount
 from evaluate.metrics.base import metric_of
 
 if TYPE_CHECKING:

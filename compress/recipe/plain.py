@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from compress.core.amounts import Amount
 from compress.core.errors import RecipeError
-from compress.core.units import Amount
 
 MAX_DEPTH = 40
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError
 
+from compress.core.amounts import BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.core.config import Config
 from compress.core.files import hash_of
 from compress.core.registries import PASSES
-from compress.core.units import BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.recipe.check import Finding, check, findings
 from compress.recipe.find import find_recipe, read_text
 from compress.recipe.named import ModelBlock, TaskBlock

@@ -65,8 +65,8 @@ class Component(Generic[T]):
 
     @property
     def summary(self) -> str:
-        """The first line of its docstring."""
-        return (inspect.getdoc(self.target) or "").strip().split("\n")[0]
+        """The first line of its docstring, or the fact of this name."""
+        return str(self.facts.get("summary") or "") or (inspect.getdoc(self.target) or "").strip().split("\n")[0]
 
     @property
     def source(self) -> str:

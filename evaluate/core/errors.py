@@ -58,6 +58,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def quoted(value: object, limit: int = 200) -> str:
+    """A value as Python writes it, at most `limit` characters of it: what a message shows of what a user gave."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes, or a nesting without end
+        return "a very large value"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'ratio'?"` for the nearest of `known`, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -12,16 +12,6 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
 
-SIZES = {
-    "params": "params",
-    "nonzero": "nonzero",
-    "macs": "MACs",
-    "bytes": "bytes",
-    "packed_bytes": "packed bytes",
-    "bits": "bits",
-}
-
-
 def clean(text: object, limit: int = 0) -> str:
     """Text that is safe to print or draw: no control characters, no lone surrogates; cut in its middle to `limit`."""
     kept = "".join(char if char.isprintable() else "?" for char in str(text))
@@ -121,10 +111,3 @@ def interval_text(value: Any, low: Any, high: Any, decimals: int, unit: str = ""
 def four_digits(value: float) -> int:
     """Decimals for four significant digits of `value`."""
     return 2 if not value else min(8, max(0, 3 - math.floor(math.log10(abs(value)))))
-
-
-def amount(key: str, value: Any) -> str:
-    """One of a record's sizes in its own unit, by the key it has there."""
-    if key == "bits":
-        return f"{value:.3g}" if finite(value) else "-"
-    return size(value) if "bytes" in key else count(value)

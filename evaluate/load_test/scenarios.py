@@ -8,8 +8,6 @@ the latency within a bound. A query is one call; clock and sleep are injected; a
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from array import array
 from collections.abc import Callable
@@ -19,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core import stats
-from evaluate.core.errors import UsageError
+from evaluate.core.errors import UsageError, quoted
+from evaluate.core.units import SECONDS, parse_number, split_amount
 from evaluate.load_test import arrivals
 from evaluate.load_test.arrivals import POLL_SECONDS, Call, Timekeeper, collector_off
 from evaluate.load_test.throughput import WARM_UP_SHARE, positive
@@ -27,7 +26,6 @@ from evaluate.load_test.throughput import WARM_UP_SHARE, positive
 Clock = Callable[[], float]
 Floats = NDArray[np.float64]
 
-UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 BLOCKS = 20  # of neighbouring queries, for the interval of their median
 MAX_QUERIES = 2_000_000  # of a single stream: 16 MB of samples
 MAX_SERVED = 2_000_000  # of a server: some 150 MB while it runs
@@ -35,13 +33,12 @@ MAX_SERVED = 2_000_000  # of a server: some 150 MB while it runs
 
 def parse_bound(text: str) -> float:
     """Seconds of a latency bound such as `50ms`, `800us` or `0.2 s`. Raises UsageError for anything else."""
-    found = re.fullmatch(r"\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([a-zA-Z]*)\s*", text)
-    if not found or found[2] not in UNITS:
-        unit = " without a unit" if found and not found[2] else ""
-        raise UsageError(f"a latency bound is a number with us, ms or s, as 50ms; got {text!r}{unit}")
-    seconds = float(found[1]) * UNITS[found[2]]
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"a latency bound must be above 0 and finite, got {text[:40]!r}")
+    seconds = parse_number(text, SECONDS)
+    if seconds is None:
+        unit = " without a unit" if (split_amount(text) or ("", "?"))[1] == "" else ""
+        raise UsageError(f"a latency bound is a number with us, ms or s, as 50ms; got {quoted(text)}{unit}")
+    if not seconds > 0:
+        raise UsageError(f"a latency bound must be above 0 and finite, got {quoted(text, 40)}")
     return seconds
 
 

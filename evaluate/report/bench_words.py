@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evaluate.core.text import clean, duration, finite, interval_text, size
+from evaluate.core.units import joules
 from evaluate.metrics.base import metric_of
 from evaluate.report.wording import RecordLike, drop_text, drop_verdict, latency_text, speed_text, speed_verdict
 
@@ -156,11 +157,8 @@ def memory_text(entry: Entry, key: str) -> str:
 
 def energy_text(entry: Entry) -> str:
     """`4.1 mJ`: the energy of one call; empty where it could not be read."""
-    joules = part(entry, "energy").get("joules_per_call")
-    if not finite(joules):
-        return ""
-    scale, unit = next((u for u in ((1, "J"), (1e-3, "mJ"), (1e-6, "uJ")) if joules >= u[0]), (1e-6, "uJ"))
-    return f"{joules / scale:.3g} {unit}"
+    spent = part(entry, "energy").get("joules_per_call")
+    return joules(spent) if finite(spent) else ""
 
 
 def start_text(entry: Entry, key: str) -> str:

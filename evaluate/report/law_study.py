@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.core.text import amount, clean, duration, finite
+from evaluate.core.text import clean, duration, finite
+from evaluate.core.units import show_amount
 from evaluate.metrics.base import metric_of
 from evaluate.report.law_native import native_picture, study_curves
 from evaluate.report.markup import Html, element, folded, grouped_table, joined
@@ -183,7 +184,7 @@ def _row(trials: list[RecordLike]) -> list[object]:
 
 def _mean(key: str, trials: Sequence[RecordLike]) -> str:
     values = [float(v) for t in trials if finite(v := _block(t, "sizes").get(key))]
-    return amount(key, float(np.mean(values))) if values else "-"
+    return show_amount(key, float(np.mean(values))) if values else "-"
 
 
 def _pictures(trials: Sequence[RecordLike], key: str) -> list[Any]:

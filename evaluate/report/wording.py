@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evaluate.core.text import (
-    SIZES,
-    amount,
     clean,
-    count,
     decimals_for,
     duration,
     finite,
@@ -18,8 +15,8 @@ from evaluate.core.text import (
     ratio,
     ratio_decimals,
     signed,
-    size,
 )
+from evaluate.core.units import show_amount, size_labels
 from evaluate.metrics import base
 from evaluate.metrics.base import Metric
 
@@ -182,7 +179,7 @@ def _goal_amount(name: str, value: Any, absolute: bool, metric: Metric) -> str:
         )
     if not absolute:
         return ratio(value)
-    return size(value) if "bytes" in name else duration(1e3 * value) if "latency" in name else count(value)
+    return show_amount(name.removeprefix("max_"), value)
 
 
 def goal_sentence(goal: Mapping[str, Any], record: RecordLike) -> str:
@@ -201,10 +198,10 @@ def pass_sentence(entry: Mapping[str, Any]) -> str:
     """What one pass did to the sizes: `params 272 k -> 130 k, bits 32 -> 8.1; 21 changes`."""
     before, after = entry.get("sizes_before") or {}, entry.get("sizes_after") or {}
     moved = []
-    for key, label in SIZES.items():
+    for key, label in size_labels(before, after).items():
         old, new = before.get(key), after.get(key)
         if finite(old) and finite(new) and abs(new - old) > 1e-9 * abs(old):
-            moved.append(f"{label} {amount(key, old)} -> {amount(key, new)}")
+            moved.append(f"{label} {show_amount(key, old)} -> {show_amount(key, new)}")
     changes = len(entry.get("changes") or ())
     noted = f"; {changes} change{'' if changes == 1 else 's'}" if changes else ""
     return (", ".join(moved) or "no size changed") + noted

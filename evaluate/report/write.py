@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluate.core.text import (
-    SIZES,
-    amount,
     clean,
     duration,
     finite,
@@ -17,6 +15,7 @@ from evaluate.core.text import (
     p_value,
     ratio,
 )
+from evaluate.core.units import show_amount, size_labels
 from evaluate.metrics.base import Metric
 from evaluate.report.bench_sentences import bench_headline
 from evaluate.report.bench_words import is_bench
@@ -129,11 +128,11 @@ def _latency_rows(base: Any, comp: Any, speedup: Mapping[str, Any] | None) -> li
 
 def _size_rows(base: Mapping[str, Any], comp: Mapping[str, Any]) -> list[Row]:
     found = []
-    for key, label in SIZES.items():
+    for key, label in size_labels(base, comp).items():
         before, after = base.get(key), comp.get(key)
         if finite(before) or finite(after):
             change = ratio(after / before) if finite(before) and finite(after) and before else "-"
-            found.append(Row(label, amount(key, before), amount(key, after), change))
+            found.append(Row(label, show_amount(key, before), show_amount(key, after), change))
     return found
 
 

@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from compress.core.amounts import (
+    Amount,
+    BytesAmount,
+    LatencyAmount,
+    MacsAmount,
+    ParamsAmount,
+    RatioAmount,
+    parse_amount,
+)
 from compress.core.config import Config
-from compress.core.units import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount, RatioAmount, parse_amount
 
 
 class Sizes(Config):

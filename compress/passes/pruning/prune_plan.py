@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from compress.core.amounts import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.core.config import Config
 from compress.core.errors import PassError
-from compress.core.units import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.graph.surgery import remove_channels
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal

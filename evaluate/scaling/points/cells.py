@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
+from evaluate.core.units import COUNTS, parse_number
 
 Column = NDArray[Any]  # float64 (n,) of numbers, or object (n,) of text
 Number = Optional[float]
@@ -20,7 +21,7 @@ _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _INFINITE = {"inf": math.inf, "+inf": math.inf, "infinity": math.inf, "-inf": -math.inf, "-infinity": -math.inf}
 _MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "-", "--", "<na>", "nat", "?"}
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([,'_ ]\d{3})+(\.\d+)?", re.ASCII)
-_UNITS = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+_LARGE = {**COUNTS, "b": 1e9, "t": 1e12}
 _CLAUSE = re.compile(r"\s*(?P<name>[^<>=!]+?)\s*(?P<sign><=|>=|!=|==|=|<|>)\s*(?P<value>.*?)\s*")
 _ORDER = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 _LISTED = 12
@@ -68,8 +69,8 @@ def other_notation(cell: str) -> str:
         return re.sub(r"[,'_ ]", "", text)
     if re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):
         return text.replace(",", ".")
-    if bare and bare[-1].lower() in _UNITS and _PLAIN.fullmatch(bare[:-1]):
-        return f"{float(bare[:-1]) * _UNITS[bare[-1].lower()]:.10g}"
+    if (amount := parse_number(bare.lstrip("+-"), _LARGE, any_case=True)) is not None:
+        return f"{-amount if bare.startswith('-') else amount:.10g}"
     return "a number such as 1e6 or 0.921" if re.match(r"[+-]?\.?\d|[$€£]", text) else ""
 
 

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-Unit = Literal["params", "macs", "bytes", "latency", "ratio"]
+from evaluate.core.errors import quoted
+from evaluate.core.units import COUNTS, NUMBER, Unit, parse_number, split_amount, unit_named
 
-_COUNTS = {"k": 1e3, "m": 1e6, "g": 1e9}
-_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_FACTORS: dict[str, dict[str, float]] = {
-    "params": _COUNTS,
-    "macs": _COUNTS,
-    "bytes": _BYTES,
-    "latency": _SECONDS,
-    "ratio": {},
-}
-_EXAMPLES = {
-    "params": '"300k" or "1.5M" params',
-    "macs": '"1.5M" or "2G" MACs',
-    "bytes": '"2MB", "300kB" or "64KiB"',
-    "latency": '"5ms" or "200us"',
-    "ratio": "",
-}
-_NUMBER = r"\d+(?:\.\d*)?|\.\d+"
-_WRITTEN = re.compile(rf"\s*({_NUMBER})\s*([A-Za-zµ%]*)\s*")
+RATIO = Unit("ratio")
 
 
 @dataclass(frozen=True)
@@ -54,62 +35,56 @@ class Amount:
         return str(self.written)
 
 
-def parse_amount(value: Any, unit: Unit) -> Amount:
+def parse_amount(value: Any, unit: str | Unit) -> Amount:
     """Read an amount: a plain number is a ratio in (0, 1], a string is absolute and carries its unit.
 
     Latency is held in seconds. Raises ValueError, saying what was expected and what was got.
     """
+    unit = _unit(unit)
     if isinstance(value, Amount):
         return value
     if isinstance(value, str):
         return _absolute(value, unit)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_expected(unit)}; got {value!r}")
-    if not 0 < value <= 1:  # also refuses nan
-        raise ValueError(f"{_expected(unit)}; got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:  # also refuses nan
+        raise ValueError(f"{_expected(unit)}; got {quoted(value)}")
     return Amount(float(value), True, value)
 
 
+def _unit(unit: str | Unit) -> Unit:
+    return unit if isinstance(unit, Unit) else RATIO if unit == RATIO.name else unit_named(unit)
+
+
 def _absolute(text: str, unit: Unit) -> Amount:
-    match = _WRITTEN.fullmatch(text)
-    factors = _FACTORS[unit]
-    if match is None or match[2].lower() not in factors:
-        raise ValueError(f"{_expected(unit)}; got {text!r}{_hint(match, unit)}")
-    number = float(match[1]) * factors[match[2].lower()]
-    if number <= 0 or not math.isfinite(number):
-        raise ValueError(f"{_expected(unit)}; got {text!r}, which is not above zero")
+    number = parse_number(text, unit.factors, any_case=True)
+    if number is None:
+        raise ValueError(f"{_expected(unit)}; got {quoted(text)}{_hint(text, unit)}")
+    if number <= 0:
+        raise ValueError(f"{_expected(unit)}; got {quoted(text)}, which is not above zero")
     return Amount(number, False, text.strip())
 
 
-def _hint(match: re.Match[str] | None, unit: Unit) -> str:
+def _hint(text: str, unit: Unit) -> str:
     """The likeliest remedy, for the slips people make with units."""
-    if match is None:
-        return ""
-    number, suffix = match[1], match[2]
-    if suffix == "%" and 0 < float(number) <= 100:
-        return f"; write {float(number) / 100:g} for {text_of(number)} per cent"
-    if suffix == "" and 0 < float(number) <= 1:
-        return f"; write {number} without quotes"
-    if unit == "bytes" and suffix.lower() in _COUNTS:
-        return f"; did you mean '{number}{suffix}B'?"
+    number, suffix = split_amount(text) or (0.0, "")
+    if suffix == "%" and 0 < number <= 100:
+        return f"; write {number / 100:g} for {number:g} per cent"
+    if suffix == "" and 0 < number <= 1:
+        return f"; write {text.strip()} without quotes"
+    if f"{suffix}b".lower() in unit.factors and suffix.lower() in COUNTS:
+        return f"; did you mean '{number:g}{suffix}B'?"
     return ""
-
-
-def text_of(number: str) -> str:
-    """A number without a needless fraction: `50.0` as `50`."""
-    return f"{float(number):g}"
 
 
 def _expected(unit: Unit) -> str:
     ratio = "expected a ratio of the baseline, a number above 0 and up to 1"
-    return ratio if unit == "ratio" else f"{ratio}, or an absolute amount such as {_EXAMPLES[unit]}"
+    return f"{ratio}, or an absolute amount such as {unit.example}" if unit.factors else ratio
 
 
 @dataclass(frozen=True)
 class AmountOf:
     """The pydantic annotation of an `Amount` in one unit; it serialises back to what the user wrote."""
 
-    unit: Unit
+    unit: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         written = core_schema.plain_serializer_function_ser_schema(lambda amount: amount.written)
@@ -123,10 +98,11 @@ class AmountOf:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         ratio = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
-        if self.unit == "ratio":
+        factors = _unit(self.unit).factors
+        if not factors:
             return ratio
-        units = "|".join("".join(f"[{c.upper()}{c}]" if c.isascii() else c for c in u) for u in _FACTORS[self.unit])
-        return {"anyOf": [ratio, {"type": "string", "pattern": rf"^\s*({_NUMBER})\s*({units})\s*$"}]}
+        suffixes = "|".join("".join(f"[{c.upper()}{c}]" if c.isascii() else c for c in unit) for unit in factors)
+        return {"anyOf": [ratio, {"type": "string", "pattern": rf"^\s*({NUMBER})\s*({suffixes})\s*$"}]}
 
 
 ParamsAmount = Annotated[Amount, AmountOf("params")]
