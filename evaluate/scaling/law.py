@@ -6,18 +6,15 @@ do the rest.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.scaling import law_files
-from evaluate.scaling.fit.fitted import ErrorModel, FittedLaw, Settings, fitted_of
+from evaluate.scaling.fit.fitted import ErrorModel, FittedLaw, Settings, fitted_of, loss_of
 from evaluate.scaling.forms.combined import CANDIDATES
 from evaluate.scaling.forms.form import Form, LawKind, Loss, component_of, docs_of, kind_of
 from evaluate.scaling.forms.joint import reference_in
@@ -81,7 +78,7 @@ class Law:
             raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {strange[0]!r}")
         chosen = {**kind.options, **options}
         self.settings = Settings(
-            _loss(kind.loss, loss, delta, space), confidence, bootstrap, seed, dict(fixed or {}), force, chosen
+            loss_of(kind.loss, loss, delta, space), confidence, bootstrap, seed, dict(fixed or {}), force, chosen
         )
 
     @property
@@ -288,13 +285,3 @@ def read_law(path: str | Path, allow: Sequence[str] = ()) -> tuple[Law, dict[str
 def load_law(path: str | Path, allow: Sequence[str] = ()) -> Law:
     """The law of a file, ready to predict and to be solved. Raises ArtifactError."""
     return read_law(path, allow)[0]
-
-
-def _loss(default: Loss, kind: str | None, delta: float | None, space: str | None) -> Loss:
-    for value, known, name in ((kind, ("huber", "squares"), "loss"), (space, ("log", "raw", "relative"), "space")):
-        if value is not None and value not in known:
-            raise UsageError(f"{name} {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}")
-    if delta is not None and not (math.isfinite(delta) and delta > 0):
-        raise UsageError(f"delta must be a positive number, got {delta!r}")
-    changes = {"kind": kind, "delta": delta, "space": space}
-    return replace(default, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]

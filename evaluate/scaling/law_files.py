@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, UsageError
 from evaluate.core.record_files import write_record
-from evaluate.scaling.fit.fitted import NO_DATA, Edges, ErrorModel, FittedLaw, Settings
+from evaluate.scaling.fit.fitted import NO_DATA, Edges, ErrorModel, FittedLaw, Settings, loss_of
 from evaluate.scaling.forms.form import Form, LawKind, Loss, component_of
 from evaluate.scaling.select.selection import holdout_of
 from evaluate.scaling.uncertainty.prediction_interval import errors_of
 
 SCHEMA = 1
 AGAIN = "write it again with `leanfit fit ... --out`"
-T = TypeVar("T")
 
 
 def plain(law: FittedLaw) -> dict[str, Any]:
@@ -71,102 +70,57 @@ def write_plain(path: str | Path, stored: Mapping[str, Any]) -> None:
 # Back from plain data.
 
 
-class _Part:
-    """A part of a law's JSON and where it lies; everything taken from it is checked, and named where it is wrong."""
+class Maybe(NamedTuple):
+    """What may also be null, as an end of an interval that is infinite."""
 
-    def __init__(self, data: Any, place: str = "") -> None:
-        if not isinstance(data, Mapping):
-            raise ValueError(f"{place or 'the law'} is {_kind(data)}, an object was expected")
-        self.data, self.place = data, place
-
-    def get(self, name: str, read: Callable[[Any], T], default: Any = None) -> T:
-        """One entry, read. Raises ValueError that names its place."""
-        place = f"{self.place}.{name}" if self.place else name
-        if name not in self.data and default is None:
-            raise ValueError(f"{place} is missing")
-        try:
-            return read(self.data.get(name, default))
-        except (TypeError, ValueError, OverflowError, LookupError) as error:
-            raise ValueError(f"{place}: {error}") from error
-
-    def part(self, name: str) -> _Part:
-        """An object inside."""
-        return _Part(self.data.get(name), f"{self.place}.{name}" if self.place else name)
+    inner: Any
 
 
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__} ({str(value)[:40]!r})"
+OPEN = Maybe(float)
+SHAPE: dict[str, Any] = {
+    "law": str, "variables": [str], "params": {str: float}, "intervals": {str: [OPEN]}, "objective": float,
+    "holdout": {"error": OPEN, "rule": str, "candidates": [dict]}, "warnings": [str], "agreed": [int], "n": int,
+    "range": {str: list}, "criteria": {str: float}, "residuals": [OPEN], "draws": [[OPEN]],
+    "spread": {
+        "noise": float, "drift": float, "degrees": float, "trials": int, "space": str, "low": [float],
+        "high": [float], "logs": [bool],
+    },
+    "settings": {
+        "kind": str, "delta": float, "space": str, "confidence": float, "bootstrap": int, "seed": int,
+        "fixed": {str: float}, "force": bool,
+    },
+}  # fmt: skip
+"""The JSON of a law: a type, [type] for a list, {str: type} for a table, {"key": ...} for an object."""
+WORDS = {
+    str: "text", float: "a number", int: "a whole number", bool: "true or false", list: "a list", dict: "an object",
+}  # fmt: skip
 
 
-def _real(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{_kind(value)}, a number was expected")
-    return float(value)
+def _check(shape: Any, value: Any, place: str) -> None:
+    """Raise ValueError, with the place, for a value of another shape; numbers must be finite."""
+    kind: type = type(shape) if isinstance(shape, (list, dict)) else shape
+    if isinstance(shape, Maybe):
+        return None if value is None else _check(shape.inner, value, place)
+    numeric = kind is float and isinstance(value, int) and abs(value) < 2**1000
+    if not (isinstance(value, kind) or numeric) or (isinstance(value, bool) and kind is not bool):
+        shown = "nothing" if value is None else f"a {type(value).__name__} ({str(value)[:40]!r})"
+        raise ValueError(f"{place}: {shown}, {WORDS[kind]} was expected")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{place}: {value}, a finite number was expected")
+    if isinstance(shape, list):
+        for one in value:
+            _check(shape[0], one, place)
+    elif isinstance(shape, dict):
+        for name, inner in dict.fromkeys(value, shape[str]).items() if str in shape else shape.items():
+            if name not in value:
+                raise ValueError(f"{place}.{name} is missing".lstrip("."))
+            _check(inner, value[name], f"{place}.{name}".lstrip("."))
+    return None
 
 
-def _finite(value: Any) -> float:
-    if not math.isfinite(_real(value)):
-        raise ValueError(f"{value}, a finite number was expected")
-    return float(value)
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{_kind(value)}, a whole number was expected")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{_kind(value)}, true or false was expected")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{_kind(value)}, text was expected")
-    return value
-
-
-def _list(read: Callable[[Any], T], count: int | None = None) -> Callable[[Any], list[T]]:
-    def of(value: Any) -> list[T]:
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise ValueError(f"{_kind(value)}, a list was expected")
-        if count is not None and len(value) != count:
-            raise ValueError(f"a list of {len(value)}, {count} were expected")
-        return [read(one) for one in value]
-
-    return of
-
-
-def _table(read: Callable[[Any], T], names: Sequence[str] | None = None) -> Callable[[Any], dict[str, T]]:
-    def of(value: Any) -> dict[str, T]:
-        data = _Part(value, "it").data
-        missing = [name for name in names or () if name not in data]
-        if missing:
-            raise ValueError(f"{missing[0]} is missing")
-        return {str(name): read(one) for name, one in data.items()}
-
-    return of
-
-
-def _ends(value: Any) -> tuple[float, float]:
-    """Of an interval; JSON has null for one that is infinite."""
-    low, high = _list(lambda end: end, 2)(value)
-    return -math.inf if low is None else _real(low), math.inf if high is None else _real(high)
-
-
-def _maybe(read: Callable[[Any], T]) -> Callable[[Any], T | None]:
-    return lambda value: None if value is None else read(value)
-
-
-def _one_of(*known: str) -> Callable[[Any], str]:
-    def of(value: Any) -> str:
-        if _text(value) not in known:
-            raise ValueError(f"{value[:40]!r}, one of {', '.join(known)} was expected")
-        return str(value)
-
-    return of
+def _count(values: Sequence[Any], wanted: int, place: str) -> None:
+    if len(values) != wanted:
+        raise ValueError(f"{place}: a list of {len(values)}, {wanted} were expected")
 
 
 def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
@@ -184,12 +138,13 @@ def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
     name = data.get("law")
     with only_allowed(allow):
         try:
-            kind: LawKind = component_of(_text(name)).facts["kind"]
-        except (UsageError, ValueError) as error:
+            kind: LawKind = component_of(name if isinstance(name, str) else "").facts["kind"]
+        except UsageError as error:
             unknown = f"this file holds a law {str(name)[:80]!r}, which this leanfit does not know; update leanfit"
             raise ArtifactError(str(error) if ":" in str(name) else unknown) from error
         try:
-            return _law(_Part(data), kind)
+            _check(SHAPE, dict(data), "")
+            return _law(data, kind)
         except (
             LookupError,
             TypeError,
@@ -202,57 +157,57 @@ def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
             raise ArtifactError(f"this law is damaged ({str(error)[:300]}); {AGAIN}") from error
 
 
-def _law(data: _Part, kind: LawKind) -> FittedLaw:
-    stored = data.part("settings")
-    loss = Loss(
-        stored.get("kind", _one_of("huber", "squares")), stored.get("delta", _finite),
-        stored.get("space", _one_of("log", "raw", "relative")),
-    )  # fmt: skip
-    form = kind.restored(stored.data)
-    variables = tuple(data.get("variables", _list(_text, len(form.variables))))
-    names = [member.label for member in form.members] or list(form.names)
-    options = {name: stored.data.get(name) for name in kind.options if name in stored.data}
-    settings = Settings(
-        loss, stored.get("confidence", _finite), stored.get("bootstrap", _whole), stored.get("seed", _whole),
-        stored.get("fixed", _table(_finite)), stored.get("force", _truth), options,
-    )  # fmt: skip
-    params = data.get("params", _table(_finite, names))
-    theta = stored.get("theta", _list(_finite, len(form.names))) if form.members else [params[name] for name in names]
-    draws = np.array(data.get("draws", _list(_list(_maybe(_real), len(form.names)))), dtype=float)
-    agreed = data.get("agreed", _list(_whole, 2))
+def _law(data: Mapping[str, Any], kind: LawKind) -> FittedLaw:
+    """From data of the right shape. Raises ValueError, LookupError or TypeError where its parts do not fit together."""
+    stored, spread = data["settings"], data["spread"]
+    form = kind.restored(stored)
+    names, variables = [member.label for member in form.members] or list(form.names), tuple(data["variables"])
+    _count(variables, len(form.variables), "variables")
+    for part, wanted in (("params", names), ("intervals", names), ("range", variables)):
+        missing = [name for name in wanted if name not in data[part]]
+        if missing:
+            raise ValueError(f"{part}: {missing[0]} is missing")
+    theta = stored["theta"] if form.members else [data["params"][name] for name in names]
+    _count(theta, len(form.names), "settings.theta")
+    _count(data["agreed"], 2, "agreed")
+    for row in data["draws"]:
+        _count(row, len(form.names), "draws")
+    for part in ("low", "high", "logs"):
+        _count(spread[part], len(variables), f"spread.{part}")
+    _check([float], theta, "theta")
+    goodness = stored.get("goodness", {})
+    _check({str: float}, goodness, "settings.goodness")
+    loss = loss_of(Loss(), stored["kind"], stored["delta"], stored["space"])
+    model = {name: spread[name] for name in ("noise", "drift", "degrees", "trials", "space")}
     return FittedLaw(
-        form, variables, NO_DATA, settings,
-        theta=np.array(theta), params=params, objective=data.get("objective", _real), agreed=(agreed[0], agreed[1]),
-        residuals=np.array(data.get("residuals", _list(_maybe(_real))), dtype=float), n=data.get("n", _whole),
-        range=_range(data, form, variables), criteria=data.get("criteria", _table(_real)),
-        goodness=stored.get("goodness", _table(_real), {}),
-        draws=draws.reshape(-1, len(form.names)),
-        intervals=data.get("intervals", _table(_ends, names)), warnings=data.get("warnings", _list(_text)),
-        errors=_errors(data.part("spread"), len(variables)), holdout=_holdout(data.part("holdout")),
+        form, variables, NO_DATA,
+        Settings(
+            loss, stored["confidence"], stored["bootstrap"], stored["seed"], stored["fixed"], stored["force"],
+            {name: stored[name] for name in kind.options if name in stored},
+        ),
+        theta=np.array(theta, dtype=float), params=dict(data["params"]), objective=data["objective"],
+        agreed=tuple(data["agreed"]), residuals=np.array(data["residuals"], dtype=float), n=data["n"],
+        range={name: _range(form, name == variables[-1], pair) for name, pair in data["range"].items()},
+        criteria=dict(data["criteria"]), goodness=dict(goodness),
+        draws=np.array(data["draws"], dtype=float).reshape(-1, len(form.names)),
+        intervals={name: _ends(pair) for name, pair in data["intervals"].items()}, warnings=list(data["warnings"]),
+        errors=ErrorModel(**model, edges=Edges(*(tuple(spread[part]) for part in ("low", "high", "logs")))),
+        holdout=dict(data["holdout"]),
     )  # fmt: skip
 
 
-def _range(data: _Part, form: Form, variables: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """The range of the variables; of one whose values are names, that of their codes."""
-    found: dict[str, tuple[float, float]] = {}
-    for name, pair in data.get("range", _table(lambda pair: pair, variables)).items():
-        named = form.levels and name == variables[-1]
-        found[name] = (0.0, float(len(form.levels) - 1)) if named else _ends(pair)
-    return found
+def _ends(pair: Sequence[Any]) -> tuple[float, float]:
+    """Of an interval; JSON has null for one that is infinite."""
+    _count(pair, 2, "intervals")
+    return -math.inf if pair[0] is None else float(pair[0]), math.inf if pair[1] is None else float(pair[1])
 
 
-def _errors(spread: _Part, columns: int) -> ErrorModel:
-    low, high = (tuple(spread.get(side, _list(_real, columns))) for side in ("low", "high"))
-    edges = Edges(low, high, tuple(spread.get("logs", _list(_truth, columns))))
-    noise, drift, degrees = (spread.get(name, _finite) for name in ("noise", "drift", "degrees"))
-    return ErrorModel(noise, drift, degrees, spread.get("trials", _whole), spread.get("space", _text), edges)
-
-
-def _holdout(holdout: _Part) -> dict[str, Any]:
-    holdout.get("error", _maybe(_real), 0.0)
-    holdout.get("rule", _text, "")
-    holdout.get("candidates", _list(_Part), [])
-    return dict(holdout.data)
+def _range(form: Form, last: bool, pair: Sequence[Any]) -> tuple[float, float]:
+    """The range of a variable; of one whose values are names, that of their codes."""
+    if form.levels and last:
+        return 0.0, float(len(form.levels) - 1)
+    _check([OPEN], pair, "range")
+    return _ends(pair)
 
 
 # Files.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,17 @@ class Settings:
     fixed: Mapping[str, float] = field(default_factory=dict)
     force: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def loss_of(default: Loss, kind: str | None, delta: float | None, space: str | None) -> Loss:
+    """The default with what is given changed. Raises UsageError for a kind, a space or a delta that is none."""
+    for value, known, name in ((kind, ("huber", "squares"), "loss"), (space, ("log", "raw", "relative"), "space")):
+        if value is not None and value not in known:
+            raise UsageError(f"{name} {value!r}{did_you_mean(value, known)}; expected one of {', '.join(known)}")
+    if delta is not None and not (math.isfinite(delta) and delta > 0):
+        raise UsageError(f"delta must be a positive number, got {delta!r}")
+    changes = {"kind": kind, "delta": delta, "space": space}
+    return replace(default, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
 
 @dataclass
