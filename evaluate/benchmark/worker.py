@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,8 @@ def _real_inputs(job: Job) -> dict[str, NDArray[Any]] | None:
 
 def _open(job: Job, leg: str, condition: Job) -> Session:
     """A session of this leg in this condition."""
-    model = job["models"][leg]
-    return open_session(
-        model["file"],
-        provider=model["provider"],
-        threads=condition["threads"],
-        io=job["io"],
-        graphs=job["graphs"],
-    )
+    model, how = job["models"][leg], {key: job[key] for key in ("io", "graphs")}
+    return open_session(model["file"], provider=model["provider"], threads=condition["threads"], **how)
 
 
 def _probe(job: Job, beacon: Beacon, emit: Emit) -> None:
@@ -159,21 +154,16 @@ def _memory(provider: str, bare: Any, peak: Any) -> dict[str, Any]:
     return {"peak_rss_mb": peak, "model_mb": model, "gpu_mb": gpu, "why": "; ".join(reasons) or None}
 
 
-class _failing:
+@contextlib.contextmanager
+def _failing(leg: str) -> Iterator[None]:
     """Turns what a leg raises into its failure."""
-
-    def __init__(self, leg: str) -> None:
-        self.leg = leg
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, LeanfitError):
-            words = "missing provider" if isinstance(error, NoRuntimeError) else "refused"
-            raise _LegFailed(self.leg, error, "not finite" if isinstance(error, _NotFinite) else words) from error
-        if isinstance(error, MemoryError):
-            raise _LegFailed(self.leg, ModelError("out of memory; take a smaller batch"), "refused") from error
+    try:
+        yield
+    except MemoryError as error:
+        raise _LegFailed(leg, ModelError("out of memory; take a smaller batch"), "refused") from error
+    except LeanfitError as error:
+        kinds = {_NotFinite: "not finite", NoRuntimeError: "missing provider"}
+        raise _LegFailed(leg, error, kinds.get(type(error), "refused")) from error
 
 
 def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
@@ -276,39 +266,31 @@ def _scenario(job: Job, beacon: Beacon, emit: Emit) -> None:
     from evaluate.load_test.scenarios import single_stream
     from evaluate.load_test.throughput import offline
 
-    (leg,), condition, told, real = job["legs"], job["conditions"][0], job["scenario"], _real_inputs(job)
-    status = _status(emit, leg, beacon)
+    (leg,), condition, asked, real = job["legs"], job["conditions"][0], job["scenario"], _real_inputs(job)
+    limits = {"seconds": job["seconds"], "seed": job["seed"]}
+
+    def status(message: str, done: float, total: float) -> None:
+        beacon.show(leg, "serving requests")
+        emit({"status": [f"{leg}: {message}", done, total]})
+
     with _failing(leg):
         beacon.show(leg, "opening")
         calls = {}
-        for batch in told["batches"]:
+        for batch in asked["batches"]:
             session = _open(job, leg, condition)
             feeds = feeds_for(session, batch, job["seed"], real)
             with session.explained(feeds):
                 calls[true_batch(session, batch)] = session.bind(feeds)
         beacon.show(leg, "serving requests")
-        if told["name"] == "offline":
-            found = offline(calls, seconds=job["seconds"], seed=job["seed"])
-        elif told["name"] == "single-stream":
-            found = single_stream(next(iter(calls.values())), seconds=job["seconds"], seed=job["seed"])
+        first = next(iter(calls.values()))
+        if asked["name"] == "offline":
+            found = offline(calls, **limits)
+        elif asked["name"] == "single-stream":
+            found = single_stream(first, **limits)
         else:
-            found = highest_rate(
-                next(iter(calls.values())),
-                bound_ms=1e3 * told["bound"],
-                percentile=told["percentile"],
-                seconds=job["seconds"],
-                seed=job["seed"],
-                status=status,
-            )
+            bound = {"bound_ms": 1e3 * asked["bound"], "percentile": asked["percentile"]}
+            found = highest_rate(first, **bound, **limits, status=status)
     emit({"scenario": found})
-
-
-def _status(emit: Emit, leg: str, beacon: Beacon) -> Callable[[str, float, float], None]:
-    def tell(message: str, done: float, total: float) -> None:
-        beacon.show(leg, "serving requests")
-        emit({"status": [f"{leg}: {message}", done, total]})
-
-    return tell
 
 
 JOBS: dict[str, Callable[[Job, Beacon, Emit], None]] = {
