@@ -111,9 +111,9 @@ def _show(outcome: FitResult, as_json: bool) -> None:
     if as_json:
         emit(outcome.stored)
         return
-    from evaluate.report.law_table import law_table
+    from evaluate.report.law_messages import law_table
 
-    typer.echo(law_table(outcome.stored, outcome.columns))
+    typer.echo(law_table(outcome.stored))
 
 
 def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Path | None) -> None:
@@ -125,7 +125,7 @@ def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Pat
         say(f"law      {out}")
     if picture is not None:
         from evaluate.report.law_curve import curve_picture
-        from evaluate.report.law_saving import save_picture
+        from evaluate.report.picture_files import save_picture
 
         say(f"picture  {save_picture(curve_picture(outcome.stored, outcome.columns), picture)}")
     if page is not None:

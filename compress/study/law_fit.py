@@ -69,7 +69,7 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class FitResult:
-    """law : fitted.  stored : its JSON, with what was query.  columns : the points by the law's names, for pictures."""
+    """law : fitted.  stored : its JSON, with what was asked.  columns : the points by the law's names, for pictures."""
 
     law: Law
     stored: dict[str, Any]
@@ -293,7 +293,7 @@ def _number(name: str, values: Sequence[Any]) -> float:
 
 
 def _answers(request: FitRequest, law: Law, points: Points, told: list[str], status: Status) -> dict[str, Any]:
-    """solve, optimum and break_even, as far as they were query."""
+    """solve, optimum and break_even, as far as they were asked."""
     query = request.query
     given = _given(request, law.variables)
     found: dict[str, Any] = {"solve": [ask_solve(law, y, query.solve_for, given, query.interval) for y in query.solve]}

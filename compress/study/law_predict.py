@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.report.law_words import answer_sentence, beyond_text, quantity
+from evaluate.report.law_messages import answer_sentence, beyond_text, quantity
+from evaluate.report.law_view import Answer, part
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.law import read_law
 from evaluate.scaling.points.cells import is_numeric
@@ -172,7 +173,7 @@ def predicted_table(found: Mapping[str, Any]) -> str:
             f"against the {score['n']} known values of {found['target']}: off by {100 * score['rmsle']:.3g} % (rms), "
             f"{100 * score['inside']:.3g} % of them inside the {100 * found['interval']:.4g} % interval"
         )
-    lines += [answer_sentence(answer, found["target"]) for answer in found["solve"]]
+    lines += [answer_sentence(part(Answer, answer), found["target"]) for answer in found["solve"]]
     return "\n".join(lines)
 
 

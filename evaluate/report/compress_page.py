@@ -12,11 +12,11 @@ from evaluate.report.bench_page import bench_sections, bench_tiles
 from evaluate.report.bench_sentences import bench_conditions, bench_headline
 from evaluate.report.bench_words import is_bench
 from evaluate.report.document import shell, written
-from evaluate.report.law_report import of_studies, study_parts
 from evaluate.report.markup import Html, chip, element, joined
 from evaluate.report.overview import overview
 from evaluate.report.sections import run_sections
 from evaluate.report.side_by_side import device_names, devices_section
+from evaluate.report.study_page import of_studies, study_parts
 from evaluate.report.wording import (
     RecordLike,
     conditions,

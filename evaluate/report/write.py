@@ -60,7 +60,7 @@ def summary(record: RecordLike) -> dict[str, Any]:
 
 def one_line(record: RecordLike) -> str:
     """A record of any kind in one line: its name, and its verdict."""
-    from evaluate.report.law_report import lines_of_studies, of_studies
+    from evaluate.report.study_page import lines_of_studies, of_studies
 
     if of_studies(record):
         return lines_of_studies([record])[0]
@@ -72,7 +72,7 @@ def one_line(record: RecordLike) -> str:
 
 def lines_of(records: Sequence[RecordLike]) -> list[str]:
     """Records of any kind in lines: one a run, a benchmark and a law, and one a study for all of its trials."""
-    from evaluate.report.law_report import lines_of_studies, of_studies
+    from evaluate.report.study_page import lines_of_studies, of_studies
 
     return [*lines_of_studies(records), *(one_line(record) for record in records if not of_studies(record))]
 

@@ -15,19 +15,28 @@ from records import sample_record
 
 from evaluate.core.errors import DataError, MachineError, UsageError
 from evaluate.report.compress_page import write_page
-from evaluate.report.law_bars import Candidate, Level, candidates_picture, effective_picture
+from evaluate.report.law_charts import (
+    Budget,
+    candidates_picture,
+    frontier,
+    plane_of,
+    plane_picture,
+    residuals_picture,
+)
 from evaluate.report.law_curve import curve_picture
-from evaluate.report.law_effective import effective_levels, worth_picture
-from evaluate.report.law_native import BreakEven, native_picture, study_curves
-from evaluate.report.law_page import law_pictures, write_law_page
-from evaluate.report.law_plane import Budget, _frontier, _plane, plane_picture
-from evaluate.report.law_report import points_of
-from evaluate.report.law_residuals import residuals_picture
-from evaluate.report.law_saving import save_picture
-from evaluate.report.law_study import studies_of, study_line, study_section
-from evaluate.report.law_table import law_table
-from evaluate.report.law_view import view_of
-from evaluate.report.law_words import interval_figure, number, number_interval, quantity
+from evaluate.report.law_messages import interval_figure, law_table, number, number_interval, quantity
+from evaluate.report.law_page import law_pictures, points_of, write_law_page
+from evaluate.report.law_view import Candidate, view_of
+from evaluate.report.picture_files import save_picture
+from evaluate.report.study_charts import (
+    Level,
+    effective_levels,
+    effective_picture,
+    native_picture,
+    study_curves,
+    worth_picture,
+)
+from evaluate.report.study_page import studies_of, study_line, study_section
 from evaluate.report.write import lines_of
 from evaluate.scaling.query.budget import Formula
 
@@ -99,7 +108,7 @@ def test_names_are_text_and_nothing_else(tmp_path):
 
 
 def test_a_study_gives_means_and_spread_over_seeds_and_names_what_failed():
-    section = words_of(study_section("imp", trials(), key="s"))
+    section = words_of(study_section("imp", studies_of(trials())["imp"], key="s"))
     dense = [100 * t["error"] for t in trials() if t["size"]["width"] == 128 and t["role"] == "dense"]
     assert f"{np.mean(dense):.2f} %" in section
     assert f"± {np.std(dense, ddof=1):.2g} ({min(dense):.4g} to {max(dense):.4g})" in section
@@ -117,7 +126,7 @@ def test_a_trial_that_was_run_again_counts_as_it_ended():
 
 def test_many_failures_are_folded_and_a_study_without_results_is_still_shown():
     failed = [{**t, "status": "failed", "reason": "", "error": None, "sizes": None} for t in trials()]
-    section = study_section("imp", failed, key="s")
+    section = study_section("imp", studies_of(failed)["imp"], key="s")
     assert "<svg" not in section
     assert "no reason given" in words_of(section)
     assert "<details>" in section
@@ -130,16 +139,16 @@ def test_curves_of_a_study_begin_at_their_dense_model():
     assert [c.native for c in curves] == [True, False, False, False, False]
     assert [c.name for c in curves[1:]] == [f"width {w}, depth 2, prune" for w in (128, 64, 32, 16)]
     assert all(curve.x.max() in curves[0].x for curve in curves[1:])
-    shown = native_picture(curves, break_even=[BreakEven(1500.0, 1200.0, 2100.0, 0.5, "width 128")])
-    assert "Break-even of width 128: params 1.50 k (1.20 k to 2.10 k), error 50 %" in shown.caption
+    assert native_picture(curves).title == "Compressed against native, by params"
+    assert native_picture([]) is None
 
 
 def test_points_of_a_law_are_trials_only_where_they_are_those_it_had():
     law = stored("floor", points={"columns": ["params"], "where": ["role=dense"]}, n=12)
-    found = points_of(law, trials())
+    found = points_of(view_of(law), trials())
     assert sorted(found) == ["error", "params"]
     for changes in ({"n": 11}, {"points": {"columns": ["params"], "where": ["role=nobody"]}}, {"points": {}}):
-        assert points_of({**law, **changes}, trials()) is None
+        assert points_of(view_of({**law, **changes}), trials()) is None
 
 
 def test_what_compressed_models_are_worth_is_read_from_the_law_of_the_dense_ones():
@@ -165,13 +174,14 @@ def test_the_floor_never_stands_without_its_interval(name):
     law, points = fitted(name)
     view = view_of(law)
     table = law_table(law)
-    (line,) = [text for text in table.splitlines() if re.match(rf"{view.floor.name} .*floor$", text)]
-    assert number_interval(view.floor.low, view.floor.high, view.floor.value) in line
-    ends = interval_figure(law["target"], view.floor.value, view.floor.low, view.floor.high)
+    name, value, low, high = view.floor
+    (line,) = [text for text in table.splitlines() if re.match(rf"{name} .*floor$", text)]
+    assert number_interval(low, high, value) in line
+    ends = interval_figure(law["target"], value, low, high)
     assert ends in curve_picture(law, points).caption
     without = copy.deepcopy(law)
-    without["intervals"][view.floor.name] = [None, None]
-    assert "(no end to no end)" in curve_picture(view_of(law).__class__(without, view.law, law["target"])).caption
+    without["intervals"][view.floor[0]] = [None, None]
+    assert "(no end to no end)" in curve_picture(without).caption
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])
@@ -210,19 +220,17 @@ def test_candidates_are_shown_with_their_criteria_and_the_chosen_one_is_marked()
 def test_residuals_are_those_of_the_law():
     law, points = fitted("joint")
     off = 100 * np.array(law["residuals"])
-    caption = residuals_picture(law, points, groups=points["N"]).caption
+    caption = residuals_picture(view_of(law), points, groups=points["N"]).caption
     assert f"Root mean square {np.sqrt(np.mean(off**2)):.2g} %" in caption
     assert f"{-off[np.argmax(np.abs(off))]:+.2g} %" in caption
-    assert residuals_picture(law, None) is None
+    assert residuals_picture(view_of(law), None) is None
 
 
 def test_the_path_of_best_splits_is_where_the_gains_are_equal():
     law, points = fitted("joint")
     view = view_of(law)
     budget = Budget(Formula("6*N*D", ("N", "D")), 1e20, "6*N*D")
-    plane = _plane(view, ("N", "D"), None, budget)
-    first, second = np.meshgrid(plane.across, plane.up)
-    n, d = _frontier(plane, plane.costs(budget, first, second)).T
+    n, d = frontier(plane_of(view, ("N", "D"), None, budget), budget).T
     p = law["params"]
     gain = (p["alpha"] * p["A"] * n ** -p["alpha"]) / (p["beta"] * p["B"] * d ** -p["beta"])
     assert len(n) > 5

@@ -11,8 +11,9 @@ from law_runs import PUBLISHED, QUICK, called, write_table
 
 from compress.cli.console import _not_installed
 from evaluate.core.errors import ArtifactError, DataError, UsageError
+from evaluate.report.law_messages import law_table
 from evaluate.report.law_page import law_sections
-from evaluate.report.law_table import law_table
+from evaluate.report.law_view import view_of
 from evaluate.scaling import Average, Chinchilla, Law, PowerLaw, optimum, read_points, select_law
 from evaluate.scaling.law import load_law, write_law
 from evaluate.scaling.points.trial_points import rows_of_records
@@ -96,7 +97,7 @@ def test_ids_of_strangers_may_be_anything():
 
 def test_an_average_shows_shares_by_form_and_no_interval(average):
     stored = average.to_dict() | {"target": "error"}
-    for text in (law_table(stored, width=100), str(law_sections(stored))):
+    for text in (law_table(stored, width=100), str(law_sections(view_of(stored)))):
         assert "fitted with weights" in text
         assert "0.3333" not in text
     shares = [float(part.split("%")[0]) for part in stored["formula"].split(" of ")[-1].split(",")]
