@@ -42,7 +42,7 @@ def features_of(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Te
     modules, found = dict(model.named_modules()), dict[str, Tensor]()
     for name in names:
         if name not in modules:
-            near = did_you_mean(name, modules) or f" Known: {', '.join(n for n in modules if n)}."
+            near = did_you_mean(name, modules) or f". It has {', '.join(list(modules)[1:9])}, ..."
             raise RecipeError(f"features: {type(model).__name__} has no module {name!r}{near}")
 
     def keep(name: str) -> Any:

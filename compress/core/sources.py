@@ -6,8 +6,10 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
@@ -76,6 +78,8 @@ def _plain(value: Any) -> Any:
     """JSON-able data that differs where the object does. Raises TypeError for what cannot be told."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, Path | torch.dtype | torch.device):
+        return str(value)
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, list | tuple):
