@@ -35,8 +35,8 @@ class MLP(nn.Module):
 
 @register_model("mlp")
 def mlp(
-    inputs: Annotated[int, Field(ge=1)],
-    classes: Annotated[int, Field(ge=1)] = 10,
+    inputs: Annotated[int, Field(ge=1, le=65536)],
+    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
     width: Annotated[int, Field(ge=1, le=65536)] = 64,
     depth: Annotated[int, Field(ge=1, le=256)] = 2,
 ) -> MLP:

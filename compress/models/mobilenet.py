@@ -77,8 +77,8 @@ def _rounded(channels: float) -> int:
 def mobilenet(
     width: Annotated[float, Field(gt=0, le=64)] = 1.0,
     depth: Annotated[int, Field(ge=1, le=64)] = 2,
-    classes: Annotated[int, Field(ge=1)] = 10,
-    in_channels: Annotated[int, Field(ge=1)] = 3,
+    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
+    in_channels: Annotated[int, Field(ge=1, le=65536)] = 3,
 ) -> MobileNet:
     """MobileNetV2-style network for small images: width multiplier, `depth` inverted residuals in each of 4 stages."""
     return MobileNet(width, depth, classes, in_channels)

@@ -99,10 +99,10 @@ def _six_n_plus_two(depth: int) -> int:
 
 @register_model("resnet")
 def resnet(
-    depth: Annotated[int, AfterValidator(_six_n_plus_two)] = 20,
+    depth: Annotated[int, Field(ge=8, le=2000), AfterValidator(_six_n_plus_two)] = 20,
     width: Annotated[int, Field(ge=1, le=4096)] = 16,
-    classes: Annotated[int, Field(ge=1)] = 10,
-    in_channels: Annotated[int, Field(ge=1)] = 3,
+    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
+    in_channels: Annotated[int, Field(ge=1, le=65536)] = 3,
     shortcut: Literal["A", "B"] = "A",
 ) -> ResNet:
     """CIFAR-style ResNet: depth 6n+2, stages of 1x, 2x, 4x width, shortcut A (no parameters) or B (1x1 convolution)."""

@@ -68,14 +68,14 @@ class ViT(nn.Module):
 
 @register_model("vit")
 def vit(
-    image: Annotated[int, Field(ge=1)] = 32,
-    patch: Annotated[int, Field(ge=1)] = 4,
+    image: Annotated[int, Field(ge=1, le=65536)] = 32,
+    patch: Annotated[int, Field(ge=1, le=65536)] = 4,
     width: Annotated[int, Field(ge=1, le=65536)] = 64,
     depth: Annotated[int, Field(ge=1, le=256)] = 4,
-    heads: Annotated[int, Field(ge=1)] = 4,
+    heads: Annotated[int, Field(ge=1, le=65536)] = 4,
     ratio: Annotated[int, Field(ge=1, le=64)] = 2,
-    classes: Annotated[int, Field(ge=1)] = 10,
-    in_channels: Annotated[int, Field(ge=1)] = 3,
+    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
+    in_channels: Annotated[int, Field(ge=1, le=65536)] = 3,
 ) -> ViT:
     """Small vision transformer for square images: `image` a multiple of `patch`, `width` a multiple of `heads`.
 

@@ -36,10 +36,13 @@ class CalibrateConfig(Config):
         "entropy: least information lost (Kullback-Leibler).",
     )
     samples: int = Field(
-        default=512, ge=1, description="Training samples read for calibration, drawn by the seed, without augmentation."
+        default=512,
+        ge=1,
+        le=10**9,
+        description="Training samples read for calibration, drawn by the seed, without augmentation.",
     )
     batch_size: int = Field(
-        default=16, ge=1, description="Samples run at a time; memory grows with this and not with `samples`."
+        default=16, ge=1, le=65536, description="Samples run at a time; memory grows with this and not with `samples`."
     )
     percentile: float = Field(
         default=99.99, gt=50, le=100, description="percentile: the per cent of values below the upper end of the range."

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from compress.recipe.positions import Key, Problem, Source
-from compress.recipe.yaml_text import read_yaml
+from compress.recipe.yaml_text import MAX_DEPTH, read_yaml
 from evaluate.core.errors import did_you_mean
 
 
@@ -39,6 +39,8 @@ def _parse(text: str) -> tuple[list[str], Any]:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise _Refused("expected KEY=VALUE, such as passes.0.keep.macs=0.5")
+    if len(parts) > MAX_DEPTH:
+        raise _Refused(f"it leads {len(parts)} levels deep, and nothing lies deeper than {MAX_DEPTH}")
     read = read_yaml(value, "the value")
     if read.problems:
         raise _Refused(f"the value is not YAML: {read.problems[0].message}")

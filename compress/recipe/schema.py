@@ -36,7 +36,7 @@ class Goals(Config):
     """What the result must keep within. Every goal is "at most"; amounts are a ratio of the baseline, or absolute."""
 
     drop: float | None = Field(
-        default=None, ge=0, description="Points of the metric that may be lost on the test split."
+        default=None, ge=0, le=1e9, description="Points of the metric that may be lost on the test split."
     )
     params: ParamsAmount | None = Field(default=None, description='Parameters: 0.5, or "300k".')
     macs: MacsAmount | None = Field(default=None, description='Multiply-adds of one sample: 0.5, or "1.5M".')

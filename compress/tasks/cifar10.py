@@ -5,10 +5,11 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
@@ -36,7 +37,7 @@ _UNITS = {  # mean and standard deviation by channel, of pixels in 0..1
 @register_task("cifar10")
 def cifar10(
     normalize: Literal["imagenet", "cifar10", "none"] = "cifar10",
-    split_seed: int = 0,
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
     train_limit: Limit = None,
     validation_limit: Limit = None,
     test_limit: Limit = None,

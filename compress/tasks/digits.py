@@ -17,9 +17,9 @@ _SHARE = 0.2  # of all samples, for validation and for test each
 
 @register_task("digits")
 def digits(
-    split_seed: int = 0,
-    train_limit: Annotated[int, Field(ge=10)] | None = None,
-    test_limit: Annotated[int, Field(ge=10)] | None = None,
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
+    train_limit: Annotated[int, Field(ge=10, le=10**9)] | None = None,
+    test_limit: Annotated[int, Field(ge=10, le=10**9)] | None = None,
 ) -> Task:
     """scikit-learn's digits, 1x8x8 in 0..1, ten classes: 1,079 / 359 / 359 samples; no download."""
     everything = _load()

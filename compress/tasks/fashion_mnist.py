@@ -7,9 +7,11 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
@@ -34,7 +36,7 @@ _HELD_SHARE = 10  # one training image in ten
 
 @register_task("fashion_mnist")
 def fashion_mnist(
-    split_seed: int = 0,
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
     train_limit: Limit = None,
     validation_limit: Limit = None,
     test_limit: Limit = None,

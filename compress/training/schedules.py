@@ -38,7 +38,7 @@ class ScheduleConfig(Config):
         default="cosine", description="The shape of the curve after the warm-up."
     )
     warmup_epochs: float = Field(
-        default=0.0, ge=0, description="Epochs over which the rate rises linearly from zero to its peak."
+        default=0.0, ge=0, le=1e6, description="Epochs over which the rate rises linearly from zero to its peak."
     )
     warmup_fraction: float = Field(
         default=0.0, ge=0, lt=1, description="The same as a fraction of all steps; give one of the two."
@@ -50,7 +50,7 @@ class ScheduleConfig(Config):
         default=(0.5, 0.75), description="step: where the rate is multiplied by `gamma`, as fractions of the training."
     )
     gamma: float = Field(default=0.1, gt=0, lt=1, description="step: the factor at each milestone.")
-    rate: float = Field(default=0.1, gt=0, description="inverse_time: a in peak / (1 + a t), t in epochs.")
+    rate: float = Field(default=0.1, gt=0, le=1e6, description="inverse_time: a in peak / (1 + a t), t in epochs.")
     start: float = Field(default=0.04, gt=0, le=1, description="one_cycle: first rate over peak rate.")
     peak_at: float = Field(
         default=0.3, gt=0, lt=1, description="one_cycle: where the peak lies, as a fraction of the training."

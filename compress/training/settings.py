@@ -18,13 +18,22 @@ class AugmentConfig(Config):
 
     flip: bool = Field(default=False, description="Mirror each image left to right with probability 1/2.")
     crop: int = Field(
-        default=0, ge=0, description="Shift each image by up to this many pixels: pad with zeros, crop at random."
+        default=0,
+        ge=0,
+        le=4096,
+        description="Shift each image by up to this many pixels: pad with zeros, crop at random.",
     )
     cutout: int = Field(
-        default=0, ge=0, description="Side in pixels of a square set to zero at a random place (DeVries & Taylor 2017)."
+        default=0,
+        ge=0,
+        le=4096,
+        description="Side in pixels of a square set to zero at a random place (DeVries & Taylor 2017).",
     )
     mixup: float = Field(
-        default=0.0, ge=0, description="Alpha of the Beta distribution that blends pairs of images (Zhang et al. 2018)."
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Alpha of the Beta distribution that blends pairs of images (Zhang et al. 2018).",
     )
 
     @property
@@ -36,7 +45,7 @@ class AugmentConfig(Config):
 class DistillConfig(Config):
     """Learning from a teacher's outputs as well as from the labels (Hinton, Vinyals & Dean 2015)."""
 
-    temperature: float = Field(default=4.0, gt=0, description="T: how far both outputs are softened.")
+    temperature: float = Field(default=4.0, gt=0, le=1000, description="T: how far both outputs are softened.")
     weight: float = Field(
         default=0.9, ge=0, le=1, description="Share of the teacher's term; 1 - weight is the share of the labels."
     )
@@ -45,25 +54,29 @@ class DistillConfig(Config):
 class TrainConfig(Config):
     """One training run. Weight decay applies to weights of two and more dimensions, not to biases and norms."""
 
-    epochs: int = Field(default=10, ge=1, description="Passes over the training split.")
-    batch_size: int = Field(default=128, ge=1, description="Samples a step; a DataLoader brings its own.")
+    epochs: int = Field(default=10, ge=1, le=1_000_000, description="Passes over the training split.")
+    batch_size: int = Field(default=128, ge=1, le=1_000_000, description="Samples a step; a DataLoader brings its own.")
     optimizer: Annotated[str, ComponentName(OPTIMIZERS)] = Field(
         default="sgd", description="sgd, adamw, or one of your own as module:name."
     )
-    learning_rate: float = Field(default=0.05, gt=0, description="Peak rate; default 0.05 for sgd, 0.001 for adamw.")
+    learning_rate: float = Field(
+        default=0.05, gt=0, le=1000, description="Peak rate; default 0.05 for sgd, 0.001 for adamw."
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="sgd: momentum; 0 is plain gradient descent.")
     nesterov: bool = Field(default=True, description="sgd: Nesterov's form, where there is momentum.")
     weight_decay: float = Field(
-        default=5e-4, ge=0, description="Default 5e-4 for sgd, 0.01 for adamw; biases and norms are left out."
+        default=5e-4, ge=0, le=100, description="Default 5e-4 for sgd, 0.01 for adamw; biases and norms are left out."
     )
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
-    clip_norm: float | None = Field(default=None, gt=0, description="Largest gradient norm; null does not clip.")
+    clip_norm: float | None = Field(
+        default=None, gt=0, le=1e9, description="Largest gradient norm; null does not clip."
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Share of each label spread over all classes.")
-    class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+    class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0, le=1e9)], ...] | None = Field(
         default=None, description="Weight of each class in the loss; balanced is n / (classes x count)."
     )
     patience: int | None = Field(
-        default=None, ge=1, description="Stop after this many epochs without a better validation metric."
+        default=None, ge=1, le=1_000_000, description="Stop after this many epochs without a better validation metric."
     )
     keep: Literal["best", "last"] = Field(
         default="best", description="Weights to end with: of the best epoch on validation, or of the last."
@@ -97,7 +110,7 @@ class TrainConfig(Config):
 class RecoverConfig(TrainConfig):
     """A short training that brings accuracy back after a pass, from a teacher too where `distill` is given."""
 
-    epochs: int = Field(default=3, ge=1, description="Passes over the training split.")
+    epochs: int = Field(default=3, ge=1, le=1_000_000, description="Passes over the training split.")
     schedule: ScheduleConfig = Field(
         default=ScheduleConfig(kind="one_cycle"), description="How the learning rate moves."
     )

@@ -80,7 +80,7 @@ class PruneConfig(Config):
         description="global: layers give what costs least importance; per_layer: all give the same share.",
     )
     steps: int = Field(default=1, ge=1, le=100, description="Prune in so many parts, with recovery split over them.")
-    round_to: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    round_to: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
         default="auto", description="Channel counts are multiples of this; auto: of this device's vector width."
     )
     layers: tuple[str, ...] = Field(
@@ -93,9 +93,14 @@ class PruneConfig(Config):
     max_ratio: float = Field(
         default=0.9, gt=0, lt=1, description="No layer loses more than this share of its channels."
     )
-    batches: int = Field(default=16, ge=1, description="taylor: batches of 64 training samples for the gradients.")
+    batches: int = Field(
+        default=16, ge=1, le=100_000, description="taylor: batches of 64 training samples for the gradients."
+    )
     recalibrate: int = Field(
-        default=32, ge=0, description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old."
+        default=32,
+        ge=0,
+        le=1_000_000,
+        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
     )
     recover: RecoverConfig | None = Field(
         default=None, description="Training after pruning; with `distill` the teacher is the uncompressed model."
