@@ -20,7 +20,7 @@ from typing import IO, Annotated, Any, NoReturn, Self
 import typer
 
 from compress.core.errors import disk_problem
-from compress.recipe.positions import RecipeProblems
+from compress.recipe.positions import MOST_PROBLEMS, RecipeProblems
 from evaluate.bundle.terminal import close_stdout, stopped_by_signals
 from evaluate.core.errors import MachineError, printable
 
@@ -84,9 +84,9 @@ def error_boundary(as_json: bool = False, *, resumes: bool = False) -> Iterator[
                 close_stdout()
             raise typer.Exit(1) from None
         except RecipeProblems as error:
-            places = [{"where": p.where, "message": p.message} for p in error.problems]
+            places = [{"where": p.where, "message": p.message} for p in error.problems[:MOST_PROBLEMS]]
             say(str(error))
-            count = f"{len(places)} problem{'s' if len(places) > 1 else ''}"
+            count = f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}"
             _leave("RecipeError", f"the {error.what} has {count}", error.exit_code, as_json, problems=places)
         except Exception as error:  # noqa: BLE001  (library code raises, here it ends)
             message, code = _explain(error)

@@ -127,7 +127,7 @@ def _unknown_key(path: Key, data: Any, schema: dict[str, Any]) -> str:
 
 
 def _unfit(here: list[dict[str, Any]], schema: dict[str, Any], value: Any, fallback: str) -> str:
-    wanted = describe(here, schema)
+    wanted = describe(here, schema, value)
     if not wanted:
         return f"{fallback[:1].lower()}{fallback[1:]}; got {got(value)}"
     return f"expected {wanted}; got {got(value)}{nearest(value, here)}"

@@ -11,6 +11,8 @@ from evaluate.core.errors import did_you_mean
 _PLAIN = {"boolean": "true or false", "null": "null", "string": "a text"}
 _BOUNDS = {"exclusiveMinimum": "above {}", "minimum": "of at least {}", "exclusiveMaximum": "below {}"}
 _BOUNDS |= {"maximum": "of at most {}"}
+_UPPER = ("maximum", "exclusiveMaximum")
+BEYOND_REASON = 1000
 
 
 def options(schema: dict[str, Any], root: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -29,24 +31,27 @@ def options(schema: dict[str, Any], root: dict[str, Any] | None = None) -> list[
     return [schema]
 
 
-def describe(here: list[dict[str, Any]], root: dict[str, Any]) -> str:
-    """The alternatives in words: `'auto' or a whole number of at least 1`; empty where nothing is known of them."""
+def describe(here: list[dict[str, Any]], root: dict[str, Any], value: Any = None) -> str:
+    """The alternatives in words: `'auto' or a whole number of at least 1`; empty where nothing is known of them.
+
+    value : what was given instead. A bound that only keeps slips of the finger out is named to whom it concerns.
+    """
     if not here or any(not _known(option) for option in here):
         return ""
     wanted = [option for option in here if option.get("type") != "null"] or here
-    return _either(list(dict.fromkeys(w for option in wanted for w in _words(option, root))))
+    return _either(list(dict.fromkeys(w for option in wanted for w in _words(option, root, value))))
 
 
 def _known(option: dict[str, Any]) -> bool:
     return any(key in option for key in ("type", "const", "enum"))
 
 
-def _words(option: dict[str, Any], root: dict[str, Any]) -> list[str]:
+def _words(option: dict[str, Any], root: dict[str, Any], value: Any) -> list[str]:
     if "const" in option or "enum" in option:
         return [got(value) for value in option.get("enum", [option.get("const")])]
     kind = option["type"]
     if kind in ("integer", "number"):
-        bounds = [words.format(_number(option[key])) for key, words in _BOUNDS.items() if key in option]
+        bounds = [words.format(_number(option[key])) for key, words in _BOUNDS.items() if _matters(option, key, value)]
         noun = "a whole number" if kind == "integer" else "a number"
         return [f"{noun} {' and '.join(bounds)}".rstrip()]
     if kind == "array":
@@ -59,6 +64,12 @@ def _words(option: dict[str, Any], root: dict[str, Any]) -> list[str]:
     if "pattern" in option:
         return [f"a text that matches {option['pattern']}"]
     return [_PLAIN.get(str(kind), str(kind))]
+
+
+def _matters(option: dict[str, Any], key: str, value: Any) -> bool:
+    bound = option.get(key)
+    given = isinstance(value, int | float) and not isinstance(value, bool)
+    return bound is not None and (key not in _UPPER or bound < BEYOND_REASON or (given and value > bound))
 
 
 def _number(value: float) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compress.core.errors import RecipeError
+from evaluate.core.errors import MOST_LETTERS, printable, shortened
 
 Key = tuple[str | int, ...]
 _WIDTH = 110
+MOST_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Problem:
     spot: Spot | None = None
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" + (f"\n{self.excerpt}" if self.excerpt else "")
+        where = self.where if len(self.where) <= MOST_LETTERS else f"{self.where[: MOST_LETTERS - 20]}..."
+        message = printable(f"{where}: {shortened(self.message)}")
+        return message + (f"\n{self.excerpt}" if self.excerpt else "")
 
 
 class RecipeProblems(RecipeError):
@@ -41,7 +45,9 @@ class RecipeProblems(RecipeError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         last = Spot(10**9, 0)
         self.problems = tuple(sorted(problems, key=lambda p: ((p.spot or last).line, (p.spot or last).column)))
-        super().__init__("\n".join(str(p) for p in self.problems))
+        more = len(self.problems) - MOST_PROBLEMS
+        rest = [f"... and {more} more problems; mend these first"] if more > 0 else []
+        super().__init__("\n".join([*(str(p) for p in self.problems[:MOST_PROBLEMS]), *rest]))
 
 
 @dataclass(frozen=True)

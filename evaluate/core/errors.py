@@ -6,6 +6,7 @@ Every message says what went wrong, where, what was expected and what was got, a
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -71,3 +72,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'ratio'?"` for the nearest of `known`, else an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+MOST_LETTERS = 200
+_QUOTED = re.compile(r"(['\"])((?:(?!\1).){201,})\1", re.S)
+
+
+def shortened(text: str) -> str:
+    """A message in which no quoted value is longer than 200 letters: what was given may be a whole file."""
+
+    def cut(match: re.Match[str]) -> str:
+        quote, value = match.groups()
+        return f"{quote}{value[: MOST_LETTERS - 20]}...{quote} ({len(value)} letters)"
+
+    return _QUOTED.sub(cut, text)

@@ -1,4 +1,4 @@
-"""Every number that a recipe or a study may hold has both bounds: 1e300 is a slip of the finger, not a learning rate."""
+"""Every number that a recipe or a study may hold has both bounds, and what is said of a wrong one stays readable."""
 
 from __future__ import annotations
 
@@ -62,3 +62,21 @@ def test_a_set_that_digs_too_deep_is_one_clear_error(depth: int):
     with pytest.raises(RecipeError) as caught:
         load_recipe("digits-mlp-int8", [".".join(["train", *["x"] * depth]) + "=1"])
     assert len(str(caught.value)) < 1000
+
+
+def test_a_long_value_is_cut_and_control_characters_are_escaped():
+    value = "x" * 5000
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("digits-mlp-int8", [f"train.optimizer={value}", "model.name=\x1b[2J\x07"])
+    said = str(caught.value)
+    assert len(said) < 2500 and "x" * 300 not in said
+    assert "\x1b" not in said and "\x07" not in said
+
+
+def test_at_most_fifty_problems_are_shown():
+    passes = [{"kind": "quantize", f"wrong{n}": n} for n in range(3000)]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe({"version": 1, "passes": passes})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 51
+    assert lines[-1].startswith("... and ") and lines[-1].endswith("more problems; mend these first")
