@@ -23,7 +23,7 @@ from evaluate.core.errors import DataError, MachineError
 
 _CHUNK = 1 << 18
 _TIMEOUT = 20.0
-Limit: TypeAlias = Annotated[int, Field(ge=10)] | None
+Limit: TypeAlias = Annotated[int, Field(ge=10, le=10**9)] | None
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def test_all_errors_are_told_at_once_each_with_its_place(write):
         ("epochs: 2", "epochs: '2'", "4:17", "expected a whole number of at least 1; got '2'"),
         ("epochs: 2", "epochs: true", "4:17", "expected a whole number of at least 1; got true"),
         ("epochs: 2", "epochs: 2.5", "4:17", "expected a whole number of at least 1; got 2.5"),
-        ("1e-3", ".inf", "4:35", "expected a number above 0; got inf"),
+        ("1e-3", ".inf", "4:35", "expected a number above 0 and of at most 1000; got inf"),
         ("1e-3", "fast", "4:35", "expected a number above 0; got 'fast'"),
         ("epochs: 2", "epochs: ~", "4:17", "expected a whole number of at least 1; got nothing (null)"),
         ("epochs: 2", "augment: {flip: on}", "4:25", "expected true or false; got 'on'"),
