@@ -151,7 +151,7 @@ class AverageKind(LawKind):
     and `draws_` hold the parameters of all of them, in the order of `form_.names`. The shares are given by a rule and
     not estimated, so their intervals are points; what is not sure is in `predict(x, interval=0.9)`.
 
-    candidates : names of the laws that compete (registry.LAWS), of one variable. None takes all that have a floor,
+    candidates : names of the laws that compete, of one variable. None takes all that have a floor,
     and the power law where points are too few.  The other settings as for every law; bootstrap counts resamples of
     all members together.  Of more than MOST points, as many are taken, evenly spread by size.
     """

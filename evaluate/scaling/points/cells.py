@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
-from evaluate.core.units import COUNTS, parse_number
+from evaluate.core.units import COUNTS, parse_number, split_amount
 
 Column = NDArray[Any]  # float64 (n,) of numbers, or object (n,) of text
 Number = Optional[float]
@@ -62,15 +62,16 @@ def is_numeric(column: Column) -> bool:
 def other_notation(cell: str) -> str:
     """What to write instead, for a number in another notation ("92.1%", "1,000", "1.2M"); "" for a word."""
     text = cell.strip()
-    bare = text.replace(" ", "")
-    if bare.endswith("%") and _PLAIN.fullmatch(bare[:-1]):
-        return f"{float(bare[:-1]) / 100:.10g} (a fraction), or {bare[:-1]} in every row"
+    sign, bare = ("-" if text.startswith("-") else ""), text.lstrip("+-")
+    amount = split_amount(bare)
+    if amount and amount[1] == "%":
+        return f"{sign}{amount[0] / 100:.10g} (a fraction), or {sign}{amount[0]:.10g} in every row"
     if _THOUSANDS.fullmatch(text):
         return re.sub(r"[,'_ ]", "", text)
-    if re.fullmatch(r"[+-]?\d+,\d+", text, re.ASCII):
+    if re.fullmatch(r"\d+,\d+", bare, re.ASCII):
         return text.replace(",", ".")
-    if (amount := parse_number(bare.lstrip("+-"), _LARGE, any_case=True)) is not None:
-        return f"{-amount if bare.startswith('-') else amount:.10g}"
+    if amount and amount[1] and (value := parse_number(bare, _LARGE, any_case=True)) is not None:
+        return f"{sign}{value:.10g}"
     return "a number such as 1e6 or 0.921" if re.match(r"[+-]?\.?\d|[$€£]", text) else ""
 
 

@@ -156,7 +156,16 @@ class Points:
         numbers = [name for name in [*x, y, *([weight] if weight else [])] if name not in words]
         values, rows, problems = self._usable(numbers, [*words, *([group] if group else [])], domains or {})
         taken = {name: column[rows] for name, column in values.items()}
-        _check_enough(self, taken, [] if constant else x, y, problems)
+        if len(rows) < LEAST:
+            why = f" ({'; '.join(problems)})" if problems else ""
+            raise DataError(
+                f"{self.source}: {len(rows)} of {len(self)} rows can be used{why}; a law takes {LEAST} points at "
+                "least, and more than it has parameters"
+            )
+        for name in [*([] if constant else x), y]:
+            if np.all(taken[name] == taken[name][0]):
+                what = "there is nothing to explain" if name == y else "no law can be told along it; leave it out of x"
+                raise DataError(f"{self.source}: {name} is {shown(taken[name][0])} in all {len(rows)} rows: {what}")
         return Chosen(
             columns={name: taken[name] for name in x},
             y=taken[y],
@@ -259,33 +268,12 @@ def _left_out(points: Points, name: str, why: str, bad: NDArray[np.bool_]) -> li
     return [f"{name} {why} in {points.named(rows)}"] if rows else []
 
 
-def _check_enough(
-    points: Points, taken: Mapping[str, Column], x: Sequence[str], y: str, problems: Sequence[str]
-) -> None:
-    """Raise DataError where nothing can be fitted to what is left."""
-    count = len(taken[y])
-    if count < LEAST:
-        why = f" ({'; '.join(problems)})" if problems else ""
-        raise DataError(
-            f"{points.source}: {count} of {len(points)} rows can be used{why}; a law takes {LEAST} points at least, "
-            "and more than it has parameters"
-        )
-    for name in [*x, y]:
-        if np.all(taken[name] == taken[name][0]):
-            what = "there is nothing to explain" if name == y else "no law can be told along it; leave it out of x"
-            raise DataError(f"{points.source}: {name} is {shown(taken[name][0])} in all {count} rows: {what}")
-
-
 _RIGHT = ("accuracy", "acc", "top1", "top5", "precision", "recall", "f1")
 _WRONG = ("error", "err", "error_rate", "test_err", "test_error", "train_err")
 
 
-def input_checks(points: Points, chosen: Chosen, y: str, group: str | None = None) -> list[str]:
+def input_checks(points: Points, chosen: Chosen, y: str, group: str | None = None) -> Iterator[str]:
     """Sentences on the unit of y, on runs that are not independent, and on kinds of points that are mixed."""
-    return [*_units(chosen, y), *_runs(points, chosen, group), *_roles(points, chosen)]
-
-
-def _units(chosen: Chosen, y: str) -> Iterator[str]:
     name, top = y.lower(), float(chosen.y.max())
     share = float(np.mean(chosen.y > 1))
     if name in (*_RIGHT, *_WRONG) and 1 < top <= 100 and share > 0.5:
@@ -294,29 +282,18 @@ def _units(chosen: Chosen, y: str) -> Iterator[str]:
         yield f"{y} is mostly a fraction and goes up to {top:.4g}: are some rows in per cent?"
     if name in _RIGHT:
         yield f"{y} rises to a limit, and the laws fall to a floor: fit the error (1 - {y}) instead"
-
-
-def _runs(points: Points, chosen: Chosen, group: str | None) -> Iterator[str]:
-    if group is not None or "run" not in points.columns:
-        return
-    runs = points.columns["run"][chosen.rows]
-    count = len(set(runs.tolist()))
-    if 2 < count < len(runs):
+    runs = points.columns["run"][chosen.rows].tolist() if group is None and "run" in points.columns else []
+    if 2 < len(set(runs)) < len(runs):
         yield (
-            f"{len(runs)} points come from {count} runs, and those of one run are not independent: --group run "
-            "resamples by run and gives honest intervals"
+            f"{len(runs)} points come from {len(set(runs))} runs, and those of one run are not independent: "
+            "--group run resamples by run and gives honest intervals"
         )
-
-
-def _roles(points: Points, chosen: Chosen) -> Iterator[str]:
-    for name in ("role", "level"):
-        column = points.columns.get(name)
-        if column is None or is_numeric(column):
-            continue
-        kinds, counts = np.unique(column[chosen.rows].astype(str), return_counts=True)
-        if len(kinds) > 1 and not (set(chosen.columns) & {"level", "density", "bits", "role"}):
-            told = ", ".join(f"{kind} {count}" for kind, count in list(zip(kinds, counts))[:5])
-            yield f"one law is fitted to points of different {name} ({told}); --where {name}={kinds[0]} takes one"
+    for kind in () if set(chosen.columns) & {"level", "density", "bits", "role"} else ("role", "level"):
+        column = points.columns.get(kind, np.empty(0))
+        found, counts = np.unique(column[chosen.rows if len(column) else []].astype(str), return_counts=True)
+        if len(found) > 1 and not is_numeric(column):
+            told = ", ".join(f"{value} {count}" for value, count in list(zip(found, counts))[:5])
+            yield f"one law is fitted to points of different {kind} ({told}); --where {kind}={found[0]} takes one"
             return
 
 
