@@ -11,7 +11,6 @@ from evaluate.core.errors import did_you_mean
 _PLAIN = {"boolean": "true or false", "null": "null", "string": "a text"}
 _BOUNDS = {"exclusiveMinimum": "above {}", "minimum": "of at least {}", "exclusiveMaximum": "below {}"}
 _BOUNDS |= {"maximum": "of at most {}"}
-_UPPER = ("maximum", "exclusiveMaximum")
 BEYOND_REASON = 1000
 
 
@@ -69,7 +68,7 @@ def _words(option: dict[str, Any], root: dict[str, Any], value: Any) -> list[str
 def _matters(option: dict[str, Any], key: str, value: Any) -> bool:
     bound = option.get(key)
     given = isinstance(value, int | float) and not isinstance(value, bool)
-    return bound is not None and (key not in _UPPER or bound < BEYOND_REASON or (given and value > bound))
+    return bound is not None and (key != "maximum" or bound < BEYOND_REASON or (given and value > bound))
 
 
 def _number(value: float) -> str:

@@ -412,7 +412,7 @@ recipes = st.fixed_dictionaries(
         "seed": st.integers(0, 2**32 - 1),
         "model": st.fixed_dictionaries({"name": st.just("resnet"), "weights": names}),
         "train": st.fixed_dictionaries(
-            {"learning_rate": st.floats(1e-12, 1e12), "class_weights": st.lists(shares, min_size=1)}
+            {"learning_rate": st.floats(1e-12, 1000), "class_weights": st.lists(shares, min_size=1)}
         ),
         "goals": st.fixed_dictionaries(
             {}, optional={"drop": st.floats(0, 100), "params": amounts, "latency": st.just("5ms")}
