@@ -25,10 +25,12 @@ class Steps:
     """The supervised steps of one comparison, and the candidates lost on the way."""
 
     def __init__(self, settings: Settings, folder: Path, samples: Samples | None, status: Status) -> None:
-        self.settings, self.folder, self.samples, self.status = settings, folder, samples, status
+        self.settings, self.folder, self.status = settings, folder, status
         self.failed: list[dict[str, Any]] = []
+        self.samples: Samples | None = None
         self.warnings: list[str] = []
         if samples is not None:
+            self.samples, self.warnings = samples.judged()
             np.savez(folder / "inputs.npz", *samples.inputs.values())  # by place: an input may be called "file"
 
     def probe(self, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -130,7 +130,7 @@ def compare(
         taken = time.perf_counter() - begun + for_profile + FINISH_SECONDS * len(alive) * len(settings.conditions)
         alive, timed = steps.time(alive, base, max(LEAST_SHARE * seconds, seconds - taken))
         more = {"profiles": steps.profile(alive, for_profile)} if profile else {}
-    found = Found(settings, candidates, alive, base, timed, steps.failed, steps.warnings, samples)
+    found = Found(settings, candidates, alive, base, timed, steps.failed, steps.warnings, steps.samples)
     return Comparison(make_record(found, begun, **more))
 
 
@@ -180,7 +180,7 @@ def serve(
             raise steps.first_error()
         found = steps.serve(alive, told, max(LEAST_SHARE * seconds, seconds - (time.perf_counter() - begun)))
     nothing = Timed(base, 0)
-    put = Found(settings, candidates, alive, base, nothing, steps.failed, steps.warnings, samples)
+    put = Found(settings, candidates, alive, base, nothing, steps.failed, steps.warnings, steps.samples)
     return Comparison(make_record(put, begun, scenarios=found))
 
 

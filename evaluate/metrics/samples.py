@@ -12,14 +12,16 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import ArtifactError, DataError
+from evaluate.core.components import only_allowed
+from evaluate.core.errors import ArtifactError, DataError, LeanfitError
+from evaluate.metrics.base import get_metric
 
 Array = NDArray[Any]
 Source = Union[str, Path, bytes]
@@ -37,7 +39,7 @@ class Samples:
 
     inputs   : input name -> (n, ...) array, of the dtype the model takes.
     targets  : (n,) class ids for accuracy, (n, ...) floats for mse; None where nothing is known of the truth.
-    metric   : "accuracy" or "mse".
+    metric   : the name or `module:name` of a registered one.
     classes  : class names by id, () for regression.
     expected : model name -> (n, ...) first outputs, computed where the samples were packed.
     Raises DataError where there are no samples, or not equally many of everything.
@@ -63,6 +65,15 @@ class Samples:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    def judged(self) -> tuple[Samples, list[str]]:
+        """These samples; without targets, and a sentence why, where the metric's code is not here. Imports nothing."""
+        try:
+            with only_allowed():
+                get_metric(self.metric)
+        except LeanfitError as error:
+            return replace(self, targets=None), [f"no {self.metric} is taken on this machine: {error}"]
+        return self, []
 
     def batches(self, size: int) -> Iterator[dict[str, Array]]:
         """Feeds (input name -> array) of `size` samples each, in order; the last may hold fewer."""

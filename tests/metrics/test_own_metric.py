@@ -8,11 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from tiny_onnx import linear_onnx
 
+from evaluate.benchmark.compare import compare
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import DataError, UsageError
 from evaluate.metrics import Metric, drop, get_metric, per_class_drop, register_metric, score
 from evaluate.metrics.base import metric_of
+from evaluate.metrics.samples import Samples
 
 
 @register_metric("own_mae", higher_is_better=False, labels=False)
@@ -132,3 +135,25 @@ def test_an_unknown_metric_names_its_neighbour():
 
 def test_a_score_is_json():
     json.dumps(score(np.eye(3), np.arange(3), "own_top2"))
+
+
+def test_samples_of_a_metric_whose_code_is_not_here_are_measured_without_it():
+    samples = Samples(
+        {"x": np.zeros((3, 2), np.float32)}, np.zeros(3), "stranger.metrics:x", expected={"m": np.ones(3)}
+    )
+    bare, said = samples.judged()
+    assert bare.targets is None
+    assert bare.expected is samples.expected
+    assert "stranger.metrics:x is taken on this machine" in said[0]
+    assert "--allow" in said[0]
+    known = Samples(inputs, np.zeros(3), f"{__name__}:own_mae")
+    assert known.judged() == (known, [])
+
+
+def test_a_comparison_goes_on_without_a_metric_that_is_not_here(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(linear_onnx(2, 3))
+    samples = Samples({"x": np.ones((4, 2), np.float32)}, np.zeros(4), "stranger.metrics:x")
+    record = compare(path, samples=samples, seconds=0.2).record
+    assert record["results"][0]["accuracy"] is None
+    assert any("stranger.metrics:x" in warning for warning in record["warnings"])
