@@ -138,9 +138,8 @@ def test_a_score_is_json():
 
 
 def test_samples_of_a_metric_whose_code_is_not_here_are_measured_without_it():
-    samples = Samples(
-        {"x": np.zeros((3, 2), np.float32)}, np.zeros(3), "stranger.metrics:x", expected={"m": np.ones(3)}
-    )
+    inputs = {"x": np.zeros((3, 2), np.float32)}
+    samples = Samples(inputs, np.zeros(3), "stranger.metrics:x", expected={"m": np.ones(3)})
     bare, said = samples.judged()
     assert bare.targets is None
     assert bare.expected is samples.expected
