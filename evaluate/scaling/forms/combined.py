@@ -11,6 +11,7 @@ import numpy as np
 
 from evaluate.core.errors import UsageError
 from evaluate.scaling.forms.form import (
+    ANY,
     Array,
     Form,
     LawKind,
@@ -19,7 +20,7 @@ from evaluate.scaling.forms.form import (
     Parameter,
     component_of,
     kind_of,
-    of_any_sign,
+    named,
     register_kind,
 )
 from evaluate.scaling.points.cells import names_of, width
@@ -51,7 +52,7 @@ def _straight_form(
         formula=f"y = {' + '.join(['b0', *parts])}",
         source="textbook: ordinary least squares",
         variables=variables,
-        parameters=tuple(of_any_sign(f"b{i}", exponent=False) for i in range(len(variables) + 1)),
+        parameters=named(**{f"b{i}": ANY for i in range(len(variables) + 1)}),
         log_y=log_y,
         starts=lambda x, y: closed(x, y, np.ones(len(y)))[None],
         domains={} if shown != "{}" else dict.fromkeys(variables, (-math.inf, math.inf)),
@@ -122,7 +123,7 @@ def averaged_form(members: Sequence[Member]) -> Form:
     for member in members:
         at = len(parameters)
         parameters += [replace(p, name=f"{member.label}: {p.name}", exponent=False) for p in member.form.parameters]
-        parameters.append(of_any_sign(f"{member.label}: shift", exponent=False))
+        parameters.append(replace(ANY, name=f"{member.label}: shift"))
         places.append(slice(at, at + len(member.form.parameters)))
 
     def log_y(x: Array, theta: Array) -> Array:

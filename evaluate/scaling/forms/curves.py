@@ -12,14 +12,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evaluate.scaling.forms.form import (
+    ANY_EXPONENT,
+    FLOOR,
+    POSITIVE,
     Array,
     Parameter,
     columns,
     grid,
     least_squares,
     log_plus,
+    named,
     nonnegative,
-    of_any_sign,
     register_law,
     slope,
     softplus,
@@ -45,7 +48,7 @@ def _power_starts(x: Array, y: Array) -> Array:
     title="power law",
     formula="y = b x^c",
     source=f"M1 of {ALABDULMOHSIN}",
-    parameters=(Parameter("b"), of_any_sign("c")),
+    parameters=named(b=POSITIVE, c=ANY_EXPONENT),
     starts=_power_starts,
 )
 def power(x: Array, theta: Array) -> Array:
@@ -76,7 +79,7 @@ def _power_floor_starts(x: Array, y: Array) -> Array:
     title="power law with a floor",
     formula="y = e + b x^c",
     source=f"M2 of {ALABDULMOHSIN}",
-    parameters=(Parameter("e", scale="linear"), Parameter("b"), of_any_sign("c")),
+    parameters=named(e=FLOOR, b=POSITIVE, c=ANY_EXPONENT),
     starts=_power_floor_starts,
     floor="e",
 )
@@ -106,7 +109,7 @@ def _m3_starts(x: Array, y: Array) -> Array:
     title="M3, a power law that saturates",
     formula="y = b (1/x + g)^c",
     source=f"M3 of {ALABDULMOHSIN}",
-    parameters=(Parameter("b"), Parameter("g", scale="linear"), of_any_sign("c")),
+    parameters=named(b=POSITIVE, g=FLOOR, c=ANY_EXPONENT),
     starts=_m3_starts,
 )
 def m3(x: Array, theta: Array) -> Array:
@@ -136,13 +139,7 @@ def _m4_starts(x: Array, y: Array) -> Array:
     title="M4, a sigmoid between chance and a floor",
     formula="(y - e) / (e0 - y)^a = b x^c",
     source=f"M4 of {ALABDULMOHSIN}",
-    parameters=(
-        Parameter("e", scale="linear"),
-        Parameter("e0"),
-        Parameter("a", 0.01, 100.0),
-        Parameter("b"),
-        of_any_sign("c"),
-    ),
+    parameters=named(e=FLOOR, e0=POSITIVE, a=Parameter("", 0.01, 100.0), b=POSITIVE, c=ANY_EXPONENT),
     starts=_m4_starts,
     floor="e",
 )
@@ -183,11 +180,11 @@ def _m4_root(log_k: Array, a: Array) -> Array:
 
 
 BROKEN = "y = a + b x^-c0 prod_i (1 + (x / d_i)^(1 / f_i))^(-c_i f_i)"
-BASE = (Parameter("a", scale="linear"), Parameter("b"), of_any_sign("c0"))
+BASE = named(a=FLOOR, b=POSITIVE, c0=ANY_EXPONENT)
 
 
 def _bend(i: int) -> tuple[Parameter, ...]:
-    return of_any_sign(f"c{i}"), Parameter(f"d{i}"), Parameter(f"f{i}", *BREAK_WIDTHS)
+    return named(**{f"c{i}": ANY_EXPONENT, f"d{i}": POSITIVE, f"f{i}": Parameter("", *BREAK_WIDTHS)})
 
 
 def _bnsl_starts(places: Sequence[Sequence[float]]) -> Callable[[Array, Array], Array]:

@@ -11,7 +11,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, Union
 
 import numpy as np
@@ -45,9 +45,13 @@ class Parameter:
     exponent: bool = False
 
 
-def of_any_sign(name: str, *, exponent: bool = True) -> Parameter:
-    """A parameter without bounds."""
-    return Parameter(name, -math.inf, scale="linear", exponent=exponent)
+POSITIVE, EXPONENT, FLOOR = Parameter(""), Parameter("", exponent=True), Parameter("", scale="linear")
+ANY, ANY_EXPONENT = (Parameter("", -math.inf, scale="linear", exponent=exponent) for exponent in (False, True))
+
+
+def named(**kinds: Parameter) -> tuple[Parameter, ...]:
+    """Parameters of these kinds under their names, in order."""
+    return tuple(replace(kind, name=name) for name, kind in kinds.items())
 
 
 @dataclass(frozen=True)
@@ -268,13 +272,7 @@ def log_sum_exp(*parts: Array) -> Array:
 
 
 SMALL = 1e-3
-SIZE_AND_DATA = (
-    Parameter("E", scale="linear"),
-    Parameter("A"),
-    Parameter("B"),
-    Parameter("alpha", exponent=True),
-    Parameter("beta", exponent=True),
-)
+SIZE_AND_DATA = named(E=FLOOR, A=POSITIVE, B=POSITIVE, alpha=EXPONENT, beta=EXPONENT)
 """The parameters of E + A / N^alpha + B / D^beta, which other laws of size and data have as well."""
 
 

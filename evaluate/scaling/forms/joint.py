@@ -9,6 +9,9 @@ import numpy as np
 
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.forms.form import (
+    ANY_EXPONENT,
+    EXPONENT,
+    POSITIVE,
     SIZE_AND_DATA,
     Array,
     Form,
@@ -19,8 +22,8 @@ from evaluate.scaling.forms.form import (
     grid,
     log_plus,
     middle,
+    named,
     nonnegative,
-    of_any_sign,
     register_kind,
     register_law,
     softplus,
@@ -249,12 +252,7 @@ def precision_form(count: int, after: bool) -> Form:
     bits = (*BITS[:count], *([AFTER] if after else []))
     gammas = [Parameter(f"gamma_{name[2:] or 'w'}") for name in BITS[:count]]
     kept = "".join(f" (1 - exp(-{name} / gamma_{name[2:] or 'w'}))" for name in BITS[:count])
-    post = [
-        Parameter("C_T"),
-        Parameter("gamma_D", exponent=True),
-        Parameter("gamma_N", exponent=True),
-        Parameter("gamma_post"),
-    ]
+    post = named(C_T=POSITIVE, gamma_D=EXPONENT, gamma_N=EXPONENT, gamma_post=POSITIVE)
     penalty = " + C_T D^gamma_D / N^gamma_N exp(-P_post / gamma_post)" if after else ""
     return Form(
         name="precision",
@@ -262,7 +260,7 @@ def precision_form(count: int, after: bool) -> Form:
         formula=f"y = E + A / (N{kept})^alpha + B / D^beta{penalty}",
         source=KUMAR,
         variables=("N", "D", *bits),
-        parameters=(*SIZE_AND_DATA, *gammas, *(post if after else [])),
+        parameters=(*SIZE_AND_DATA, *gammas, *(post if after else ())),
         log_y=_log_y(count, after),
         starts=_starts(count, after),
         floor="E",
@@ -335,15 +333,8 @@ def _distillation_starts(x: Array, y: Array) -> Array:
     source=BUSBRIDGE,
     variables=("N", "D", "L_T", "L_S"),
     parameters=(
-        of_any_sign("c0"),
-        of_any_sign("c1"),
-        Parameter("d1"),
-        Parameter("f1", *BREAK_WIDTHS),
-        Parameter("A"),
-        Parameter("alpha", exponent=True),
-        Parameter("B"),
-        Parameter("beta", exponent=True),
-        Parameter("gamma", exponent=True),
+        *named(c0=ANY_EXPONENT, c1=ANY_EXPONENT, d1=POSITIVE, f1=Parameter("", *BREAK_WIDTHS)),
+        *named(A=POSITIVE, alpha=EXPONENT, B=POSITIVE, beta=EXPONENT, gamma=EXPONENT),
     ),
     starts=_distillation_starts,
 )

@@ -10,6 +10,10 @@ import numpy as np
 
 from evaluate.core.errors import UsageError
 from evaluate.scaling.forms.form import (
+    ANY_EXPONENT,
+    EXPONENT,
+    FLOOR,
+    POSITIVE,
     Array,
     Form,
     LawKind,
@@ -20,8 +24,8 @@ from evaluate.scaling.forms.form import (
     log_plus,
     log_sum_exp,
     middle,
+    named,
     nonnegative,
-    of_any_sign,
     register_kind,
     register_law,
     spread,
@@ -97,8 +101,8 @@ def _family_of_data_starts(x: Array, y: Array) -> Array:
     return np.array(starts)
 
 
-PLATEAU = (Parameter("e_up"), Parameter("p"), Parameter("gamma", *GAMMAS))
-PLACES = (of_any_sign("phi"), of_any_sign("psi"))
+PLATEAU = named(e_up=POSITIVE, p=POSITIVE, gamma=Parameter("", *GAMMAS))
+PLACES = named(phi=ANY_EXPONENT, psi=ANY_EXPONENT)
 PRUNED = "e_np |(d - i p (e_up / e_np)^(1 / gamma)) / (d - i p)|^gamma"
 NETWORK = Form(
     name="rosenfeld",
@@ -106,7 +110,7 @@ NETWORK = Form(
     formula=f"y = {PRUNED}",
     source=ROSENFELD,
     variables=("density",),
-    parameters=(Parameter("e_np"), *PLATEAU),
+    parameters=(*named(e_np=POSITIVE), *PLATEAU),
     log_y=_one_network,
     starts=_one_network_starts,
 )
@@ -124,11 +128,7 @@ FAMILY_OF_DATA = replace(
     variables=("density", "width", "depth", "n"),
     parameters=(
         *FAMILY.parameters,
-        Parameter("c", scale="linear"),
-        Parameter("a"),
-        Parameter("alpha", exponent=True),
-        Parameter("b"),
-        Parameter("beta", exponent=True),
+        *named(c=FLOOR, a=POSITIVE, alpha=EXPONENT, b=POSITIVE, beta=EXPONENT),
     ),
     log_y=_family_of_data,
     starts=_family_of_data_starts,
@@ -194,15 +194,7 @@ def _frantar_starts(x: Array, y: Array) -> Array:
     formula="y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c",
     source=FRANTAR,
     variables=("S", "N", "D"),
-    parameters=(
-        Parameter("a_S"),
-        Parameter("b_S", exponent=True),
-        Parameter("c_S"),
-        Parameter("b_N", exponent=True),
-        Parameter("a_D"),
-        Parameter("b_D", exponent=True),
-        Parameter("c", scale="linear"),
-    ),
+    parameters=named(a_S=POSITIVE, b_S=EXPONENT, c_S=POSITIVE, b_N=EXPONENT, a_D=POSITIVE, b_D=EXPONENT, c=FLOOR),
     starts=_frantar_starts,
     floor="c",
     domains={"S": (0.0, 1.0)},
