@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from fuzz import byte_mutants, deep, json_mutants, json_of
 from law_points import crossed, falling, noisy, table
 
+import evaluate.scaling
 from evaluate.core.errors import ArtifactError, DataError, UsageError
 from evaluate.scaling import (
     Average,
@@ -214,3 +218,22 @@ def test_a_name_is_given_once_and_the_nearest_is_offered():
         register_law("power", formula="", parameters={"b": (0, 1)}, starts=[[1.0]])(right)
     with pytest.raises(UsageError, match="did you mean 'chinchilla'"):
         kind_of("chinchila")
+
+
+def test_every_public_name_is_there_and_no_module_takes_its_place():
+    for module in pkgutil.walk_packages(evaluate.scaling.__path__, "evaluate.scaling."):
+        importlib.import_module(module.name)
+    assert all(callable(getattr(evaluate.scaling, name)) for name in evaluate.scaling.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'breakeven'"):
+        evaluate.scaling.breakeven  # noqa: B018
+
+
+def test_a_law_that_is_not_fitted_has_no_params_and_says_so():
+    law = PowerLaw()
+    assert not hasattr(law, "params_") and not hasattr(law, "no_such_name")
+    with pytest.raises(UsageError, match="this PowerLaw is not fitted yet; call fit"):
+        law.predict([1.0])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'referense'"):
+        EffectiveParameters(referense="dense")
+    law.fit(*falling(floor=0))
+    assert copy.deepcopy(law).params_ == law.params_ and repr(law).startswith("PowerLaw(b=")

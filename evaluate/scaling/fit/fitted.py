@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 ORDINARY = Loss("squares", space="raw")
 
 
-class NotFitted(UsageError):
+class NotFitted(UsageError, AttributeError):
     """A law was asked before it was fitted."""
 
 
