@@ -24,6 +24,8 @@ from compress.pipeline.stages import Stages, locked
 from compress.recipe.schema import Recipe, load_recipe
 from compress.tasks import Task, get_task
 from compress.training.devices import check_device
+from compress.training.settings import TrainConfig
+from compress.training.train import check_training
 from evaluate.benchmark.latency import Opener, measure_latency
 from evaluate.core.errors import ArtifactError, MachineError, ModelError
 from evaluate.core.journal import JOURNAL, Journal
@@ -84,7 +86,15 @@ def prepare(
     network = copy.deepcopy(model).cpu().eval()
     check_model(network, task)
     recipe.check_layers(network)
+    for config in _trainings(recipe):
+        check_training(config, task)
     return network, task
+
+
+def _trainings(recipe: Recipe) -> list[TrainConfig]:
+    """Every training that the recipe asks for: the baseline's, the passes', and those inside passes."""
+    blocks = [recipe.train, *(part for step in recipe.passes for part in (step.config, *dict(step.config).values()))]
+    return [block for block in blocks if isinstance(block, TrainConfig)]
 
 
 def check_model(model: nn.Module, task: Task) -> None:

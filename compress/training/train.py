@@ -104,6 +104,12 @@ def train(
     )
 
 
+def check_training(config: TrainConfig, task: Task) -> None:
+    """Raise RecipeError where settings do not fit the task, before anything is trained."""
+    check_augment(config.augment, task)
+    training_loss(task, config, "cpu")
+
+
 def training_loss(task: Task, config: TrainConfig, device: str) -> BatchLoss:
     """The task's loss with the configuration's class weights and label smoothing.
 

@@ -14,7 +14,7 @@ from tiny_training import Stop, net, same, small, stop_at
 from torch import nn
 
 import compress.training.loop
-from compress import load_recipe
+from compress import load_recipe, plan
 from compress.core.errors import RecipeError
 from compress.core.registries import LOSSES, OPTIMIZERS, SCHEDULES
 from compress.core.sources import values_key
@@ -312,3 +312,22 @@ def edited(config, at):\n    return {factor}\n"
 @pytest.mark.parametrize("word", ["teacher", "distill", "mask", "constraint", "tracker"])
 def test_the_loop_knows_nothing_of(word):
     assert word not in Path(compress.training.loop.__file__).read_text().lower()
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"augment": {"crop": 1000}}, r"crop 1000 .* must fit the images, \(1, 8, 8\)"),
+        ({"class_weights": [1.0, 2.0]}, "2 numbers"),
+    ],
+)
+@pytest.mark.parametrize("where", ["train", "pass", "recover"])
+def test_settings_that_do_not_fit_the_task_are_said_before_anything_runs(few_digits, block, words, where):
+    steps = {
+        "train": [{"kind": "finetune"}],
+        "pass": [{"kind": "distill", **block}],
+        "recover": [{"kind": "prune", "keep": {"params": 0.5}, "recover": block}],
+    }
+    recipe = {"version": 1, "passes": steps[where], **({"train": block} if where == "train" else {})}
+    with pytest.raises(RecipeError, match=words):
+        plan(recipe, net(), few_digits)
