@@ -45,36 +45,11 @@ _HOMES = {
     "solve": "query.solve",
 }  # fmt: skip
 __all__ = [
-    "Average",
-    "BNSL1",
-    "BNSL2",
-    "Chinchilla",
-    "ChinchillaTied",
-    "Distillation",
-    "EffectiveParameters",
-    "Frantar",
-    "Law",
-    "Linear",
-    "LogLinear",
-    "M3",
-    "M4",
-    "Parameter",
-    "Points",
-    "PowerLaw",
-    "PowerLawFloor",
-    "Precision",
-    "Rosenfeld",
-    "break_even",
-    "columns",
-    "load_law",
-    "optimum",
-    "read_law",
-    "read_points",
-    "register_law",
-    "select_law",
-    "solve",
-    "write_law",
-]
+    "Average", "BNSL1", "BNSL2", "Chinchilla", "ChinchillaTied", "Distillation", "EffectiveParameters", "Frantar",
+    "Law", "Linear", "LogLinear", "M3", "M4", "Parameter", "Points", "PowerLaw", "PowerLawFloor", "Precision",
+    "Rosenfeld", "break_even", "columns", "load_law", "optimum", "read_law", "read_points", "register_law",
+    "select_law", "solve", "write_law",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ do the rest.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from evaluate.scaling import law_files
 from evaluate.scaling.fit.fitted import ErrorModel, FittedLaw, Settings, fitted_of, loss_of
 from evaluate.scaling.forms.combined import CANDIDATES
-from evaluate.scaling.forms.form import Form, LawKind, Loss, component_of, docs_of, kind_of
+from evaluate.scaling.forms.form import LAWS, Form, LawKind, Loss, kind_of
 from evaluate.scaling.forms.joint import reference_in
 from evaluate.scaling.query.solve import Solved, solve
 from evaluate.scaling.select.selection import fit_named, holdout_of, select
@@ -56,7 +57,7 @@ class Law:
 
     def __init_subclass__(cls, *, law: str, **more: Any) -> None:
         super().__init_subclass__(**more)
-        cls.name, cls.form, cls.__doc__ = law, kind_of(law).form, docs_of(law)
+        cls.name, cls.form, cls.__doc__ = law, kind_of(law).form, inspect.getdoc(LAWS.get(law).target) or ""
         _FACES[law] = cls
 
     def __init__(
@@ -231,7 +232,7 @@ class Average(Law, law="average"):
 
 def law_class(name: str) -> type[Law]:
     """The class of a law by its name, or by `module:name`. Raises UsageError."""
-    own = component_of(name).name
+    own = LAWS.get(name).name
     if own not in _FACES:
         type(f"Law_{own}", (Law,), {}, law=own)
     return _FACES[own]

@@ -18,7 +18,7 @@ from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, UsageError
 from evaluate.core.record_files import write_record
 from evaluate.scaling.fit.fitted import NO_DATA, Edges, ErrorModel, FittedLaw, Settings, loss_of
-from evaluate.scaling.forms.form import Form, LawKind, Loss, component_of
+from evaluate.scaling.forms.form import LAWS, Form, LawKind, Loss
 from evaluate.scaling.select.selection import holdout_of
 from evaluate.scaling.uncertainty.prediction_interval import errors_of
 
@@ -28,7 +28,7 @@ AGAIN = "write it again with `leanfit fit ... --out`"
 
 def plain(law: FittedLaw) -> dict[str, Any]:
     """Everything that is needed to predict again, as plain data: the JSON law."""
-    component, form, settings, model = component_of(law.name), law.form, law.settings, errors_of(law)
+    component, form, settings, model = LAWS.get(law.name), law.form, law.settings, errors_of(law)
     kind: LawKind = component.facts["kind"]
     options = {name: list(value) for name, value in settings.options.items() if form.members}
     return {
@@ -138,7 +138,7 @@ def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
     name = data.get("law")
     with only_allowed(allow):
         try:
-            kind: LawKind = component_of(name if isinstance(name, str) else "").facts["kind"]
+            kind: LawKind = LAWS.get(name if isinstance(name, str) else "").facts["kind"]
         except UsageError as error:
             unknown = f"this file holds a law {str(name)[:80]!r}, which this leanfit does not know; update leanfit"
             raise ArtifactError(str(error) if ":" in str(name) else unknown) from error

@@ -12,13 +12,13 @@ import numpy as np
 from evaluate.core.errors import UsageError
 from evaluate.scaling.forms.form import (
     ANY,
+    LAWS,
     Array,
     Form,
     LawKind,
     Loss,
     Member,
     Parameter,
-    component_of,
     kind_of,
     named,
     register_kind,
@@ -165,7 +165,7 @@ class AverageKind(LawKind):
         """The members, by the names of their laws."""
         return {
             "members": [
-                {"law": component_of(m.form.name).address, "power": m.power, "weight": m.weight} for m in form.members
+                {"law": LAWS.get(m.form.name).address, "power": m.power, "weight": m.weight} for m in form.members
             ]
         }
 

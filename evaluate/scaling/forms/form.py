@@ -7,7 +7,6 @@ to machine precision, so a formula is written once, as plain numpy that is analy
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from evaluate.core.components import Component, Registry
+from evaluate.core.components import Registry
 from evaluate.core.errors import DataError
 from evaluate.scaling.points.cells import codes
 
@@ -202,13 +201,8 @@ class FixedForm(LawKind):
 
 def kind_of(name: str) -> LawKind:
     """What is registered under a name, or under `module:name`. Raises UsageError, with the nearest name."""
-    found: LawKind = component_of(name).facts["kind"]
+    found: LawKind = LAWS.get(name).facts["kind"]
     return found
-
-
-def component_of(name: str) -> Component[Any]:
-    """The law of a name, or of `module:name`, as the registry holds it."""
-    return LAWS.get(name)
 
 
 def register_kind(name: str) -> Callable[[type[LawKind]], type[LawKind]]:
@@ -240,7 +234,10 @@ def register_law(
     of a law names it as `module:name`, so it is found again where that module can be imported. The rest: see Form.
     """
     if isinstance(parameters, Mapping):
-        parameters = [Parameter(p, *ends, scale=_scale(ends, p == floor)) for p, ends in parameters.items()]
+        parameters = [
+            Parameter(p, *ends, scale="linear" if p == floor or ends[0] < 0 else "log")
+            for p, ends in parameters.items()
+        ]
     guess = starts if callable(starts) else lambda x, y: np.asarray(starts, dtype=float)
 
     def decorate(log_y: F) -> F:
@@ -251,15 +248,6 @@ def register_law(
         return LAWS.register(name, kind=FixedForm(form, loss or Loss()))(log_y)
 
     return decorate
-
-
-def _scale(ends: tuple[float, float], floor: bool) -> str:
-    return "linear" if floor or ends[0] < 0 else "log"
-
-
-def docs_of(name: str) -> str:
-    """The docstring of a law: formula, units and bounds of its parameters, source."""
-    return inspect.getdoc(component_of(name).target) or ""
 
 
 def log_sum_exp(*parts: Array) -> Array:

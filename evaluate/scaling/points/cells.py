@@ -178,12 +178,15 @@ def as_columns(x: Any, variables: Sequence[str], *, named: bool = False) -> tupl
         if set(variables) <= set(names):
             names = tuple(variables)
         elif named or len(names) != len(variables):
-            raise UsageError(_wrong_names(names, variables))
+            missing = [name for name in variables if name not in names]
+            near = did_you_mean(missing[0], names) if missing else ""
+            raise UsageError(f"x has the columns {', '.join(names)}; the law needs {', '.join(variables)}{near}")
         parts = [np.atleast_1d(np.asarray(x[name])) for name in names]
         if len({len(part) for part in parts}) > 1:
             told = ", ".join(f"{name}: {len(part)}" for name, part in zip(names, parts))
             raise DataError(f"the columns of x differ in length ({told}); give one value a point in each")
-        array = np.stack(parts, axis=1) if all(p.dtype.kind in "fiub" for p in parts) else _objects(parts)
+        numeric = all(part.dtype.kind in "fiub" for part in parts)
+        array = np.stack(parts if numeric else [part.astype(object) for part in parts], axis=1)
     else:
         array, names = np.asarray(x), tuple(variables)
         array = array[:, None] if array.ndim == 1 else np.atleast_2d(array)
@@ -193,19 +196,6 @@ def as_columns(x: Any, variables: Sequence[str], *, named: bool = False) -> tupl
             f"{', '.join(variables)}, or a mapping from these names to arrays"
         )
     return array, names
-
-
-def _objects(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    table = np.empty((len(parts[0]), len(parts)), dtype=object)
-    for column, part in enumerate(parts):
-        table[:, column] = part
-    return table
-
-
-def _wrong_names(names: Sequence[str], variables: Sequence[str]) -> str:
-    missing = [name for name in variables if name not in names]
-    near = did_you_mean(missing[0], names) if missing else ""
-    return f"x has the columns {', '.join(names)}; the law needs {', '.join(variables)}{near or ''}"
 
 
 def names_of(x: Any) -> tuple[str, ...] | None:

@@ -95,7 +95,10 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
     if data.startswith(b"\x1f\x8b"):
-        data = _unpacked(data, path)
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ArtifactError(f"{path} is damaged or was cut off: gzip says {error}; copy it again") from error
     for start, what in _FORMATS.items():
         if data.startswith(start):
             raise ArtifactError(f"{path} is {what}; save the table as CSV, JSON or JSONL (gzip is read)")
@@ -106,17 +109,11 @@ def _text(path: Path) -> str:
         raise ArtifactError(f"{path} is no text in UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
 
 
-def _unpacked(data: bytes, path: Path) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ArtifactError(f"{path} is damaged or was cut off: gzip says {error}; copy it again") from error
-
-
 def _csv(text: str, source: str) -> Points:
     lines = _uncommented(_lines(text))
     header = next(line for line in lines if line.strip())
-    reader = csv.reader(lines, delimiter=_delimiter(header), skipinitialspace=True)
+    bare = re.sub(r'"[^"]*"', "", header)  # the delimiter is what occurs most often outside quotes
+    reader = csv.reader(lines, delimiter=max("\t;,", key=bare.count), skipinitialspace=True)
     try:
         numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
@@ -148,12 +145,6 @@ def _uncommented(lines: list[str]) -> list[str]:
     return found
 
 
-def _delimiter(header: str) -> str:
-    """The one that occurs most often in the header, outside quotes."""
-    bare = re.sub(r'"[^"]*"', "", header)
-    return max("\t;,", key=bare.count)
-
-
 def _names(cells: list[str], source: str) -> list[str]:
     """Names of columns; one without a name, as the index of a frame, gets its place. Raises DataError."""
     names = [cell.strip() or f"column {place}" for place, cell in enumerate(cells, start=1)]
@@ -181,7 +172,9 @@ def _json(text: str, source: str) -> Points:
     if isinstance(value, dict) and value and all(isinstance(item, (list, dict)) for item in value.values()):
         return _json_columns(value, source)
     rows = [value] if isinstance(value, dict) else value
-    _check_objects(rows, source)
+    for place, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"{source}: item {place} is no JSON object but {str(row)[:40]!r}; expected {_SHAPES}")
     return from_rows(rows, source)
 
 
@@ -191,12 +184,6 @@ def _json_columns(value: dict[str, Any], source: str) -> Points:
         keys = list(dict.fromkeys(key for column in value.values() for key in column))
         return from_columns({name: [column.get(key) for key in keys] for name, column in value.items()}, source)
     return from_columns(value, source)
-
-
-def _check_objects(rows: Iterable[Any], source: str) -> None:
-    for place, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f"{source}: item {place} is no JSON object but {str(row)[:40]!r}; expected {_SHAPES}")
 
 
 def _json_lines(text: str, source: str, whole: Exception) -> Points:

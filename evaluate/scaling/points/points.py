@@ -74,16 +74,14 @@ class Points:
     def column(self, name: str) -> Column:
         """One column. Raises UsageError with the nearest name and all names where there is none."""
         if name not in self.columns:
-            raise UsageError(
-                f"{self.source} has no column {name!r}{did_you_mean(name, self.columns) or '.'}{self._listed()}"
+            names = ", ".join(self.columns)
+            told = (
+                f"{self.source} has no column {name!r}{did_you_mean(name, self.columns) or '.'} Its columns: {names}."
             )
+            alone = len(self.columns) == 1 and " " in names
+            split = " Columns are separated by commas, semicolons or tabs, not by spaces." if alone else ""
+            raise UsageError(told + split)
         return self.columns[name]
-
-    def _listed(self) -> str:
-        names = list(self.columns)
-        words = f" Its columns: {', '.join(names)}."
-        alone = len(names) == 1 and " " in names[0]
-        return f"{words} Columns are separated by commas, semicolons or tabs, not by spaces." if alone else words
 
     def label(self, row: int) -> str:
         """What a row is called."""

@@ -178,15 +178,16 @@ def _share(found: Sequence[CandidateFit]) -> None:
             if close or math.isnan(best):
                 chosen.append((candidate, power))
         if candidate.thetas and not any(one is candidate for one, _ in chosen):
-            candidate.why_not = _behind(candidate.error, best)
+            candidate.why_not = behind(candidate.error, best)
     for candidate, power in chosen:
         candidate.shares[power] = 1 / len(chosen)
 
 
-def _behind(error: float, best: float) -> str:
+def behind(error: float, best: float, name: str = "the best") -> str:
+    """Why a law that missed its held-out points by `error` does not take part."""
     if not math.isfinite(error):
         return "too few points to hold any out"
-    return f"missed the held-out points by {100 * error:.3g} %, the best by {100 * best:.3g} %"
+    return f"missed the held-out points by {100 * error:.3g} %, {name} by {100 * best:.3g} %"
 
 
 MOST = 600  # points

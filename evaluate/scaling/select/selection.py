@@ -17,7 +17,7 @@ from evaluate.scaling.fit.fitted import FittedLaw, Settings
 from evaluate.scaling.forms.combined import CANDIDATES
 from evaluate.scaling.forms.form import LAWS, kind_of
 from evaluate.scaling.points.cells import width
-from evaluate.scaling.select.candidate_fits import CandidateFit, fit_average, fit_law
+from evaluate.scaling.select.candidate_fits import CandidateFit, behind, fit_average, fit_law
 from evaluate.scaling.uncertainty.prediction_interval import HALF, Block, backtest, half_block, size_of
 
 AVERAGE = "average"
@@ -152,7 +152,8 @@ def _of_several(names: Sequence[str], fit: Fit) -> FittedLaw:
         found = by_name.get(name.rpartition(":")[2])
         error = math.nan if found is None else _error(found)
         if found is not None and found is not chosen:
-            reasons[name] = _why_not(error, best, chosen.name)
+            alike = f"no better than {chosen.name}, which has fewer parameters"
+            reasons[name] = alike if error <= CLOSE * best else behind(error, best, chosen.name)
         share = 1.0 if found is chosen else 0.0
         entries.append(_entry(name, error, share, found.criteria if found else {}, reasons.get(name, "")))
     chosen.holdout = {**holdout_of(chosen), "candidates": entries, "chosen": chosen.name}
@@ -166,14 +167,6 @@ def _best(laws: Sequence[FittedLaw]) -> FittedLaw:
     least = min(known) if known else math.inf
     close = [law for law, error in zip(laws, errors) if not known or error <= CLOSE * least]
     return min(close, key=lambda law: len(law.theta))
-
-
-def _why_not(error: float, best: float, chosen: str) -> str:
-    if not math.isfinite(error):
-        return "too few points to hold any out"
-    if error <= CLOSE * best:
-        return f"no better than {chosen}, which has fewer parameters"
-    return f"missed the held-out points by {100 * error:.3g} %, {chosen} by {100 * best:.3g} %"
 
 
 def holdout_of(law: FittedLaw) -> dict[str, Any]:
