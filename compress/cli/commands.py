@@ -250,8 +250,8 @@ def report(
     with reading(as_json, allow):
         from evaluate.core.errors import ArtifactError
         from evaluate.core.journal import find_records
-        from evaluate.report.compress_page import write_page
-        from evaluate.report.write import lines_of
+        from evaluate.report.html.pages import write_page
+        from evaluate.report.text.run_table import lines_of
 
         problems: list[str] = []
         read = [record for path in paths for record in find_records(path, on_problem=problems.append)]

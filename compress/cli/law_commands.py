@@ -111,7 +111,7 @@ def _show(outcome: FitResult, as_json: bool) -> None:
     if as_json:
         emit(outcome.stored)
         return
-    from evaluate.report.law_messages import law_table
+    from evaluate.report.messages.law_messages import law_table
 
     typer.echo(law_table(outcome.stored))
 
@@ -124,12 +124,12 @@ def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Pat
         write_law(out, outcome.stored)
         say(f"law      {out}")
     if picture is not None:
-        from evaluate.report.law_curve import curve_picture
-        from evaluate.report.picture_files import save_picture
+        from evaluate.report.charts.law_curve import curve_picture
+        from evaluate.report.charts.picture_files import save_picture
 
         say(f"picture  {save_picture(curve_picture(outcome.stored, outcome.columns), picture)}")
     if page is not None:
-        from evaluate.report.law_page import write_law_page
+        from evaluate.report.html.law_page import write_law_page
 
         say(f"to read  {write_law_page(outcome.stored, outcome.columns, page)}")
 

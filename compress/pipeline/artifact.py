@@ -23,7 +23,7 @@ from compress.pipeline.manifest import HASHED, Manifest, random_inputs, random_p
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, LeanfitError
 from evaluate.core.journal import find_records
-from evaluate.report.write import summary, text_table
+from evaluate.report.text.run_table import summary, text_table
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from compress.training.train import check_training
 from evaluate.benchmark.latency import Opener, measure_latency
 from evaluate.core.errors import ArtifactError, MachineError, ModelError
 from evaluate.core.journal import JOURNAL, Journal
-from evaluate.report.compress_page import write_page
+from evaluate.report.html.pages import write_page
 from evaluate.runtime.session import open_session, require_provider
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.report.law_messages import answer_sentence, beyond_text, quantity
-from evaluate.report.law_view import Answer, part
+from evaluate.report.html.law_view import Answer, part
+from evaluate.report.messages.law_messages import answer_sentence, beyond_text, quantity
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.law import read_law
 from evaluate.scaling.points.cells import is_numeric

@@ -60,7 +60,7 @@ def report(outcome: StudyResult, status: Status = silent) -> StudyReport:
     known = _known(outcome.folder, key)
     if known is not None and page.exists():
         return StudyReport(known["laws"], known["sentences"], page)
-    from evaluate.report.compress_page import write_page
+    from evaluate.report.html.pages import write_page
 
     laws, sentences = [], []
     for number, spec in enumerate(outcome.plan.laws):
@@ -110,7 +110,7 @@ def _fitted(points: Path, x: list[str], spec: Mapping[str, Any]) -> dict[str, An
 
 
 def _headline(law: Mapping[str, Any]) -> str:
-    from evaluate.report.write import one_line
+    from evaluate.report.text.run_table import one_line
 
     return one_line(law)
 

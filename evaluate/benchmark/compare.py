@@ -51,13 +51,13 @@ class Comparison:
 
     def table(self, width: int | None = None) -> str:
         """The comparison as text."""
-        from evaluate.report.bench_table import bench_table
+        from evaluate.report.text.bench_table import bench_table
 
         return bench_table(self.record, width)
 
     def page(self, path: str | Path) -> Path:
         """Write the comparison as one HTML page; needs matplotlib."""
-        from evaluate.report.compress_page import write_page
+        from evaluate.report.html.pages import write_page
 
         return write_page([self.record], path)
 

@@ -222,7 +222,7 @@ def _unpacked(bundle: Bundle) -> Iterator[Path]:
 
 def _complete(record: dict[str, Any], bundle: Bundle, folder: Path) -> None:
     """Say in the Record what was measured: the bundle's members, not files in a folder that is gone."""
-    from evaluate.report.wording import agreement_sentence
+    from evaluate.report.messages.run_messages import agreement_sentence
 
     facts = bundle.manifest
     record.update(_renamed(record, f"{folder}{os.sep}"))

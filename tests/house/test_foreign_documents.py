@@ -32,8 +32,8 @@ from evaluate.bundle.zipapp import MANIFEST, read_bundle
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import LeanfitError
 from evaluate.core.journal import find_records
-from evaluate.report.compress_page import write_page
-from evaluate.report.write import lines_of
+from evaluate.report.html.pages import write_page
+from evaluate.report.text.run_table import lines_of
 
 BEFORE = Path(__file__).parents[1] / "fixtures" / "bcf02c1"
 ARTIFACT = BEFORE / "digits-mlp-int8"

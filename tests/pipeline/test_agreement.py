@@ -9,7 +9,7 @@ from tiny_onnx import linear_onnx
 from evaluate.core.errors import DataError, ModelError
 from evaluate.metrics.outputs import agreement, outputs_on
 from evaluate.metrics.samples import Samples
-from evaluate.report.wording import agreement_sentence
+from evaluate.report.messages.run_messages import agreement_sentence
 from evaluate.runtime.session import open_session
 
 RNG = np.random.default_rng(0)

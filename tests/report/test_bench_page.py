@@ -20,14 +20,14 @@ from evaluate.load_test.scenarios import server, single_stream
 from evaluate.load_test.throughput import offline
 from evaluate.profiling.profile import profiles
 from evaluate.profiling.profile_runs import Subject
-from evaluate.report.bench_pictures import distributions_picture, lanes_of, samples_picture
-from evaluate.report.bench_ratios import ratios_picture
-from evaluate.report.bench_sentences import bench_headline, notes, warnings_of
-from evaluate.report.bench_table import bench_table
-from evaluate.report.bench_words import blocks, entries, speed_cell
-from evaluate.report.compress_page import write_page
-from evaluate.report.scenario_pictures import rates_picture, throughput_picture
-from evaluate.report.side_by_side import devices_section
+from evaluate.report.charts.ratio_charts import ratios_picture
+from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
+from evaluate.report.charts.scenario_charts import rates_picture, throughput_picture
+from evaluate.report.html.devices import devices_section
+from evaluate.report.html.pages import write_page
+from evaluate.report.messages.bench_blocks import blocks, entries, speed_cell
+from evaluate.report.messages.bench_messages import bench_headline, notes, warnings_of
+from evaluate.report.text.bench_table import bench_table
 
 
 def page(tmp_path, *records):

@@ -24,17 +24,23 @@ from bench_records import (
 from markup_reader import check_alone, words_of
 from records import sample_record
 
-from evaluate.report.bench_sentences import bench_headline, notes, warnings_of
-from evaluate.report.bench_table import bench_table
-from evaluate.report.bench_words import blocks, entries, percent, speed_cell
-from evaluate.report.compress_page import write_page
-from evaluate.report.write import one_line
+from evaluate.report.html.pages import write_page
+from evaluate.report.messages.bench_blocks import blocks, entries, percent, speed_cell
+from evaluate.report.messages.bench_messages import bench_headline, notes, warnings_of
+from evaluate.report.text.bench_table import bench_table
+from evaluate.report.text.run_table import one_line
 
 VERDICTS = ("faster", "slower", "not resolved")
 ROOT = Path(__file__).parents[2]
 # What the edge bundle carries of this room.
-WORDS = ("bench_words", "bench_columns", "bench_extras", "bench_sentences", "bench_table")
-ON_THE_DEVICE = (*(f"report/{name}" for name in ("table_columns", *WORDS)), "core/record_files", "core/journal")
+TEXT = ("text_columns", "bench_columns", "bench_extras", "bench_table")
+ON_THE_DEVICE = (
+    *(f"report/text/{name}" for name in TEXT),
+    "report/messages/bench_blocks",
+    "report/messages/bench_messages",
+    "core/record_files",
+    "core/journal",
+)
 
 
 def judged(verdict):
@@ -265,7 +271,8 @@ def test_what_the_bundle_carries_is_python_3_9(name):
 
 def test_the_text_table_needs_nothing_but_numpy():
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import evaluate.report.bench_table, evaluate.core.record_files;"
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "import evaluate.report.text.bench_table, evaluate.core.record_files;"
         "print(*[m for m in ('matplotlib', 'onnxruntime', 'torch', 'pydantic', 'rich', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, check=True)

@@ -14,8 +14,7 @@ from markup_reader import check_alone, check_headings, check_pictures, words_of
 from records import sample_record
 
 from evaluate.core.errors import DataError, MachineError, UsageError
-from evaluate.report.compress_page import write_page
-from evaluate.report.law_charts import (
+from evaluate.report.charts.law_charts import (
     Budget,
     candidates_picture,
     frontier,
@@ -23,12 +22,9 @@ from evaluate.report.law_charts import (
     plane_picture,
     residuals_picture,
 )
-from evaluate.report.law_curve import curve_picture
-from evaluate.report.law_messages import interval_figure, law_table, number, number_interval, quantity
-from evaluate.report.law_page import law_pictures, points_of, write_law_page
-from evaluate.report.law_view import Candidate, view_of
-from evaluate.report.picture_files import save_picture
-from evaluate.report.study_charts import (
+from evaluate.report.charts.law_curve import curve_picture
+from evaluate.report.charts.picture_files import save_picture
+from evaluate.report.charts.study_charts import (
     Level,
     effective_levels,
     effective_picture,
@@ -36,8 +32,12 @@ from evaluate.report.study_charts import (
     study_curves,
     worth_picture,
 )
-from evaluate.report.study_page import studies_of, study_line, study_section
-from evaluate.report.write import lines_of
+from evaluate.report.html.law_page import law_pictures, points_of, write_law_page
+from evaluate.report.html.law_view import Candidate, view_of
+from evaluate.report.html.pages import write_page
+from evaluate.report.html.study_page import studies_of, study_line, study_section
+from evaluate.report.messages.law_messages import interval_figure, law_table, number, number_interval, quantity
+from evaluate.report.text.run_table import lines_of
 from evaluate.scaling.query.budget import Formula
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"

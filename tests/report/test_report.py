@@ -21,12 +21,12 @@ from records import regression_record, sample_record, widths
 from evaluate.core.errors import DataError, MachineError
 from evaluate.core.text import count, duration, ratio_decimals, signed, size
 from evaluate.metrics.base import get_metric
-from evaluate.report.compress_page import write_page
-from evaluate.report.overview import tradeoffs
-from evaluate.report.pictures import classes_picture, latency_picture, widths_picture
-from evaluate.report.sections import yaml_text
-from evaluate.report.wording import drop_verdict, goal_sentence, headline, latency_text, worst_class
-from evaluate.report.write import rows, summary, text_table
+from evaluate.report.charts.run_charts import classes_picture, latency_picture, widths_picture
+from evaluate.report.html.overview import tradeoffs
+from evaluate.report.html.pages import write_page
+from evaluate.report.html.run_sections import yaml_text
+from evaluate.report.messages.run_messages import drop_verdict, goal_sentence, headline, latency_text, worst_class
+from evaluate.report.text.run_table import rows, summary, text_table
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"
 SPEEDS = {"faster": 1.6, "slower": 0.8, "not resolved": 1.0}
@@ -270,7 +270,7 @@ def test_several_tasks_have_a_table_each(tmp_path):
 
 
 def test_text_of_the_page_can_be_read_in_both_themes():
-    css = Path(sys.modules["evaluate.report.compress_page"].__file__).with_name("page.css").read_text(encoding="utf-8")
+    css = Path(sys.modules["evaluate.report.html.pages"].__file__).with_name("page.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{([^}]*--[^}]*)\}", css)
     )
@@ -310,11 +310,12 @@ def test_a_page_for_a_device_does_not_replace_it(tmp_path):
 
 def test_a_report_leaves_the_process_as_it_was(tmp_path):
     code = (
-        "import sys, evaluate.report.compress_page, evaluate.report.write; assert 'matplotlib' not in sys.modules;"
+        "import sys, evaluate.report.html.pages, evaluate.report.text.run_table;"
+        "assert 'matplotlib' not in sys.modules;"
         "import matplotlib; kept = [k for k in matplotlib.rcParams if k != 'backend'];"
         "before = [matplotlib.rcParams[k] for k in kept];"
         "sys.path.insert(0, sys.argv[1]); from records import sample_record;"
-        "evaluate.report.compress_page.write_page([sample_record()], sys.argv[2]);"
+        "evaluate.report.html.pages.write_page([sample_record()], sys.argv[2]);"
         "assert before == [matplotlib.rcParams[k] for k in kept];"
         "print(*[m for m in ('matplotlib.pyplot', 'torch', 'onnxruntime', 'compress') if m in sys.modules])"
     )

@@ -1,0 +1,228 @@
+"""Benchmarks of several Records side by side: a row a model, a column a device. No ratio is made across Records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluate.core.text import clean, finite, size
+from evaluate.hardware.machines import differences, same_machine
+from evaluate.report.charts.ratio_charts import Spot, devices_picture
+from evaluate.report.html.markup import Html, chip, element, joined, table
+from evaluate.report.html.overview import figures
+from evaluate.report.messages.bench_blocks import (
+    Block,
+    Condition,
+    Entry,
+    blocks,
+    entries,
+    latency_cell,
+    listed,
+    name_of,
+    part,
+    speed_cell,
+    verdict_of,
+)
+from evaluate.report.messages.run_messages import RecordLike
+
+Key = tuple[str, str]
+APART = (
+    "Records of different machines are never compared as one: each speed-up is against the baseline on the same device "
+    "in the same run, and no ratio is made between devices."
+)
+ALONE = "These are single runs at different times: each speed-up is against the baseline of the same run."
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One condition of one Record, as a column of its batch's table."""
+
+    device: str
+    condition: Condition
+    baseline: str
+    block: Block
+
+    @property
+    def setting(self) -> str:
+        """How the device was used."""
+        threads = self.condition.threads
+        return f"{self.condition.provider}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def devices_section(records: Sequence[RecordLike], *, key: str, level: int) -> Html:
+    """The tables and pictures of several bench Records beside each other, one table a batch; empty for fewer than two.
+
+    Models are joined by the SHA-256 of their file, or by name where a Record does not hold it.
+    """
+    if len(records) < 2:
+        return Html("")
+    names, keys = device_names(records), _Keys(records)
+    by_batch: dict[Any, list[_Column]] = {}
+    for record, name in zip(records, names, strict=True):
+        for block in blocks(record):
+            column = _Column(name, block.condition, clean(record.get("baseline") or "?", 40), block)
+            by_batch.setdefault(block.condition.batch, []).append(column)
+    shown = [element("p", sentence) for sentence in _sentences(records, names, keys)]
+    for number, (batch, columns) in enumerate(by_batch.items(), start=1):
+        settings = {column.setting for column in columns}
+        where = f"batch {clean(batch, 20)}" + (f", {columns[0].setting}" if len(settings) == 1 else "")
+        titles = [c.device if len(settings) == 1 else f"{c.device}: {c.setting}" for c in columns]
+        shown.append(element(f"h{level}", where[:1].upper() + where[1:]))
+        shown.append(_table(columns, titles, keys, where))
+        shown.append(_picture(columns, titles, keys, f"{key}-batch{number}", level + 1, where))
+    shown += [element(f"h{level}", "The devices"), _facts(records, names)]
+    return joined(shown)
+
+
+def _environment(record: RecordLike) -> Mapping[str, Any]:
+    return {**part(record, "environment"), "gpu": listed(part(record, "environment"), "gpu")}
+
+
+def device_names(records: Sequence[RecordLike]) -> list[str]:
+    """What each Record's machine is called: its processor or GPU, with its id or the date where that is not enough."""
+    names = [_device_name(record) for record in records]
+    ids = [clean(part(record, "environment").get("machine_id") or "no id", 16) for record in records]
+    names = [f"{name} ({ids[i]})" if _others(names, ids, i) else name for i, name in enumerate(names)]
+    for length in (10, 16):
+        marks = [_moment(record, length) for record in records]
+        if len({*zip(names, marks, strict=True)}) == len(names) or length == 16:
+            names = [f"{name}, {marks[i]}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+            break
+    return [f"{name} [{i}]" if names.count(name) > 1 else name for i, name in enumerate(names, start=1)]
+
+
+def _moment(record: RecordLike, length: int = 16) -> str:
+    """When a Record was made: its date, and with 16 letters the minute."""
+    return clean(record.get("created") or "no date", 40)[:length].replace("T", " ")
+
+
+def _others(names: Sequence[str], ids: Sequence[str], place: int) -> bool:
+    """Whether another machine has the same name."""
+    return any(name == names[place] and ids[i] != ids[place] for i, name in enumerate(names))
+
+
+def _device_name(record: RecordLike) -> str:
+    environment = _environment(record)
+    providers = {block.condition.provider for block in blocks(record)}
+    gpus = [clean(gpu.get("name"), 40) for gpu in listed(environment, "gpu") if gpu.get("name")]
+    if gpus and providers and "cpu" not in providers:
+        return gpus[0]
+    return clean(part(environment, "cpu").get("name") or environment.get("machine_id") or "unknown machine", 40)
+
+
+class _Keys:
+    """Which rows the models of all Records belong to, and what the rows are called."""
+
+    def __init__(self, records: Sequence[RecordLike]) -> None:
+        self._files: dict[str, list[str]] = {}
+        for entry in (entry for record in records for entry in entries(record)):
+            files = self._files.setdefault(name_of(entry), [])
+            if entry.get("sha256") and str(entry["sha256"]) not in files:
+                files.append(str(entry["sha256"]))
+
+    def of(self, entry: Entry, label: str) -> Key:
+        """The row of an entry: its file, or its name where the file is not known; and what its label adds (@cuda)."""
+        name, files = name_of(entry), self._files.get(name_of(entry), [])
+        extra = label.removeprefix(name)
+        known = str(entry.get("sha256") or (files[0] if len(files) == 1 else ""))
+        return (known or f"name {name}", extra)
+
+    def label(self, entry: Entry, label: str) -> str:
+        """The name of a row, with the first digits of its file's hash where files of that name differ."""
+        files = self._files.get(name_of(entry), [])
+        return f"{label} ({clean(entry.get('sha256') or 'unknown')[:7]})" if len(files) > 1 else label
+
+    def ambiguous(self) -> list[str]:
+        """Names under which different files were measured."""
+        return [name for name, files in self._files.items() if len(files) > 1]
+
+
+def _rows(columns: Sequence[_Column], keys: _Keys) -> tuple[dict[Key, str], list[dict[Key, Entry]]]:
+    """The rows in the order of their first appearance, and for every column its entry of each row."""
+    rows: dict[Key, str] = {}
+    cells: list[dict[Key, Entry]] = []
+    for column in columns:
+        mine: dict[Key, Entry] = {}
+        for label, entry in zip(column.block.labels, column.block.entries, strict=True):
+            row = keys.of(entry, label)
+            rows.setdefault(row, keys.label(entry, label))
+            mine.setdefault(row, entry)
+        cells.append(mine)
+    return rows, cells
+
+
+def _table(columns: Sequence[_Column], titles: Sequence[str], keys: _Keys, label: str) -> Html:
+    rows, cells = _rows(columns, keys)
+    body = [[clean(name, 60), *(_cell(mine.get(row)) for mine in cells)] for row, name in rows.items()]
+    return table(["model", *titles], body, label=f"devices, {label}", stack=True)
+
+
+def _cell(entry: Entry | None) -> Html:
+    if entry is None:
+        return element("span", "not measured there", class_="quiet")
+    speed = speed_cell(entry)
+    return joined(
+        (latency_cell(entry), *([joined((speed, chip(verdict_of(entry))), " ")] if speed != "-" else [])), "<br>"
+    )
+
+
+def _picture(columns: Sequence[_Column], titles: Sequence[str], keys: _Keys, key: str, level: int, where: str) -> Html:
+    rows, cells = _rows(columns, keys)
+    spots = []
+    for title, mine in zip(titles, cells, strict=True):
+        for row, entry in mine.items():
+            known = part(entry, "latency")
+            median = known.get("median_ms")
+            if finite(median) and median > 0:
+                low, high = (known[end] if finite(known.get(end)) else median for end in ("low", "high"))
+                spots.append(Spot(rows[row], title, (float(median), float(low), float(high))))
+    drawn = devices_picture(spots, key=key, title=f"Latency by device, {where}")
+    return figures([drawn], level) if drawn else Html("")
+
+
+def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys) -> list[str]:
+    """What may and may not be read across the columns."""
+    machines = [_environment(record) for record in records]
+    # Each Record against the first one of its machine: every pair would be thousands of sentences for a hundred runs.
+    firsts = [
+        next(i for i in range(j + 1) if i == j or same_machine(machines[i], machines[j])) for j in range(len(names))
+    ]
+    said = [APART if any(firsts) else ALONE]
+    for j, i in enumerate(firsts):
+        if i != j:
+            found = "; ".join(differences(machines[i], machines[j])) or "no difference in set-up is recorded"
+            said.append(f"One machine twice, {names[i]} and {names[j]}: {found}.")
+    bases = list(dict.fromkeys(clean(record.get("baseline") or "?", 40) for record in records))
+    if len(bases) > 1:
+        said.append(f"The baselines differ ({', '.join(bases)}): speed-ups of one column do not continue in the next.")
+    if twice := keys.ambiguous():
+        said.append(
+            f"Different files have the name {', '.join(clean(n, 40) for n in twice)}: a row is one file, by its hash."
+        )
+    return said
+
+
+def _facts(records: Sequence[RecordLike], names: Sequence[str]) -> Html:
+    """A row a device, with those facts that any of them holds."""
+    rows = [_fact_row(record) for record in records]
+    known = [fact for fact in rows[0] if any(row[fact] for row in rows)]
+    body = [[name, *(row[fact] or "-" for fact in known)] for name, row in zip(names, rows, strict=True)]
+    return table(["device", *known], body, label="devices", stack=True)
+
+
+def _fact_row(record: RecordLike) -> dict[str, str]:
+    environment = _environment(record)
+    cpu, versions = part(environment, "cpu"), part(environment, "versions")
+    runtimes = [f"{n} {v}" for n, v in versions.items() if str(n).startswith(("onnxruntime", "ort-"))]
+    memory = environment.get("memory_mb")
+    facts = {
+        "runtime": ", ".join(runtimes),
+        "cores": cpu.get("usable_cores"),
+        "governor": cpu.get("governor"),
+        "int8 path": environment.get("int8_path"),
+        "memory": size(2**20 * memory) if finite(memory) else None,
+        "system": environment.get("os"),
+        "measured": _moment(record),
+    }
+    return {name: clean(fact, 60) if fact not in (None, "") else "" for name, fact in facts.items()}

@@ -1,0 +1,52 @@
+"""One HTML document: its head with the style, its foot, and how it gets into a file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from importlib import resources
+from pathlib import Path
+
+from evaluate.core.errors import MachineError
+from evaluate.core.record_files import is_special
+from evaluate.report.html.markup import Html, element, joined
+
+
+def written(out: Path, page: str) -> Path:
+    """Write a page: it appears whole, by one rename; parents are made. Raises MachineError."""
+    draft = out.parent / f".{out.name}.{os.getpid()}.part"  # not with_name, which a folder like "." has not
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if is_special(out):
+            out.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+            return out
+        draft.write_text(page, encoding="utf-8", errors="replace", newline="\n")
+        draft.replace(out)
+    except OSError as error:
+        why = error.strerror or error
+        raise MachineError(
+            f"cannot write the page to {out}: {why}; free some space, or choose another place, and run the same "
+            "command again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+    return out
+
+
+def shell(title: str, body: Html) -> str:
+    """The document around the body of a page: it needs nothing else."""
+    style = Html(resources.files("evaluate.report.html").joinpath("page.css").read_text(encoding="utf-8"))
+    head = joined(
+        (
+            Html('<meta charset="utf-8">'),
+            Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+            element("title", title),
+            element("style", style),
+        )
+    )
+    foot = element(
+        "footer",
+        element("p", "Made by leanfit from the records of these runs; no figure was typed in.", class_="quiet"),
+    )
+    return f"<!DOCTYPE html>\n{element('html', element('head', head), element('body', body, foot), lang='en')}\n"

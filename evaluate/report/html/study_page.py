@@ -1,0 +1,239 @@
+"""Studies on the page of `leanfit report`: a section a study and a section a law, from their Records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluate.core.records import Accuracy, Sizes, TrialRecord, read_record
+from evaluate.core.text import clean, duration, finite
+from evaluate.core.units import show_amount
+from evaluate.metrics.base import metric_of
+from evaluate.report.charts.study_charts import native_picture, study_curves
+from evaluate.report.html.law_page import law_line, law_section
+from evaluate.report.html.markup import Html, element, folded, grouped_table, joined
+from evaluate.report.html.overview import figures
+
+RecordLike = Mapping[str, Any]
+Trials = Sequence[TrialRecord]
+MOST_GROUPS = 120
+MOST_FAILED = 60
+ROLES = ("dense", "native", "compressed")
+
+
+def is_trial(record: RecordLike) -> bool:
+    """Whether a Record is that of one trial of a study."""
+    return record.get("kind") == "trial"
+
+
+def is_law(record: RecordLike) -> bool:
+    """Whether a Record is a fitted law."""
+    return record.get("kind") == "law"
+
+
+def of_studies(record: RecordLike) -> bool:
+    """Whether a Record is a trial of a study, or a law."""
+    return is_trial(record) or is_law(record)
+
+
+def lines_of_studies(records: Sequence[RecordLike]) -> list[str]:
+    """One line a study and one a law."""
+    lines = [study_line(name, trials) for name, trials in studies_of(records).items()]
+    return lines + [law_line(record) for record in records if is_law(record)]
+
+
+def study_parts(records: Sequence[RecordLike]) -> tuple[list[str], list[Html]]:
+    """(what there is in words, the sections) of the studies and the laws among these Records; both empty without."""
+    studies, laws = studies_of(records), [record for record in records if is_law(record)]
+    counts = [("study", "studies", len(studies)), ("law", "laws", len(laws))]
+    words = [f"{count} {one if count == 1 else several}" for one, several, count in counts if count]
+    sections = [study_section(name, trials, key=f"study{n}") for n, (name, trials) in enumerate(studies.items(), 1)]
+    trials = [record for record in records if is_trial(record)]
+    sections += [law_section(record, trials, f"law{n}", len(laws) == 1) for n, record in enumerate(laws, start=1)]
+    return words, sections
+
+
+def studies_of(records: Sequence[RecordLike]) -> dict[str, list[TrialRecord]]:
+    """Study -> its trials, each once: a trial that failed and was run again counts as it ended last."""
+    found: dict[str, dict[str, TrialRecord]] = {}
+    for number, record in enumerate(records):
+        trial = read_record(record)
+        if isinstance(trial, TrialRecord):
+            found.setdefault(clean(trial.study or "study", 80), {})[trial.id or str(number)] = trial
+    return {name: list(trials.values()) for name, trials in found.items()}
+
+
+def study_line(name: str, trials: Trials) -> str:
+    """`digits-resnet: 36 trials of 12 designs, 35 finished and 1 failed; task digits`."""
+    failed = sum(not _finished(t) for t in trials)
+    ended = f"{len(trials) - failed} finished and {failed} failed" if failed else "all finished"
+    tasks = dict.fromkeys(clean((t.task and t.task.name) or "", 60) for t in trials)
+    task = ", ".join(filter(None, tasks))
+    designs = _many(len({_design(t) for t in trials}), "design")
+    return f"{name}: {_many(len(trials), 'trial')} of {designs}, {ended}{f'; task {task}' if task else ''}"
+
+
+def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Html:
+    """One study: sentence, table by size and level, pictures, and the trials that failed, by name with the reason."""
+    seconds = [t.seconds for t in trials if t.seconds is not None]
+    spent = f" Together they took {_long_time(sum(seconds))}." if seconds else ""
+    body = [
+        element(f"h{level}", f"Study {name}"),
+        element("p", f"{study_line(name, trials).partition(': ')[2]}.{spent}", class_="quiet"),
+        _table(trials),
+        figures([(p, p.caption) for p in _pictures(trials, key)], level + 1),
+        _failed(trials, level + 1),
+    ]
+    return joined(part for part in body if part)
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _long_time(seconds: float) -> str:
+    if seconds < 600:
+        return duration(1000 * seconds)
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def _finished(trial: TrialRecord) -> bool:
+    return trial.status in (None, "finished")
+
+
+def _pairs(values: Mapping[str, Any]) -> list[str]:
+    """`width 16` of each entry."""
+    shown = {k: f"{v:g}" if isinstance(v, float) else clean(v, 40) for k, v in values.items() if v is not None}
+    return [f"{clean(name, 24)} {value}" for name, value in shown.items()]
+
+
+def _size(trial: TrialRecord) -> str:
+    """`width 16, depth 8`."""
+    return ", ".join(_pairs(trial.size)) or "one size"
+
+
+def _level(trial: TrialRecord) -> str:
+    """`prune density 0.5`, with the data where they vary."""
+    name = clean(trial.level.get("name") or trial.role or "-", 40)
+    values = _pairs({k: v for k, v in trial.level.items() if k not in ("name", "bits")})
+    return ", ".join([" ".join([name, *values]), *_pairs(trial.data)])
+
+
+def _design(trial: TrialRecord) -> tuple[str, str, str]:
+    """What trials share that differ in their seed alone."""
+    return _size(trial), clean(trial.role or "", 20), _level(trial)
+
+
+def _sizes(trial: TrialRecord, key: str) -> float:
+    """One of its sizes; NaN where it is not known."""
+    found = getattr(trial.sizes or Sizes(), key)
+    return float("nan") if found is None else float(found)
+
+
+def _measured(trials: Trials) -> tuple[str, list[float], float]:
+    """(name, values, their scale): the error, as a share; of another metric its own value, and without one the loss."""
+    scores = [(t, t.accuracy or Accuracy()) for t in trials]
+    metric = metric_of(next(({**a.extra, "metric": a.metric} for _, a in scores if a.metric), None))
+    errors = [t.error for t in trials if t.error is not None]
+    if metric.share and errors:
+        return "error", errors, 100.0
+    values = [a.value for _, a in scores if a.value is not None]
+    known = values or [t.loss for t in trials if t.loss is not None]
+    return clean(metric.label if any(a.metric for _, a in scores) else "loss", 20), known, 1.0
+
+
+def _spread(trials: Trials) -> tuple[str, str]:
+    """(mean, spread) as text: the spread as standard deviation and range, where there are two seeds at least."""
+    _, known, scale = _measured(trials)
+    if not known:
+        return "-", ""
+    values = scale * np.asarray(known)
+    mean = f"{np.mean(values):.2f} %" if scale > 1 else f"{np.mean(values):.4g}"
+    if len(values) < 2:
+        return mean, "one seed"
+    return mean, f"± {np.std(values, ddof=1):.2g} ({values.min():.4g} to {values.max():.4g})"
+
+
+def _table(trials: Trials) -> Html:
+    """A group of rows for each size, large ones first; a row for each level, over its seeds."""
+    sizes: dict[str, dict[tuple[str, str, str], list[TrialRecord]]] = {}
+    for trial in trials:
+        sizes.setdefault(_size(trial), {}).setdefault(_design(trial), []).append(trial)
+
+    def params(designs: Mapping[Any, list[TrialRecord]]) -> float:
+        return max((_sizes(t, "params") for group in designs.values() for t in group if t.sizes), default=0.0)
+
+    ranked = sorted(sizes.items(), key=lambda item: -np.nan_to_num(params(item[1])))
+    groups = [(size, [_row(g) for g in sorted(designs.values(), key=_place)]) for size, designs in ranked]
+    name, _, _ = _measured([t for t in trials if _finished(t)])
+    head = ("level", "role", "seeds", "params", "bytes", "bits", f"{name}, mean", "over seeds")
+    shown = grouped_table(head, groups[:MOST_GROUPS], label="trials of the study")
+    note = "Over seeds: the standard deviation, and the lowest and the highest; every seed trains its own baseline."
+    cut = f" The {MOST_GROUPS} largest of {len(ranked)} sizes." if len(ranked) > MOST_GROUPS else ""
+    return joined((element("p", note + cut, class_="quiet"), shown))
+
+
+def _place(group: list[TrialRecord]) -> tuple[int, float, str]:
+    """The dense model first, then what was made of it, mildest first."""
+    role = group[0].role or ""
+    kept = np.nan_to_num([_sizes(t, "packed_bytes") for t in group])
+    return (ROLES.index(role) if role in ROLES else len(ROLES), -float(max(kept)), _level(group[0]))
+
+
+def _row(trials: list[TrialRecord]) -> list[object]:
+    done = [t for t in trials if _finished(t)]
+    failed = f", {len(trials) - len(done)} failed" if len(done) < len(trials) else ""
+    sizes = [_mean(key, done) for key in ("params", "bytes", "bits")]
+    return [_level(trials[0]), clean(trials[0].role or "-", 20), f"{len(done)}{failed}", *sizes, *_spread(done)]
+
+
+def _mean(key: str, trials: Trials) -> str:
+    values = [value for t in trials if finite(value := _sizes(t, key))]
+    return show_amount(key, float(np.mean(values))) if values else "-"
+
+
+def _pictures(trials: Trials, key: str) -> list[Any]:
+    """Compressed against native, in params and in bytes of the file."""
+    done = [t for t in trials if _finished(t) and t.error is not None and t.error > 0]
+    if len(done) < 2:
+        return []
+    columns = _columns(done)
+    curves = {x: study_curves(columns, x=x) for x in ("params", "bytes")}
+    drawn = [native_picture(found, x=x, key=f"{key}-{x}") for x, found in curves.items() if len(found) > 1]
+    return [picture for picture in drawn if picture is not None]
+
+
+def _columns(trials: Trials) -> dict[str, Any]:
+    """What `study_curves` takes, of trials that have an error."""
+    columns: dict[str, Any] = {name: [t.size.get(name, "") for t in trials] for t in trials for name in t.size}
+    for name in ("params", "bytes", "bits"):
+        columns[name] = np.array([_sizes(t, name) for t in trials])
+    columns["error"] = np.array([t.error for t in trials], dtype=np.float64)
+    columns["level"] = [clean(t.level.get("name") or "compressed", 40) for t in trials]
+    columns["role"] = np.array([str(t.role) for t in trials])
+    columns["data"] = np.array(["less" if t.data else "full" for t in trials])
+    columns["design"] = [" ".join(_design(t)) for t in trials]
+    return columns
+
+
+def _failed(trials: Trials, level: int) -> Html:
+    """Each failed trial by name, with the reason; many are folded in."""
+    failed = [t for t in trials if not _finished(t)]
+    if not failed:
+        return Html("")
+    items = [element("li", element("strong", _label(t)), f": {_reason(t)}") for t in failed[:MOST_FAILED]]
+    listed = element("ul", *items, class_="plain")
+    more = f" (the first {MOST_FAILED})" if len(failed) > MOST_FAILED else ""
+    shown = listed if len(failed) <= 10 else folded(f"{_many(len(failed), 'failed trial')}{more}", listed)
+    return joined((element(f"h{level}", f"{_many(len(failed), 'trial')} failed"), shown))
+
+
+def _label(trial: TrialRecord) -> str:
+    return f"{_size(trial)}, {_level(trial)}, seed {'-' if trial.seed is None else trial.seed}"
+
+
+def _reason(trial: TrialRecord) -> str:
+    parts = [str(trial.reason[key]) for key in ("kind", "message") if trial.reason.get(key)]
+    return clean(": ".join(parts) or "no reason given", 400)

@@ -1,0 +1,1 @@
+"""Sentences: what Records and laws say, in one place. No layout, no colour."""

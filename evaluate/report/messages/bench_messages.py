@@ -1,0 +1,216 @@
+"""What a Record of kind "bench" says in sentences: its verdict, what it can claim, what it leaves open, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from evaluate.core.text import clean, duration, finite, interval_text, ratio_decimals
+from evaluate.report.messages.bench_blocks import (
+    Block,
+    Entry,
+    blocks,
+    condition_text,
+    entries,
+    latency_cell,
+    listed,
+    name_of,
+    part,
+    percent,
+    texts_of,
+    verdict_of,
+)
+from evaluate.report.messages.run_messages import RecordLike, speed_text
+from evaluate.report.text.bench_extras import scenario_headline
+
+TAILS = ("p90", "p95", "p99")
+MOST_NAMED = 3
+_LATENCY = "latency: median of one call, with its 95 % interval"
+_SPEED = "speed-up: baseline over model in interleaved rounds, its 95 % intervals hold jointly"
+# What the figures are: of a model alone, and of a comparison.
+LEGENDS = {False: _LATENCY, True: f"{_LATENCY}; {_SPEED}"}
+
+
+def floor_text(block: Block) -> str:
+    """`smallest difference this run can claim: 0.4 % (the baseline against itself: 0.999x to 1.004x)`."""
+    floor = block.floor
+    known = [floor.get("noise_floor"), *(entry.get("noise_floor") for entry in block.entries)]
+    share = next((value for value in known if finite(value)), None)
+    if share is None:
+        return ""
+    low, high = floor.get("low"), floor.get("high")
+    who = "the baseline" if any(part(e, "speedup") for e in block.entries) else "the model"
+    decimals = max(3, ratio_decimals(low, high))
+    ends = (
+        f" ({who} against itself: {low:.{decimals}f}x to {high:.{decimals}f}x)" if finite(low) and finite(high) else ""
+    )
+    return f"smallest difference this run can claim: {percent(share)}{ends}"
+
+
+def failures(record: RecordLike) -> list[tuple[str, str, str]]:
+    """(name, kind, reason) of every candidate that could not be measured."""
+    return [
+        (
+            name_of(entry, 60),
+            clean(entry.get("kind") or "failed", 40),
+            clean(entry.get("reason") or "no reason recorded"),
+        )
+        for entry in listed(record, "failed")
+    ]
+
+
+def warnings_of(record: RecordLike) -> list[str]:
+    """The record's warnings, then each model's own with its name; every sentence once."""
+    said, found = texts_of(record, "warnings"), blocks(record)
+    for block in found:
+        where = f" ({condition_text(block.condition)})" if len(found) > 1 else ""
+        for label, entry in zip(block.labels, block.entries):
+            own = texts_of(entry, "warnings")
+            told = any("drift" in text.lower() for text in own)
+            for text in own if told else [*own, *_drift(entry)]:
+                said.append(text if _names(text, entry) else f"{clean(label, 40)}{where}: {text}")
+    return list(dict.fromkeys(said))
+
+
+def _names(text: str, entry: Entry) -> bool:
+    """Whether a sentence says by itself which model it is about."""
+    return any(word and word in text for word in (clean(entry.get("path") or ""), name_of(entry)))
+
+
+def _drift(entry: Entry) -> list[str]:
+    drift = part(entry, "drift")
+    if drift.get("drifts") is not True or not finite(drift.get("ratio")):
+        return []
+    low, high = drift.get("low"), drift.get("high")
+    change = interval_text(drift["ratio"], low, high, ratio_decimals(low, high), "x")
+    return [f"drift: the last third of the samples took {change} the first third's time"]
+
+
+def notes(record: RecordLike) -> list[str]:
+    """What the table leaves open, and why: percentiles that need more samples, memory, energy that cannot be read."""
+    found = [text for text in (_needs(entries(record), key) for key in TAILS) if text]
+    found += _means(entries(record))
+    for key, value in (("memory", "peak_rss_mb"), ("energy", "joules_per_call")):
+        found += _reasons(entries(record), key, value)
+    return found
+
+
+def _needs(group: Sequence[Entry], key: str) -> str:
+    missing = [part(part(entry, "latency"), "needs").get(key) for entry in group]
+    known = sorted({round(value) for value in missing if finite(value) and value > 0})
+    if not known:
+        return ""
+    count = f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
+    return f"{key.upper()} needs {count} more sample{'' if known == [1] else 's'}"
+
+
+def _means(group: Sequence[Entry]) -> list[str]:
+    """Says why very short calls have no percentiles."""
+    loops = {name_of(entry, 40): part(entry, "latency").get("loops") for entry in group}
+    names = [name for name, count in loops.items() if finite(count) and count > 1]
+    return [f"P90 to P99 of {_joined(names)}: not known, since a sample is the mean of several calls"] if names else []
+
+
+def _reasons(group: Sequence[Entry], key: str, value: str) -> list[str]:
+    """`energy: not available: <why>`, once for all models that have the same reason."""
+    found: dict[str, list[str]] = {}
+    for entry in group:
+        why = part(entry, key).get("why")
+        if why and isinstance(why, str):
+            missing = "" if finite(part(entry, key).get(value)) else "not available: "
+            found.setdefault(f"{missing}{clean(why)}", []).append(name_of(entry, 40))
+    everyone = {name_of(entry, 40) for entry in group}
+    return [
+        f"{key}{'' if set(names) == everyone else f' of {_joined(dict.fromkeys(names))}'}: {text}"
+        for text, names in found.items()
+    ]
+
+
+def _joined(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def bench_headline(record: RecordLike) -> str:
+    """The verdict in one sentence: `int8 1.58x faster than fp32 (1.56 to 1.59); pruned not resolved to differ`."""
+    found = entries(record)
+    candidates = [entry for entry in found if verdict_of(entry)]
+    served = scenario_headline(record)
+    if not found:
+        text = served or "nothing could be measured"
+    elif not candidates:
+        text = _alone(found)
+    elif len(candidates) <= MOST_NAMED and len(blocks(record)) == 1:
+        text = "; ".join(_said(entry, _baseline(record)) for entry in candidates)
+    else:
+        text = _counted(record, candidates)
+    failed = len(failures(record))
+    return text + (f"; {failed} candidate{'' if failed == 1 else 's'} failed" if failed else "")
+
+
+def _baseline(record: RecordLike) -> str:
+    first = next((name_of(entry, 40) for entry in entries(record) if entry.get("baseline")), "")
+    return first or clean(record.get("baseline") if isinstance(record.get("baseline"), str) else "the baseline", 40)
+
+
+def _alone(found: Sequence[Entry]) -> str:
+    """The latency of a model that was measured without another one; its range over several conditions."""
+    name = name_of(found[0], 40)
+    medians = [part(e, "latency").get("median_ms") for e in found]
+    known = [median for median in medians if finite(median)]
+    if len(found) == 1 or not known:
+        return f"{name}: latency {latency_cell(found[0])}"
+    return f"{name}: latency {duration(min(known))} to {duration(max(known))} under {len(found)} conditions"
+
+
+def _said(entry: Entry, baseline: str) -> str:
+    name = name_of(entry, 40)
+    value, _, ends = speed_text(part(entry, "speedup")).partition(" (")
+    verdict = verdict_of(entry)
+    interval = f" ({ends}" if ends else ""
+    if verdict == "not resolved":
+        return f"{name} not resolved to differ from {baseline} ({value}{interval.replace(' (', ', ') or ')'}"
+    if verdict == "faster":
+        return f"{name} {value} faster than {baseline}{interval}"
+    return f"{name} slower than {baseline}: {value} the speed{interval}"
+
+
+def _counted(record: RecordLike, candidates: Sequence[Entry]) -> str:
+    """`int8 faster than fp32 in all 6 conditions`, or counts of comparisons where there are many models."""
+    names = list(dict.fromkeys(name_of(entry, 40) for entry in candidates))
+    conditions = len(blocks(record))
+    if conditions > 1 and len(names) <= MOST_NAMED:
+        by_name = [(name, [e for e in candidates if name_of(e, 40) == name]) for name in names]
+        return "; ".join(f"{name} {_tally(group, _baseline(record), 'conditions')}" for name, group in by_name)
+    what = "comparisons" if conditions > 1 else "models"
+    return f"against {_baseline(record)}, of {len(candidates)} {what}: {_joined(_verdicts(candidates))}"
+
+
+def _verdicts(group: Sequence[Entry]) -> list[str]:
+    verdicts = [verdict_of(entry) for entry in group]
+    return [f"{n} {word}" for word in ("faster", "slower", "not resolved") if (n := verdicts.count(word))]
+
+
+def _tally(group: Sequence[Entry], baseline: str, what: str) -> str:
+    """`faster than fp32 in all 6 conditions`, `faster in 4 and not resolved in 2 of 6 conditions`."""
+    verdicts = [verdict_of(entry) for entry in group]
+    seen = [word for word in ("faster", "slower", "not resolved") if word in verdicts]
+    if len(seen) == 1:
+        against = f"to differ from {baseline}" if seen[0] == "not resolved" else f"than {baseline}"
+        return f"{seen[0]} {against} in {'both' if len(group) == 2 else f'all {len(group)}'} {what}"
+    return f"{_joined(f'{word} in {verdicts.count(word)}' for word in seen)} of {len(group)} {what}"
+
+
+def bench_conditions(record: RecordLike) -> str:
+    """Where and how it was measured: machine, runtime, inputs, sittings, seconds."""
+    environment, settings = part(record, "environment"), part(record, "settings")
+    cpu = part(environment, "cpu")
+    texts = [clean(cpu.get("name") or "a machine without a name", 60)]
+    texts += [clean(gpu.get("name"), 40) for gpu in listed(environment, "gpu") if gpu.get("name")]
+    cores = cpu.get("usable_cores")
+    texts += [f"{cores} usable core{'' if cores == 1 else 's'}"] if finite(cores) else []
+    texts += [f"{name} {clean(v, 20)}" for name, v in part(environment, "versions").items() if "onnxruntime" in name]
+    texts += [f"{clean(settings['inputs'], 20)} inputs"] if settings.get("inputs") else []
+    sittings = [part(entry, "latency").get("sittings") for entry in entries(record)]
+    texts += [f"{max(known)} sittings"] if (known := [n for n in sittings if finite(n)]) else []
+    texts += [duration(1e3 * record["seconds"])] if finite(record.get("seconds")) else []
+    return ", ".join(texts)
