@@ -9,7 +9,7 @@ import pytest
 from law_points import crossed, falling, noisy, table
 
 from evaluate.core.errors import DataError, UsageError
-from evaluate.scaling import BNSL1, M3, Chinchilla, Linear, PowerLaw, PowerLawFloor
+from evaluate.scaling import BNSL1, M3, Chinchilla, EffectiveParameters, Linear, PowerLaw, PowerLawFloor
 from evaluate.scaling.query.budget import optimum
 from evaluate.scaling.query.crossing import break_even, effective_size
 from evaluate.scaling.query.solve import solve
@@ -167,6 +167,17 @@ def test_budgets_that_cannot_be_split(joint_law, floor_law):
         optimum(joint_law, "6*N*D", 1e-200)
     with pytest.raises(DataError, match="whole budget in"):
         optimum(Linear(bootstrap=20).fit(*table(*crossed())), "N + D", 1e9)
+
+
+def test_what_is_no_size_takes_no_part_in_a_budget():
+    n = np.geomspace(1e6, 1e9, 12)
+    line = Linear(bootstrap=20).fit({"N": n, "shift": np.linspace(-3, 3, 12)}, 9 - 1e-9 * n)
+    with pytest.raises(UsageError, match="two sizes, which are positive; shift goes from -3 to 3: give it"):
+        optimum(line, "N + shift", 1e9)
+    levels = np.resize(np.array(["dense", "int8"], dtype=object), 12)
+    law = EffectiveParameters(bootstrap=5, force=True).fit({"N": n, "level": levels}, noisy(n**-0.3, 0.01))
+    with pytest.raises(UsageError, match=r"level holds names \(dense, int8\)"):
+        optimum(law, "N * level", 1e9)
 
 
 def test_two_curves_cross_where_algebra_says():

@@ -180,6 +180,12 @@ class _Split:
         if idle:
             both = " and ".join(self.names)
             raise UsageError(f"the cost {self.cost} does not depend on {idle[0]}; a budget is split between {both}")
+        for name in self.names:
+            low, high = self.law.range[name]
+            if self.law.names_of(name) or not 0 < low <= high < math.inf:
+                words = f"holds names ({', '.join(self.law.names_of(name))})" if self.law.names_of(name) else ""
+                told = words or f"goes from {low:g} to {high:g}"
+                raise UsageError(f"a budget is split between two sizes, which are positive; {name} {told}: give it")
         middle = {name: np.array([math.sqrt(math.prod(self.law.range[name]))]) for name in self.names}
         self.cost({**middle, **{name: np.array([value]) for name, value in self.given.items()}})
 
