@@ -14,7 +14,7 @@ from pydantic import Field
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels
-from compress.tasks.image_files import Limit, Limits, fetch, image_task, read_bytes, writable
+from compress.tasks.image_files import Limit, fetch, image_task, read_bytes, writable
 from compress.tasks.splits import Normalize, TensorSplit
 from compress.tasks.task import Task, register_task
 from evaluate.core.errors import DataError
@@ -61,7 +61,7 @@ def cifar10(
         TensorSplit({"image": test_images}, test_labels, scale),
         CLASSES,
         len(labels) * _HELD // 50_000,
-        Limits(train_limit, validation_limit, test_limit),
+        (train_limit, validation_limit, test_limit),
         split_seed,
     )
 

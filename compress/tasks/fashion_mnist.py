@@ -16,7 +16,7 @@ from pydantic import Field
 from compress.core.folders import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels, check_lengths
-from compress.tasks.image_files import Limit, Limits, fetch, image_task
+from compress.tasks.image_files import Limit, fetch, image_task
 from compress.tasks.splits import Normalize, TensorSplit
 from compress.tasks.task import Task, register_task
 from evaluate.core.errors import DataError
@@ -48,7 +48,7 @@ def fashion_mnist(
         if not (folder / name).is_file():
             fetch(URL + name, md5, folder / name, advice=_advice(folder), status=status)
     train, test = _split(folder, "train"), _split(folder, "t10k")
-    limits = Limits(train_limit, validation_limit, test_limit)
+    limits = (train_limit, validation_limit, test_limit)
     return image_task("fashion_mnist", train, test, CLASSES, len(train) // _HELD_SHARE, limits, split_seed)
 
 

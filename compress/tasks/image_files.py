@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -26,31 +25,25 @@ _TIMEOUT = 20.0
 Limit: TypeAlias = Annotated[int, Field(ge=10, le=10**9)] | None
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Largest numbers of samples for quick runs; None takes all. Subsets are seeded and keep the share of a class."""
-
-    train: int | None
-    validation: int | None
-    test: int | None
-
-
 def image_task(
-    name: str, train: TensorSplit, test: TensorSplit, classes: tuple[str, ...], held: int, limits: Limits, seed: int
+    name: str,
+    train: TensorSplit,
+    test: TensorSplit,
+    classes: tuple[str, ...],
+    held: int,
+    limits: tuple[Limit, Limit, Limit],
+    seed: int,
 ) -> Task:
-    """The task of an official train and test split, `held` training samples being set aside for validation."""
+    """The task of an official train and test split, `held` training samples being set aside for validation.
+
+    limits : largest numbers of training, validation and test samples, for quick runs; None takes all.
+    """
     rest, validation = split_indices(train.targets, held, seed)
-    return Task(
-        name,
-        train=_limited(train.select(rest), limits.train, seed),
-        validation=_limited(train.select(validation), limits.validation, seed),
-        test=_limited(test, limits.test, seed),
-        classes=classes,
+    whole = (train.select(rest), train.select(validation), test)
+    learned, held_out, judged = (
+        split if limit is None else split.take(limit, seed) for split, limit in zip(whole, limits, strict=True)
     )
-
-
-def _limited(split: TensorSplit, limit: int | None, seed: int) -> TensorSplit:
-    return split if limit is None else split.take(limit, seed)
+    return Task(name, learned, held_out, judged, classes)
 
 
 def read_bytes(path: Path, size: int, advice: str) -> bytes:

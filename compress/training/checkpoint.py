@@ -71,13 +71,8 @@ def state_hash(model: nn.Module) -> str:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of every parameter under "<index>/<name>", such as "3/momentum_buffer"."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{name}": value
-        for index, entries in state.items()
-        for name, value in entries.items()
-        if isinstance(value, Tensor)
-    }
+    state = optimizer.state_dict()["state"].items()
+    return merge(**{str(n): {k: v for k, v in kept.items() if isinstance(v, Tensor)} for n, kept in state})
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -45,10 +45,15 @@ def place(model: nn.Module, device: str) -> None:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's first tensor is; the CPU for a model without any."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
 @contextmanager
 def at_home(model: nn.Module) -> Iterator[None]:
     """Bring a model back to the device and the memory order it came in, whatever happens in the block."""
-    home = next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    home = device_of(model)
     try:
         yield
     finally:

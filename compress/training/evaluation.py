@@ -9,6 +9,7 @@ from compress.core.forward import run_model
 from compress.core.registries import LOSSES
 from compress.tasks.losses import Loss, task_loss
 from compress.tasks.splits import Split
+from compress.training.devices import device_of
 from evaluate.metrics.base import Metric, get_metric
 
 
@@ -25,17 +26,13 @@ def evaluate_split(
 
     The model's mode and device are left as they were. Raises ModelError where it cannot run on the split.
     """
-    training, home = model.training, _device_of(model)
+    training, home = model.training, device_of(model)
     model.eval().to(device)
     try:
         with torch.no_grad():
             return _means(model, split, loss, get_metric(metric), batch_size, device)
     finally:
         model.train(training).to(home)
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def _means(
