@@ -23,7 +23,7 @@ from compress.pipeline.record import Evaluation, Measured, Samples, make_record
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.schema import Recipe, load_recipe
 from compress.tasks import Task, get_task
-from compress.training.devices import check_device
+from compress.training.placement import check_device
 from compress.training.settings import TrainConfig
 from compress.training.train import check_training
 from evaluate.benchmark.latency import Opener, measure_latency

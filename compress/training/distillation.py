@@ -24,7 +24,7 @@ from compress.tasks.task import Task
 from compress.training.augment import flip
 from compress.training.callbacks import LossTerm, Step, TrainingState
 from compress.training.checkpoint import load_tensors, save_tensors, state_hash
-from compress.training.devices import place
+from compress.training.placement import place
 from compress.training.settings import DistillConfig, TrainConfig
 from evaluate.core.errors import ModelError
 

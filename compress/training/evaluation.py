@@ -9,7 +9,7 @@ from compress.core.forward import run_model
 from compress.core.registries import LOSSES
 from compress.tasks.losses import Loss, task_loss
 from compress.tasks.splits import Split
-from compress.training.devices import device_of
+from compress.training.placement import device_of
 from evaluate.metrics.base import Metric, get_metric
 
 

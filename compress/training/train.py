@@ -19,10 +19,10 @@ from compress.tasks.splits import Split
 from compress.tasks.task import Task
 from compress.training.augment import check_augment
 from compress.training.callbacks import Callback, Constraint, KeepConstraints, LossTerm, Progress
-from compress.training.devices import at_home, autocast_dtype, deterministic, place
 from compress.training.distillation import Distillation, TeacherMode
 from compress.training.loop import BatchLoss, Training
 from compress.training.optimizers import make_optimizer
+from compress.training.placement import at_home, autocast_dtype, deterministic, place
 from compress.training.settings import DistillConfig, TrainConfig
 from evaluate.core.errors import ModelError
 
