@@ -70,7 +70,7 @@ def fit(
             budget=budget, against=against,
         )  # fmt: skip
         request = FitRequest(
-            path=path, x=x or (), y=y, law=law, where=where or (), group=group, weight=weight, bootstrap=bootstrap,
+            points=path, x=x or (), y=y, law=law, where=where or (), group=group, weight=weight, bootstrap=bootstrap,
             seed=seed, set_param=set_param or (), reference=reference, force=force, query=query,
         )  # fmt: skip
         with Progress(quiet) as progress:

@@ -13,7 +13,7 @@ from evaluate.core.errors import quoted
 from evaluate.core.units import LONG_TIMES, parse_number
 
 if TYPE_CHECKING:
-    from compress.study.run_study import StudyResult
+    from compress.study.study_report import StudyResult
     from compress.study.trial import Plan
 
 

@@ -17,11 +17,13 @@ from functools import lru_cache
 from typing import Any
 
 from compress.core.files import canonical_json
+from compress.core.registries import PASSES
 from compress.study.spec import DENSE, Point, Study, TrialRecipe, expand, fits, passes_of, variants
 from compress.study.study_checks import apply_point
 from compress.study.trial import Trial, identify, own_files, stage_epochs
 
 NATIVE = "native"
+PARTS = 64  # a width that is a multiplier is searched in such parts of the large model's
 LABELS = {"train_limit": "samples"}  # what a Record calls it
 
 
@@ -174,10 +176,6 @@ def tiers(count: int) -> list[int]:
     return found
 
 
-KEEPS_SHAPE = ("quantize", "finetune", "distill")
-PARTS = 64  # a width that is a multiplier is searched in such parts of the large model's
-
-
 def params_of(name: str, args: Mapping[str, Any]) -> int:
     """Parameters of a registered model, counted on torch's meta device: nothing is allocated or initialised.
 
@@ -200,18 +198,18 @@ def _params(name: str, args: str) -> int:
 def expected_params(passes: Sequence[Any], params: int) -> int | None:
     """Params after these passes (`PassStep`s) on a model of so many; None where only a run can tell.
 
-    A pruning that is asked for params or bytes says it itself; one that is asked for MACs, and a pass of the user's
-    own, do not.
+    One that reshapes may say it by its target (`keep.params_of`); what a pass of the user's own does is seen in a run.
     """
     now = params
     for step in passes:
-        if step.kind in KEEPS_SHAPE:
+        component = PASSES.get(step.kind)
+        if component.address == component.name and not component.facts["traits"].reshapes:
             continue
-        unit, amount = step.config.keep.target() if step.kind == "prune" else ("", None)
-        if unit not in ("params", "bytes") or amount is None:
+        target = getattr(getattr(step.config, "keep", None), "params_of", None)
+        kept = target(params) if target is not None else None
+        if kept is None:
             return None
-        per_param = 4 if unit == "bytes" else 1
-        now = min(now, round(amount.resolve(params * per_param) / per_param))
+        now = min(now, kept)
     return now
 
 

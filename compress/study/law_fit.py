@@ -1,4 +1,4 @@
-"""What `leanfit fit` does: read the points, fit or choose the law, ask it, and give one object to print and to keep."""
+"""What `leanfit fit` does: a request, its points, the law, its answers; one result to print and to keep."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from evaluate.core.errors import LeanfitError, UsageError
-from evaluate.scaling.law import read_law
+from evaluate.scaling.forms.form import kind_of
+from evaluate.scaling.law import Law, law_class, read_law, select_law
 from evaluate.scaling.law_files import is_law_file
 from evaluate.scaling.points.cells import is_numeric, number
-from evaluate.scaling.points.points import target_hint
+from evaluate.scaling.points.point_files import read_points
+from evaluate.scaling.points.points import Chosen, Points, input_checks, target_hint
 from evaluate.scaling.query.budget import Formula
 from evaluate.scaling.query.crossing import (
     ask_break_even,
@@ -24,11 +28,6 @@ from evaluate.scaling.query.crossing import (
     level_of,
 )
 from evaluate.scaling.query.solve import unknown_to_solve
-
-if TYPE_CHECKING:
-    from evaluate.scaling.law import Law
-    from evaluate.scaling.points.points import Chosen, Points
-
 
 Status = Callable[[str, float, float], None]
 Say = Callable[[str], None]
@@ -52,7 +51,7 @@ class Query:
 class FitRequest:
     """One call of `leanfit fit`; x are columns, or NAME=COLUMN where the law has another name for it."""
 
-    path: Path
+    points: Path | Points
     x: Sequence[str]
     y: str | None
     law: str = AUTO
@@ -82,48 +81,41 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
 
     Raises UsageError, DataError, ArtifactError; Unidentified and NotConverged (exit code 6) of the fit.
     """
-    from evaluate.scaling.points.point_files import read_points
-
     _check(request)
-    points = read_points(request.path)
+    points = read_points(request.points)
     request = _completed(request, points, say)
-    _check_questions(request, points)
-    told = list(points.problems)
+    axes = _axes(request.x, points)
+    _check_query(request, list(axes), points)
+    warnings = list(points.problems)
     try:
         rows = points.where(request.where)
-        law, chosen = _fitted(request, rows, told, status)
-        answers = _answers(request, law, points, told, status)
+        law, chosen = _fitted(request, rows, warnings, status)
+        answers = _answers(request, law, points, warnings, status)
     except LeanfitError:
-        for sentence in told:
+        for sentence in warnings:
             say(f"warning: {sentence}")
         raise
     low, high = float(chosen.y.min()), float(chosen.y.max())
-    told += filter(None, (target_hint(str(request.y), low, high, target) for target in request.query.solve))
-    about = _about(request, law, points, told)
-    stored = {**law.to_dict(), **answers, "target": request.y, "points": {**about, "n": len(chosen.y)}}
-    return FitResult(law, stored, _shown(rows, chosen, str(request.y)))
+    warnings += filter(None, (target_hint(str(request.y), low, high, target) for target in request.query.solve))
+    about = {
+        "source": points.source,
+        "columns": [name if axes[name] == name else f"{name}={axes[name]}" for name in law.variables],
+        "where": list(request.where),
+        "group": request.group,
+        "weight": request.weight,
+        "problems": warnings,
+        "n": len(chosen.y),
+    }
+    others = {name: column[chosen.rows] for name, column in rows.columns.items()}
+    columns = {**others, **chosen.columns, str(request.y): chosen.y}
+    return FitResult(law, {**law.to_dict(), **answers, "target": request.y, "points": about}, columns)
 
 
-def _about(request: FitRequest, law: Law, points: Points, told: Sequence[str]) -> dict[str, Any]:
-    """Where the points of a law come from; columns: "params", or "N=params", in the order of the law's variables."""
-    columns = dict(_axes(request.x, points))
-    named = [name if columns[name] == name else f"{name}={columns[name]}" for name in law.variables]
-    return {
-        "source": str(request.path), "columns": named, "where": list(request.where), "group": request.group,
-        "weight": request.weight, "problems": list(told),
-    }  # fmt: skip
-
-
-def _shown(points: Points, chosen: Chosen, y: str) -> dict[str, Any]:
-    """The fitted points with all their columns, for pictures; the law's variables by the names it has for them."""
-    others = {name: column[chosen.rows] for name, column in points.columns.items()}
-    return {**others, **chosen.columns, y: chosen.y}
+# The request.
 
 
 def _check(request: FitRequest) -> None:
     """What can be said before anything is read. Raises UsageError."""
-    from evaluate.scaling.forms.form import kind_of
-
     query = request.query
     if request.law != AUTO:
         kind_of(request.law)
@@ -158,10 +150,25 @@ def _holds_numbers(column: Any) -> bool:
     return is_numeric(column) or 2 * sum(number(cell) is not None for cell in column if cell) > len(column)
 
 
-def _check_questions(request: FitRequest, points: Points) -> None:
+def _axes(x: Sequence[str], points: Points) -> dict[str, str]:
+    """The law's variables and the columns that they are: --x N, --x N=params, --x N,D.
+
+    Raises UsageError for a name that is there twice.
+    """
+    axes: dict[str, str] = {}
+    for part in (part for text in x for part in ([text] if text in points.columns else text.split(","))):
+        name, sign, column = (piece.strip() for piece in part.partition("="))
+        if not sign or part in points.columns:
+            name = column = part.strip()
+        if name in axes:
+            raise UsageError(f"--x names {name!r} twice; each x is another column")
+        axes[name] = column
+    return axes
+
+
+def _check_query(request: FitRequest, names: Sequence[str], points: Points) -> None:
     """What is wrong with the questions, before the law is fitted. Raises UsageError, DataError."""
-    query, names = request.query, [axis.name for axis in _axes(request.x, points)]
-    given = _given(request, names)
+    query, given = request.query, _given(request, names)
     if query.solve or query.against is not None:
         unknown_to_solve(names, query.solve_for, given)
     for target in query.solve:
@@ -182,6 +189,100 @@ def _given(request: FitRequest, names: Sequence[str]) -> dict[str, Any]:
     return {name: _single(name, values) for name, values in found.items()}
 
 
+def _single(name: str, values: Sequence[Any]) -> Any:
+    if len(values) > 1:
+        raise UsageError(f"{name} takes one value here, got {', '.join(map(str, values))}")
+    return values[0]
+
+
+# The fit.
+
+
+def _fitted(request: FitRequest, points: Points, warnings: list[str], status: Status) -> tuple[Law, Chosen]:
+    """The law of these points and the rows it was fitted to; what is odd about them is added to `warnings`."""
+    y, axes = str(request.y), _axes(request.x, points)
+    asks = _columns_for(request.law, axes)
+    chosen = points.take(list(axes.values()), y, group=request.group, weight=request.weight, **asks)
+    warnings += [*chosen.problems, *input_checks(points, chosen, y, request.group)]
+    chosen = chosen._replace(columns={name: chosen.columns[column] for name, column in axes.items()})
+    what = "choosing the law" if request.law == AUTO else f"fitting the law {request.law}"
+    status(f"{what}: {len(chosen.y)} points", 0, 0)
+    return _law(request, chosen, status), chosen
+
+
+def _columns_for(law: str, axes: dict[str, str]) -> dict[str, Any]:
+    """What the law asks of its columns, for `Points.take`. Raises UsageError for a wrong number of them."""
+    if law == AUTO:
+        return {}
+    kind, given = kind_of(law), list(axes)
+    form = kind.form
+    if kind.any_sign:
+        return {"domains": dict.fromkeys(axes.values(), (-math.inf, math.inf))}
+    if len(given) != len(form.variables) and not kind.any_columns:
+        wanted = " ".join(f"--x {variable}" for variable in form.variables)
+        raise UsageError(
+            f"the law {law} takes {wanted}, in this order ({form.variables[0]}=COLUMN for a column of another name); "
+            f"got {len(given)}: {', '.join(given)}"
+        )
+    level = level_of(law, given)
+    places = zip(form.variables if set(form.variables) == set(given) else given, form.variables, strict=False)
+    domains = {axes[own]: form.domains[variable] for own, variable in places if variable in form.domains}
+    return {"domains": domains, "names": [axes[level]] if level else [], "constant": True}
+
+
+def _law(request: FitRequest, chosen: Chosen, status: Status) -> Law:
+    options = {"bootstrap": request.bootstrap, "reference": request.reference}
+    settings: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    settings |= {"seed": request.seed, "force": request.force}
+    points: dict[str, Any] = {"sample_weight": chosen.weights, "groups": chosen.groups}
+    if request.law == AUTO:
+        return select_law(chosen.columns, chosen.y, **points, **settings)
+    fixed = {name: _single(name, values) for name, values in assignments(request.set_param, "--set-param").items()}
+    for name, value in fixed.items():
+        if not isinstance(value, float):
+            raise UsageError(f"--set-param {name} takes a number, got {value!r}")
+    law = law_class(request.law)(fixed=fixed, **settings)
+    law.status = lambda text: status(text, *_counted(text))
+    return law.fit(chosen.columns, chosen.y, **points)
+
+
+def _counted(text: str) -> tuple[float, float]:
+    """(64, 200) of "bootstrap: 64 of 200"; zeros without."""
+    found = re.search(r"(\d+) of (\d+)", text)
+    return (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+
+
+# The answers.
+
+
+def _answers(request: FitRequest, law: Law, points: Points, warnings: list[str], status: Status) -> dict[str, Any]:
+    """solve, optimum and break_even, as far as they were asked."""
+    query, given = request.query, _given(request, law.variables)
+    found: dict[str, Any] = {"solve": [ask_solve(law, y, query.solve_for, given, query.interval) for y in query.solve]}
+    if query.compute is not None and query.budget is not None:
+        formula = Formula(query.compute, law.variables)
+        found["optimum"] = ask_optimum(law, formula, query.budget, given, query.interval)
+    if query.against is not None:
+        other = _other(request, points, query.against, warnings, status)
+        found["break_even"] = {
+            **ask_break_even(law, other, query.solve_for, given, query.interval), "against": query.against,
+            "other": {"law": other.name, "params": other.params_, "curve": _sampled(law, other)},
+        }  # fmt: skip
+    return found
+
+
+def _other(request: FitRequest, points: Points, against: str, warnings: list[str], status: Status) -> Law:
+    """The second curve: a law's file, other points, or a condition on all rows of the same points."""
+    path = Path(against)
+    if path.is_file() and is_law_file(path):
+        return read_law(path)[0]
+    rows = read_points(path) if path.exists() else _rows_of_condition(points, against)
+    own: list[str] = []
+    law = _fitted(request, rows, own, status)[0]
+    warnings += [f"{sentence} (--against)" for sentence in own]
+    return law
+
+
 def _rows_of_condition(points: Points, against: str) -> Points:
     if not re.search(r"[<>=]", against):
         raise UsageError(
@@ -190,149 +291,12 @@ def _rows_of_condition(points: Points, against: str) -> Points:
     return points.where(against)
 
 
-def _fitted(request: FitRequest, points: Points, told: list[str], status: Status) -> tuple[Law, Chosen]:
-    """The law of these points and the rows it was fitted to; what is odd about them is added to `told`."""
-    from evaluate.scaling.points.points import input_checks
-
-    y, axes = str(request.y), _axes(request.x, points)
-    wanted = _wanted(request.law, axes)
-    chosen = points.take([axis.column for axis in axes], y, group=request.group, weight=request.weight, **wanted)
-    told += [*chosen.problems, *input_checks(points, chosen, y, request.group)]
-    chosen = chosen._replace(columns={axis.name: chosen.columns[axis.column] for axis in axes})
-    what = "choosing the law" if request.law == AUTO else f"fitting the law {request.law}"
-    status(f"{what}: {len(chosen.y)} points", 0, 0)
-    return _law(request, chosen, status), chosen
-
-
-class _Axis(NamedTuple):
-    """A variable of the law and the column of the points that it is."""
-
-    name: str
-    column: str
-
-
-def _axes(x: Sequence[str], points: Points) -> list[_Axis]:
-    """--x N, --x N=params, --x N,D. Raises UsageError for a name that is there twice."""
-    parts = [part for text in x for part in ([text] if text in points.columns else text.split(","))]
-    axes = []
-    for part in parts:
-        name, sign, column = part.partition("=")
-        renamed = bool(sign) and part not in points.columns
-        axes.append(_Axis(name.strip(), column.strip()) if renamed else _Axis(part.strip(), part.strip()))
-    names = [axis.name for axis in axes]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise UsageError(f"--x names {twice!r} twice; each x is another column")
-    return axes
-
-
-def _wanted(name: str, axes: Sequence[_Axis]) -> dict[str, Any]:
-    """What the law asks of its columns, for `Points.take`. Raises UsageError for a wrong number of them."""
-    if name == AUTO:
-        return {}
-    from evaluate.scaling.forms.form import kind_of
-
-    kind, columns = kind_of(name), {axis.name: axis.column for axis in axes}
-    form = kind.form
-    if kind.any_sign:
-        return {"domains": dict.fromkeys(columns.values(), (-math.inf, math.inf))}
-    given = list(columns)
-    if len(given) != len(form.variables) and not kind.any_columns:
-        told = " ".join(f"--x {variable}" for variable in form.variables)
-        raise UsageError(
-            f"the law {name} takes {told}, in this order ({form.variables[0]}=COLUMN for a column of another name); "
-            f"got {len(given)}: {', '.join(given)}"
-        )
-    level = level_of(name, given)
-    places = zip(form.variables if set(form.variables) == set(given) else given, form.variables, strict=False)
-    domains = {columns[own]: form.domains[variable] for own, variable in places if variable in form.domains}
-    names = [columns[level]] if level else []
-    return {"domains": domains, "names": names, "constant": True}
-
-
-def _law(request: FitRequest, chosen: Chosen, status: Status) -> Law:
-    settings: dict[str, Any] = {"seed": request.seed, "force": request.force}
-    if request.bootstrap is not None:
-        settings["bootstrap"] = request.bootstrap
-    if request.reference is not None:
-        settings["reference"] = request.reference
-    if request.law == AUTO:
-        from evaluate.scaling.law import select_law
-
-        return select_law(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups, **settings)
-    from evaluate.scaling.law import law_class
-
-    fixed = {name: _number(name, values) for name, values in assignments(request.set_param, "--set-param").items()}
-    law = law_class(request.law)(fixed=fixed, **settings)
-    law.status = _counted(status)
-    return law.fit(chosen.columns, chosen.y, sample_weight=chosen.weights, groups=chosen.groups)
-
-
-def _counted(status: Status) -> Callable[[str], None]:
-    """What the bootstrap tells ("bootstrap: 64 of 200") as progress."""
-
-    def tell(text: str) -> None:
-        found = re.search(r"(\d+) of (\d+)", text)
-        done, total = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
-        status(text, done, total)
-
-    return tell
-
-
-def _single(name: str, values: Sequence[Any]) -> Any:
-    if len(values) > 1:
-        raise UsageError(f"{name} takes one value here, got {', '.join(map(str, values))}")
-    return values[0]
-
-
-def _number(name: str, values: Sequence[Any]) -> float:
-    value = _single(name, values)
-    if not isinstance(value, float):
-        raise UsageError(f"--set-param {name} takes a number, got {value!r}")
-    return value
-
-
-def _answers(request: FitRequest, law: Law, points: Points, told: list[str], status: Status) -> dict[str, Any]:
-    """solve, optimum and break_even, as far as they were asked."""
-    query = request.query
-    given = _given(request, law.variables)
-    found: dict[str, Any] = {"solve": [ask_solve(law, y, query.solve_for, given, query.interval) for y in query.solve]}
-    if query.compute is not None and query.budget is not None:
-        formula = Formula(query.compute, law.variables)
-        found["optimum"] = ask_optimum(law, formula, query.budget, given, query.interval)
-    if query.against is not None:
-        other = _other(request, points, told, status)
-        found["break_even"] = {
-            **ask_break_even(law, other, query.solve_for, given, query.interval), "against": query.against,
-            "other": {"law": other.name, "params": other.params_, "curve": _sampled(law, other)},
-        }  # fmt: skip
-    return found
-
-
 def _sampled(law: Law, other: Law) -> list[list[float]] | None:
     """[x, y] of the other curve over three times the range of both, for pictures; None with several variables."""
-    import numpy as np
-
     if len(other.variables) != 1:
         return None
     ends = [end for one in (law, other) for pair in one.range_.values() for end in pair]
     x = np.geomspace(min(ends) / 3, max(ends) * 3, 160) if min(ends) > 0 else np.linspace(min(ends), max(ends), 160)
-    inside = [
-        value for value in x.tolist() if other.form_.domains.get(other.form_.variables[0], (0.0, value))[1] >= value
-    ]
+    top = other.form_.domains.get(other.form_.variables[0], (0.0, math.inf))[1]
+    inside = x[x <= top].tolist()
     return [inside, other.predict(inside).tolist()]
-
-
-def _other(request: FitRequest, points: Points, told: list[str], status: Status) -> Law:
-    """The second curve: a law's file, other points, or a condition on all rows of the same points."""
-    against = str(request.query.against)
-    path = Path(against)
-    if path.is_file() and is_law_file(path):
-        return read_law(path)[0]
-    from evaluate.scaling.points.point_files import read_points
-
-    rows = read_points(path) if path.exists() else _rows_of_condition(points, against)
-    own: list[str] = []
-    law = _fitted(request, rows, own, status)[0]
-    told += [f"{sentence} (--against)" for sentence in own]
-    return law

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from compress.core.files import clear_parts, writing
 from compress.core.progress import Status, silent
 from compress.pipeline.stages import locked
 from compress.recipe.positions import Source
-from compress.study.forecast import Estimate
 from compress.study.pools import LocalPool, Pool
 from compress.study.scheduler import Drive
-from compress.study.study_report import rows, table
+from compress.study.study_report import StudyResult
 from compress.study.study_source import read_study
 from compress.study.trial import PLAN, Plan, Trial, find_plan, plan_key, planned_name
 from compress.study.trial_records import FAILED, FINISHED, by_id
@@ -26,59 +24,6 @@ from evaluate.core.errors import MachineError
 from evaluate.core.journal import JOURNAL, Journal
 
 STAGES = "stages"
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What a study has come to.
-
-    trials   : all that are known, the most useful first. records: those that there are, by id.
-    made     : how many this run has done. problems: lines of the journal that could not be read.
-    """
-
-    folder: Path
-    plan: Plan
-    records: dict[str, dict[str, Any]]
-    made: int = 0
-    problems: tuple[str, ...] = ()
-
-    @property
-    def trials(self) -> list[Trial]:
-        """All trials that are known, the most useful first."""
-        return self.plan.trials
-
-    @property
-    def found(self) -> list[dict[str, Any]]:
-        """The Records of this study's trials."""
-        return [self.records[trial.id] for trial in self.trials if trial.id in self.records]
-
-    @property
-    def failed(self) -> list[dict[str, Any]]:
-        """The Records of failed trials."""
-        return [record for record in self.found if record["status"] == FAILED]
-
-    @property
-    def left(self) -> int:
-        """How many trials are not done."""
-        return len(self.trials) - len(self.found)
-
-    def seconds_left(self) -> float | None:
-        """About how many seconds of work are left, for one worker; None while nothing is known."""
-        rest = [trial for trial in self.trials if trial.id not in self.records]
-        return Estimate(self.trials, self.records).remaining(rest)
-
-    def table(self) -> str:
-        """One row for every size and level."""
-        return table(self.found)
-
-    def summary(self) -> dict[str, Any]:
-        """The study as JSON-able data."""
-        finished = sum(record["status"] == FINISHED for record in self.found)
-        failed = [{"id": r["id"], "reason": r["reason"]} for r in self.failed]
-        return {
-            "study": self.plan.name, "out": str(self.folder), "trials": len(self.trials), "finished": finished,
-            "failed": failed, "left": self.left, "made": self.made, "rows": rows(self.found),
-        }  # fmt: skip
 
 
 def run_study(

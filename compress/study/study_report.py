@@ -1,30 +1,81 @@
-"""What a study says at its end: its table, the laws it asked for, fitted to its finished trials, and report.html."""
+"""What a study has come to, and what it says at its end: its table, its laws, and report.html."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compress import __version__
 from compress.core.files import hash_of, write_json
 from compress.core.progress import Status, silent
+from compress.study.forecast import Estimate
+from compress.study.trial import Plan, Trial
 from compress.study.trial_records import FAILED, FINISHED
 from evaluate.core.errors import LeanfitError
-from evaluate.core.journal import JOURNAL
 from evaluate.core.text import count, size
 from evaluate.metrics.base import metric_of
 
-if TYPE_CHECKING:
-    from compress.study.run_study import StudyResult
-
-
 LAWS = "laws.json"
 PAGE = "report.html"
-Fitted = tuple[dict[str, Any] | None, str]
+Record = Mapping[str, Any]
+HEADS = ("size", "level", "role", "seeds", "params", "bytes", "error %", "spread", "loss", "retained")
+WORDS = 3  # columns of it
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study has come to.
+
+    trials   : all that are known, the most useful first. records: those that there are, by id.
+    made     : how many this run has done. problems: lines of the journal that could not be read.
+    """
+
+    folder: Path
+    plan: Plan
+    records: dict[str, dict[str, Any]]
+    made: int = 0
+    problems: tuple[str, ...] = ()
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials that are known, the most useful first."""
+        return self.plan.trials
+
+    @property
+    def found(self) -> list[dict[str, Any]]:
+        """The Records of this study's trials."""
+        return [self.records[trial.id] for trial in self.trials if trial.id in self.records]
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The Records of failed trials."""
+        return [record for record in self.found if record["status"] == FAILED]
+
+    @property
+    def left(self) -> int:
+        """How many trials are not done."""
+        return len(self.trials) - len(self.found)
+
+    def seconds_left(self) -> float | None:
+        """About how many seconds of work are left, for one worker; None while nothing is known."""
+        rest = [trial for trial in self.trials if trial.id not in self.records]
+        return Estimate(self.trials, self.records).remaining(rest)
+
+    def table(self) -> str:
+        """One row for every size and level."""
+        return table(self.found)
+
+    def summary(self) -> dict[str, Any]:
+        """The study as JSON-able data."""
+        finished = sum(record["status"] == FINISHED for record in self.found)
+        failed = [{"id": r["id"], "reason": r["reason"]} for r in self.failed]
+        return {
+            "study": self.plan.name, "out": str(self.folder), "trials": len(self.trials), "finished": finished,
+            "failed": failed, "left": self.left, "made": self.made, "rows": rows(self.found),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,79 +96,62 @@ class StudyReport:
         return "\n".join(["", *self.sentences, *page])
 
 
-def report(outcome: StudyResult, status: Status = silent) -> StudyReport:
+def report(result: StudyResult, status: Status = silent) -> StudyReport:
     """Fit the laws that the study asks for and write the page; found again where no Record is new since.
 
     A law that cannot be fitted yet is a sentence, not an error: the Records are what was paid for.
     """
-    found = [record for record in outcome.found if record["status"] == FINISHED]
-    if not found:
+    found, specs = result.found, result.plan.laws
+    if not any(record["status"] == FINISHED for record in found):
         return StudyReport()
-    key = hash_of(
-        "laws", __version__, [r["id"] for r in outcome.found], [r["created"] for r in outcome.found], outcome.plan.laws
-    )
-    page = outcome.folder / PAGE
-    known = _known(outcome.folder, key)
+    key = hash_of("laws", __version__, [r["id"] for r in found], [r["created"] for r in found], specs)
+    page = result.folder / PAGE
+    known = _known(result.folder, key)
     if known is not None and page.exists():
         return StudyReport(known["laws"], known["sentences"], page)
     from evaluate.report.html.pages import write_page
 
-    laws, sentences = [], []
-    for number, spec in enumerate(outcome.plan.laws):
-        status(f"laws: {' '.join(spec['x'])}", number, len(outcome.plan.laws))
-        law, sentence = _fit(outcome.folder, found, spec)
-        laws += [law] if law else []
-        sentences.append(sentence)
-    write_page([*outcome.found, *laws], page)
-    write_json(outcome.folder / LAWS, {"key": key, "laws": laws, "sentences": sentences})
+    fitted = []
+    for number, spec in enumerate(specs):
+        status(f"laws: {', '.join(_along(spec))}", number, len(specs))
+        fitted.append(_fit(result, spec))
+    laws, sentences = [law for law, _ in fitted if law], [sentence for _, sentence in fitted]
+    write_page([*found, *laws], page)
+    write_json(result.folder / LAWS, {"key": key, "laws": laws, "sentences": sentences})
     return StudyReport(laws, sentences, page)
 
 
 def _known(folder: Path, key: str) -> dict[str, Any] | None:
     try:
-        stored: dict[str, Any] = json.loads((folder / LAWS).read_text(encoding="utf-8"))
+        stored = json.loads((folder / LAWS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return stored if stored.get("key") == key else None
+    return stored if isinstance(stored, dict) and stored.get("key") == key else None
 
 
-def _fit(folder: Path, records: Sequence[Mapping[str, Any]], spec: Mapping[str, Any]) -> Fitted:
+def _along(spec: Mapping[str, Any]) -> list[str]:
+    return [spec["x"]] if isinstance(spec["x"], str) else list(spec["x"])
+
+
+def _fit(result: StudyResult, spec: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """One law with its headline, or the reason why there is none.
 
     It is of these Records alone: the folder may hold others, of levels or trainings that the study had before.
     """
-    x = [spec["x"]] if isinstance(spec["x"], str) else list(spec["x"])
-    about = f"{spec['y']} along {', '.join(x)}{' where ' + ', '.join(spec['where']) if spec['where'] else ''}"
-    with tempfile.TemporaryDirectory() as place:
-        points = Path(place) / JOURNAL
-        points.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-        try:
-            stored = _fitted(points, x, spec)
-        except LeanfitError as error:
-            return None, f"{about}: no law: {str(error).replace(str(points), str(folder))}"
-    law = {"schema": 1, "kind": "law", **stored, "points": {**stored["points"], "source": str(folder)}}
-    return law, f"{about}: {_headline(law)}"
-
-
-def _fitted(points: Path, x: list[str], spec: Mapping[str, Any]) -> dict[str, Any]:
     from compress.study.law_fit import FitRequest, Query, run_fit
-
-    query = Query(solve=spec["solve"], against=spec["against"])
-    request = FitRequest(
-        path=points, x=x, y=spec["y"], law=spec["law"], where=spec["where"], group=spec["group"], query=query
-    )
-    return run_fit(request, lambda _: None, silent).stored
-
-
-def _headline(law: Mapping[str, Any]) -> str:
     from evaluate.report.text.run_table import one_line
+    from evaluate.scaling.points.point_files import from_records
 
-    return one_line(law)
-
-
-Record = Mapping[str, Any]
-HEADS = ("size", "level", "role", "seeds", "params", "bytes", "error %", "spread", "loss", "retained")
-WORDS = 3  # columns of it
+    x = _along(spec)
+    about = f"{spec['y']} along {', '.join(x)}{' where ' + ', '.join(spec['where']) if spec['where'] else ''}"
+    query = Query(solve=spec["solve"], against=spec["against"])
+    try:
+        points = from_records([r for r in result.found if r["status"] == FINISHED], str(result.folder))
+        options = {name: spec[name] for name in ("y", "law", "where", "group")}
+        law = run_fit(FitRequest(points=points, x=x, **options, query=query), lambda _: None, silent).stored
+    except LeanfitError as error:
+        return None, f"{about}: no law: {error}"
+    return law, f"{about}: {one_line(law)}"
 
 
 def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -164,20 +198,16 @@ def table(records: Sequence[Record]) -> str:
     found = rows(records)
     lines = [HEADS, *(_cells(row) for row in found)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(HEADS))]
-    text = [_aligned(line, widths) for line in lines]
-    failed = [record for record in records if record["status"] == FAILED]
-    return "\n".join([*text, *(f"failed: {words(r)}: {r['reason']['message']}" for r in failed)])
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Words to the left, figures to the right."""
-    padded = [c.ljust(w) if n < WORDS else c.rjust(w) for n, (c, w) in enumerate(zip(cells, widths, strict=True))]
-    return "  ".join(padded).rstrip()
-
-
-def words(record: Record) -> str:
-    """What a trial was: `width 8, pruned density 0.5, seed 0`."""
-    return f"{_pairs(record['size'])}, {_level(record)}, seed {record['seed']}"
+    text = [
+        "  ".join(c.ljust(w) if n < WORDS else c.rjust(w) for n, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in lines
+    ]
+    failed = [
+        f"failed: {_pairs(r['size'])}, {_level(r)}, seed {r['seed']}: {r['reason']['message']}"
+        for r in records
+        if r["status"] == FAILED
+    ]
+    return "\n".join([*(line.rstrip() for line in text), *failed])
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

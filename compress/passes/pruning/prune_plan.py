@@ -65,6 +65,12 @@ class KeepConfig(Config):
         """The unit that is given, and the amount."""
         return next((unit, getattr(self, unit)) for unit in UNITS if getattr(self, unit) is not None)
 
+    def params_of(self, params: int) -> int | None:
+        """How many params of so many stay; None where only a run can tell."""
+        per_param = {"params": 1, "bytes": 4}
+        unit, amount = self.target()
+        return round(amount.resolve(params * per_param[unit]) / per_param[unit]) if unit in per_param else None
+
 
 class PruneConfig(Config):
     """Settings of structured pruning."""
