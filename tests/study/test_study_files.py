@@ -152,7 +152,7 @@ BAD = {
     ),
     "order": (
         {"levels": {**STUDY["levels"], "x": {"after": "int8", "passes": [{"kind": "quantize"}]}}},
-        "a recipe quantizes once",
+        "quantize may not follow quantize",
     ),
     "dense": ({"levels": {"dense": {"passes": [{"kind": "quantize"}]}}}, "cannot be called 'dense'"),
     "no value": ({"levels": {"a": {"passes": [{"kind": "prune", "keep": {"params": "$d"}}]}}}, "stands for no value"),
