@@ -36,14 +36,11 @@ def tensor_dims(module: nn.Module, side: Side) -> dict[str, int]:
         return {"weight": 0, "bias": 0} if side == "out" else {"weight": 1}
     if isinstance(module, nn.Embedding):
         return {"weight": 1}
-    one_sided = isinstance(module, _ConvNd | _BatchNorm | _InstanceNorm | nn.GroupNorm)
-    if one_sided or _is_flat_norm(module) or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
+    flat_norm = isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1
+    one_sided = flat_norm or isinstance(module, _ConvNd | _BatchNorm | _InstanceNorm | nn.GroupNorm)
+    if one_sided or (isinstance(module, nn.PReLU) and module.num_parameters > 1):
         return {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}
     return {}
-
-
-def _is_flat_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1
 
 
 def remove_channels(model: nn.Module, removed: Mapping[tuple[str, Side], Sequence[int]]) -> None:
@@ -110,29 +107,31 @@ def _put(module: nn.Module, key: str, value: Tensor) -> None:
     setattr(module, key, nn.Parameter(value, old.requires_grad) if isinstance(old, nn.Parameter) else value)
 
 
+_WIDTHS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Linear: ("out_features", "in_features"),
+    nn.Embedding: ("num_embeddings", "embedding_dim"),
+    nn.GroupNorm: ("num_channels",),
+    nn.PReLU: ("num_parameters",),
+}
+
+
 def _refresh(module: nn.Module) -> None:
     """Make the attributes of a standard layer agree with the shapes of its tensors."""
     weight = getattr(module, "weight", None)
     shape = tuple(weight.shape) if isinstance(weight, Tensor) else ()
-    if isinstance(module, _ConvTransposeNd) and not is_depthwise(module):
-        module.in_channels, module.out_channels = shape[0], shape[1] * module.groups
-    elif isinstance(module, _ConvNd):
+    if isinstance(module, _ConvNd):
+        transposed = isinstance(module, _ConvTransposeNd) and not is_depthwise(module)
         module.groups = shape[0] if is_depthwise(module) else module.groups
-        module.out_channels = shape[0]
-        module.in_channels = shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = shape
-    elif isinstance(module, nn.Embedding):
-        module.num_embeddings, module.embedding_dim = shape
+        widths = (shape[1] * module.groups, shape[0]) if transposed else (shape[0], shape[1] * module.groups)
+        module.out_channels, module.in_channels = widths
     elif isinstance(module, nn.LayerNorm) and shape:
         module.normalized_shape = shape
-    elif isinstance(module, nn.GroupNorm) and shape:
-        module.num_channels = shape[0]
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = shape[0]
     elif isinstance(module, _BatchNorm | _InstanceNorm):
         known = module.weight if module.weight is not None else module.running_mean
-        module.num_features = module.num_features if known is None else int(known.shape[0])
+        module.num_features = module.num_features if known is None else len(known)
+    for kind, names in _WIDTHS.items():
+        if isinstance(module, kind):
+            vars(module).update(zip(names, shape, strict=False))
 
 
 def resize_like(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> nn.Module:

@@ -37,7 +37,6 @@ from compress.recipe.pass_list import PassStep
 from compress.recipe.schema import Recipe
 from compress.tasks import Task
 from compress.training.evaluation import evaluate_split
-from compress.training.train import train
 from evaluate.hardware.environment import channel_block, machine_id, onnxruntime_distributions
 from evaluate.metrics.base import score
 from evaluate.metrics.outputs import predict
@@ -92,11 +91,8 @@ class Chain:
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             module, history = copy.deepcopy(self.network), []
             if config is not None:
-                seed = derive_seed(self.recipe.seed, "baseline")
-                result = train(
-                    module, self.task, config, seed=seed, device=self.device, folder=checkpoints, status=self.status
-                )
-                module, history = result.module, result.history
+                context = self._context(checkpoints, self.network, "baseline")
+                history = context.train(ModelState(module), config).history
             return self.save(folder, PassResult(ModelState(module.cpu().eval()))) | {"history": history}
 
         return self.load("baseline", key, work)
@@ -113,21 +109,18 @@ class Chain:
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(f"{step.kind}", 0, 1)
-            context = Context(
-                task=self.task,
-                seed=derive_seed(self.recipe.seed, "pass", number),
-                original=original,
-                folder=checkpoints,
-                device=self.device,
-                opset=self.recipe.export.opset,
-                status=self.status,
-            )
             check_may_follow(name, registered.traits, before.model)
-            result = registered.apply(before.model, step.config, context)
-            check_nothing_lost(name, before.model, result.model)
+            result = registered.apply(before.model, step.config, self._context(checkpoints, original, "pass", number))
+            check_nothing_lost(name, before.model, getattr(result, "model", result))
             return self.save(folder, result) | {"kind": step.kind, "config": config}
 
         return self.load(re.sub(r"[^\w-]", "-", f"{number}-{step.kind}"), key, work)
+
+    def _context(self, folder: Path, original: nn.Module, *place: str | int) -> Context:
+        return Context(
+            self.task, derive_seed(self.recipe.seed, *place), original, folder, self.device,
+            self.recipe.export.opset, self.status,
+        )  # fmt: skip
 
     def save(self, folder: Path, result: PassResult) -> dict[str, Any]:
         """Write the network and its deployed graph into a stage's folder; give what a Record says of them."""
@@ -213,7 +206,7 @@ def check_may_follow(name: str, traits: Traits, model: ModelState) -> None:
         )
 
 
-def check_nothing_lost(name: str, before: ModelState, after: ModelState) -> None:
+def check_nothing_lost(name: str, before: ModelState, after: object) -> None:
     """Raise PassError where a pass changed nothing, or handed on less than it was given."""
     if not isinstance(after, ModelState):
         raise PassError(

@@ -18,7 +18,7 @@ from compress.core.seeding import derive_seed, seeded
 from compress.models import build_model, load_weights
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
-from compress.pipeline.manifest import read_manifest, write_artifact
+from compress.pipeline.manifest import Manifest, read_manifest, write_artifact
 from compress.pipeline.record import Evaluation, Measured, Samples, make_record
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.schema import Recipe, load_recipe
@@ -216,16 +216,19 @@ class _Run(Chain):
 
 
 def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
-    try:
-        manifest = read_manifest(folder)
-    except ArtifactError:
-        return False
-    hashes = manifest.hashes
+    found = _manifest(folder)
     return (
-        (manifest.stage, manifest.recipe_hash) == (stage, recipe_hash)
-        and all((folder / name).is_file() for name in hashes)
-        and all(file_hash(folder / name) == claimed for name, claimed in hashes.items())
+        found is not None
+        and (found.stage, found.recipe_hash) == (stage, recipe_hash)
+        and all((folder / name).is_file() and file_hash(folder / name) == h for name, h in found.hashes.items())
     )
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except ArtifactError:
+        return None
 
 
 def device_for(device: str) -> str:
@@ -237,23 +240,15 @@ def device_for(device: str) -> str:
 
 
 def _check_folder(folder: Path) -> None:
+    """Raise MachineError for a folder of somebody else's: stages/ and manifest.json are names that others use too."""
     if folder.exists() and not folder.is_dir():
         raise MachineError(f"{folder} is a file; --out must name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+    ours = (folder / ".lock").exists() or _manifest(folder) is not None
+    if folder.is_dir() and any(folder.iterdir()) and not ours:
         raise MachineError(
             f"{folder} holds other files and no leanfit run; give an empty or new folder with --out, "
             "so that nothing is lost"
         )
-
-
-def _is_ours(folder: Path) -> bool:
-    """Whether a run or an artifact is here: names such as stages/ and manifest.json are used by others too."""
-    if (folder / ".lock").exists():
-        return True
-    try:
-        return bool(read_manifest(folder))
-    except ArtifactError:
-        return False
 
 
 def _not_given(what: str, example: str) -> ModelError:

@@ -167,7 +167,7 @@ def forget_modules() -> None:
         sys.modules.pop(name, None)
 
 
-def run(own: Path, *passes: dict[str, Any] | str) -> dict[str, Any]:
+def run(own: Path, *passes: dict[str, Any] | str, **blocks: Any) -> dict[str, Any]:
     """A run on what `mine` is now, as a new process would find it; always in the same folder."""
     forget_modules()
     mine = importlib.import_module("mine")
@@ -179,11 +179,13 @@ def run(own: Path, *passes: dict[str, Any] | str) -> dict[str, Any]:
     torch.manual_seed(0)
     model = mine.NET() if hasattr(mine, "NET") else build_model("mlp", inputs=8, classes=2, width=16, depth=2)
     listed = [{"kind": p} if isinstance(p, str) else p for p in passes]
-    recipe = {"version": 1, "name": "tiny", "passes": listed, "benchmark": {"seconds": 0.05}}
-    artifact = compress(model, recipe, task=task, out=own.parent / "run")
+    recipe = {"version": 1, "name": "tiny", "passes": listed, "benchmark": {"seconds": 0.05}, **blocks}
+    brought = (None, None) if blocks else (model, task)
+    artifact = compress(brought[0], recipe, task=brought[1], out=own.parent / "run")
     stages = [line for line in find_records(artifact.path) if line["kind"] == "stage"]
     return {
         "weights": (artifact.path / "weights.safetensors").read_bytes(),
+        "validation": [p["validation"] for p in artifact.summary()["passes"]],
         "nonzero": [p["sizes_after"]["nonzero"] for p in artifact.summary()["passes"]],
         "stages": len(stages),
         "constraints": artifact.manifest.constraints,
@@ -232,21 +234,60 @@ def measure(outputs, targets):
     return nn.functional.cross_entropy(outputs, targets)
 
 
-NET, LOSS = Net, loss
+LOSS = loss
 """
+BROUGHT = f"{NET}\nNET = Net\n"
+NAMED = f"""{NET}
+from compress import Task, register_model, register_task
+from evaluate.metrics import register_metric
 
 
-@pytest.mark.parametrize(("old", "new"), [("x.relu()", "x.tanh()"), ("cross_entropy(", "multi_margin_loss(")])
-def test_a_function_that_the_model_or_the_loss_calls_is_part_of_the_key(old: str, new: str, own: Path):
-    (own / "mine.py").write_text(MODULE + NET)
-    train = {"kind": "finetune", "epochs": 1, "batch_size": 32}
-    first, again = run(own, train), run(own, train)
+@register_model("net")
+def net():
+    return Net()
+
+
+@register_metric("margin", higher_is_better=True, labels=True)
+def margin(outputs, targets):
+    return SCALE * outputs[range(len(targets)), targets]
+
+
+@register_task("data")
+def data():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 8, generator=g)
+    pair = x, (x[:, 0] > LIMIT).long()
+    return Task.from_tensors(pair, test=pair, metric="mine:margin")
+
+
+SCALE, LIMIT = 1.0, 0.0
+"""
+TRAIN = {"kind": "finetune", "epochs": 1, "batch_size": 32, "learning_rate": 0.05}
+NAMES = {"model": {"name": "mine:net"}, "task": {"name": "mine:data"}, "train": {"epochs": 1, "batch_size": 32}}
+
+
+@pytest.mark.parametrize(
+    ("code", "blocks", "old", "new"),
+    [
+        pytest.param(BROUGHT, {}, "x.relu()", "x.tanh()", id="brought network"),
+        pytest.param(BROUGHT, {}, "cross_entropy(", "multi_margin_loss(", id="brought loss"),
+        pytest.param(NAMED, NAMES, "x.relu()", "x.tanh()", id="named network"),
+        pytest.param(NAMED, NAMES, "LIMIT = 1.0, 0.0", "LIMIT = 1.0, 0.5", id="named task"),
+        pytest.param(NAMED, NAMES, "SCALE, LIMIT = 1.0", "SCALE, LIMIT = 2.0", id="named metric"),
+    ],
+)
+def test_what_a_model_a_task_a_loss_or_a_metric_calls_is_part_of_the_key(
+    code: str, blocks: dict[str, Any], old: str, new: str, own: Path
+):
+    (own / "mine.py").write_text(MODULE + code)
+    first, again = run(own, TRAIN, **blocks), run(own, TRAIN, **blocks)
     assert again["stages"] == first["stages"]
-    (own / "mine.py").write_text(MODULE + NET.replace(old, new))
-    assert run(own, train)["weights"] != first["weights"]
+    (own / "mine.py").write_text(MODULE + code.replace(old, new))
+    changed = run(own, TRAIN, **blocks)
+    assert changed["stages"] > first["stages"]
+    assert (changed["weights"], changed["validation"]) != (first["weights"], first["validation"])
 
 
-TRAIN = {"kind": "finetune", "epochs": 2, "batch_size": 32, "learning_rate": 0.05}
 PRUNE = {"kind": "prune", "keep": {"params": 0.6}, "round_to": 1, "recover": {"epochs": 1, "batch_size": 32}}
 
 
