@@ -103,9 +103,9 @@ class ModelState:
         """Which of the two is deployed: a written graph, or else the network, which is exported."""
         return "module" if self.graph is None else "graph"
 
-    def bound_constraints(self, module: nn.Module | None = None) -> list[Bound]:
-        """The constraints as they are true now of the network, or of a changed copy of it, which is to be trained."""
-        return [constraint.bind(self.module if module is None else module) for constraint in self.constraints]
+    def bound_constraints(self) -> list[Bound]:
+        """The constraints as they are true of the network now."""
+        return [constraint.bind(self.module) for constraint in self.constraints]
 
     def claims(self) -> dict[str, Any]:
         """What a manifest keeps of this state beside the weights; JSON-able."""

@@ -72,8 +72,8 @@ class Context:
         `how` is what `compress.training.train.train` takes beside these: seed and folder, where they are not this
         stage's own, a teacher, callbacks, terms.
         """
-        place: dict[str, Any] = {"seed": self.seed, "folder": self.folder, **how}
-        return train(model.module, self.task, config, device=self.device, status=self.status, **place)
+        kept: dict[str, Any] = {"seed": self.seed, "folder": self.folder, "constraints": model.bound_constraints()}
+        return train(model.module, self.task, config, device=self.device, status=self.status, **(kept | how))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from compress.graph.model_state import (
     read_rewrites,
     save_state,
 )
-from compress.graph.sizes import measure_sizes
+from compress.graph.sizes import measure_sizes, own_sizes
 from compress.passes.base import Context, PassResult, get_pass
 from compress.pipeline.stages import Stages, Work
 from compress.recipe.pass_list import PassStep
@@ -154,6 +154,7 @@ class Chain:
         rewrites = read_rewrites(stored["rewrites"])
         module = network_from(self.network, rewrites, folder / "weights.safetensors").eval()
         graph = load_graph(data) if written else None
+        stored["sizes"] |= own_sizes(module, self.task.example(PARITY_SAMPLES), data)
         return Net(ModelState(module, graph, rewrites, read_constraints(stored["constraints"])), data, key, stored)
 
     def validate(self, model: ModelState, data: bytes) -> float:
@@ -201,8 +202,8 @@ def check_may_follow(name: str, traits: Traits, model: ModelState) -> None:
     if model.constraints and traits.trains and not traits.keeps_constraints:
         raise PassError(
             f"{name} trains and does not say that it keeps constraints: what an earlier pass promised "
-            f"({_listed(model.constraints)}) would not stay true. Let it train with "
-            "constraints=model.bound_constraints(), and register it with Traits(keeps_constraints=True)"
+            f"({_listed(model.constraints)}) would not stay true. Let it train by "
+            "context.train, and register it with Traits(keeps_constraints=True)"
         )
 
 
