@@ -23,7 +23,7 @@ from evaluate.profiling.profile_runs import Subject
 from evaluate.report.charts.ratio_charts import ratios_picture
 from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
 from evaluate.report.charts.scenario_charts import rates_picture, throughput_picture
-from evaluate.report.html.devices import devices_section
+from evaluate.report.html.device_tables import devices_section
 from evaluate.report.html.pages import write_page
 from evaluate.report.messages.bench_blocks import blocks, entries, speed_cell
 from evaluate.report.messages.bench_messages import bench_headline, notes, warnings_of

@@ -9,7 +9,7 @@ from typing import Any
 from evaluate.core.errors import DataError
 from evaluate.core.text import clean, finite, size
 from evaluate.report.html.bench_sections import bench_sections, bench_tiles
-from evaluate.report.html.devices import device_names, devices_section
+from evaluate.report.html.device_tables import device_names, devices_section
 from evaluate.report.html.document import shell, written
 from evaluate.report.html.markup import Html, chip, element, joined
 from evaluate.report.html.overview import overview
