@@ -242,19 +242,27 @@ def report(
     paths: Annotated[
         list[Path], typer.Argument(help="Folders of runs, records.jsonl or bench .json files.", metavar="PATH...")
     ],
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path | None, typer.Option(help="The file to write.  [default: report.html, or stdout]")] = None,
+    kind: Annotated[
+        Literal["html", "md", "csv", "json"], typer.Option("--format", help="A page, or tables for other programs.")
+    ] = "html",
     allow: Allow = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained page about the records found below these paths."""
+    """Write one self-contained page, or tables, about the records found below these paths."""
     with reading(as_json, allow):
+        from compress.core.files import write_text
         from evaluate.core.errors import ArtifactError
         from evaluate.core.journal import find_records
-        from evaluate.report.html.pages import write_page
+        from evaluate.report.export import exported
+        from evaluate.report.html.pages import MOST_WHOLE, write_page
         from evaluate.report.text.run_table import lines_of
 
         problems: list[str] = []
-        read = [record for path in paths for record in find_records(path, on_problem=problems.append)]
+        with Progress(quiet or as_json) as progress:
+            common: dict[str, Any] = {"on_problem": problems.append, "whole": MOST_WHOLE, "status": progress}
+            read = [record for path in paths for record in find_records(path, **common)]
         found = {record.get("id") or n: record for n, record in enumerate(read) if record.get("kind") != "stage"}
         records = sorted(found.values(), key=lambda record: str(record.get("created", "")))
         if not records:
@@ -263,7 +271,16 @@ def report(
             )
         for problem in problems:
             say(f"warning: {problem}")
-        page = write_page(records, out)
+        if kind != "html":
+            text = exported(records, kind)
+            if out is None:
+                print(text, end="")
+            else:
+                write_text(out, text)
+                say(f"written  {out}")
+            return
+        with Progress(quiet or as_json) as progress:
+            page = write_page(records, out or Path("report.html"), progress)
         if as_json:
             emit({"out": str(page), "records": len(records), "problems": problems})
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 import os
 import sys
@@ -50,18 +51,21 @@ class Journal:
 
         Raises ArtifactError where the file cannot be read at all.
         """
+        return list(self.records())
+
+    def records(self) -> Iterator[Record]:
+        """The same one by one, so that a journal of any length takes the memory of its longest line."""
         self.problems = []
         try:
             with _locked(self.path, os.O_RDONLY, exclusive=False) as handle, open(handle, "rb", closefd=False) as file:
-                data = file.read()
+                for number, line in enumerate(file, start=1):
+                    record = self._parse(line, number, torn=not line.endswith(b"\n"))
+                    if record is not None:
+                        yield record
         except FileNotFoundError:
-            return []
+            return
         except OSError as error:
             raise ArtifactError(f"{self.path} cannot be read: {error.strerror or error}") from error
-        lines = data.split(b"\n")
-        torn = len(lines) if lines[-1] else 0
-        records = (self._parse(line, number, number == torn) for number, line in enumerate(lines, start=1))
-        return [record for record in records if record is not None]
 
     def _parse(self, line: bytes, number: int, torn: bool) -> Record | None:
         if not line.strip():
@@ -81,22 +85,39 @@ class Journal:
         return record
 
 
-def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None = None) -> list[Record]:
+def find_records(
+    path: str | Path,
+    *,
+    on_problem: Callable[[str], None] | None = None,
+    whole: int | None = None,
+    status: Callable[[str, float, float], None] | None = None,
+) -> list[Record]:
     """All records of a journal or a JSON file (one Record, or a list), or of all of these below a folder; oldest first.
 
     A record found twice (a copied folder) is given once, the last one read. `on_problem` is called with a sentence for
     every line and every Record that could not be used. Below a folder, JSON files without Records are passed over.
+
+    whole  : so many of the newest are kept whole, of older ones only what a line of an overview needs; None keeps all.
+    status : called with (message, files done, files in all).
     Raises ArtifactError where there is no such place, where it cannot be read, or where no record is in it.
     """
     place = Path(path)
     if not place.exists():
         raise ArtifactError(f"there is no {place}; give a run's folder, a folder of runs, or a {JOURNAL} or .json file")
     found: dict[tuple[object, ...], Record] = {}
+    newest: list[tuple[str, int, tuple[object, ...]]] = []
     problems: list[str] = []
-    for file in _files(place):
-        records, troubles = _read_file(file, quiet=place.is_dir())
-        found.update({_key(record, file, number): record for number, record in enumerate(records)})
-        problems += troubles
+    files = _files(place)
+    for done, file in enumerate(files, start=1):
+        for number, record in enumerate(_read_file(file, place.is_dir(), problems)):
+            key = _key(record, file, number)
+            found[key] = record
+            heapq.heappush(newest, (str(record.get("created", "")), len(found), key))
+            if whole is not None and len(newest) > whole:
+                _, _, old = heapq.heappop(newest)
+                found[old] = _line_of(found[old])
+        if status is not None:
+            status("reading Records", done, len(files))
     for problem in problems:
         (on_problem or _ignored)(problem)
     if not found:
@@ -106,6 +127,28 @@ def find_records(path: str | Path, *, on_problem: Callable[[str], None] | None =
             "`leanfit bench ... --out FILE.json` that of a benchmark."
         )
     return sorted(found.values(), key=lambda record: str(record.get("created", "")))
+
+
+# What a line of an overview, and a trial's point, is made of; the rest of a Record is most of its bytes.
+_HEAVY = {"samples", "recipe", "passes", "per_class_drop", "profiles", "scenarios", "floors", "machine", "widths"}
+_HEAVY |= {"per_class", "inputs", "memory", "energy", "versions", "providers", "onnxruntime_build", "why"}
+
+
+def _line_of(record: Record) -> Record:
+    """A Record without what only its own report shows."""
+
+    def light(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: light(item) for key, item in value.items() if key not in _HEAVY}
+        return [light(item) for item in value] if isinstance(value, list) else value
+
+    if record.get("kind") in _LAWS:
+        return record
+    lighter: Record = light(record)
+    return lighter
+
+
+_LAWS = ("law", "trial")  # their own pages are made of all of them
 
 
 def _key(record: Record, file: Path, number: int) -> tuple[object, ...]:
@@ -120,16 +163,20 @@ def _files(place: Path) -> list[Path]:
     return sorted([*place.rglob(JOURNAL), *(file for file in place.rglob("*.json") if holds_records(file))])
 
 
-def _read_file(file: Path, quiet: bool) -> tuple[list[Record], list[str]]:
-    """The records of one file and what is wrong with it. A journal may be named .json as well."""
+def _read_file(file: Path, quiet: bool, problems: list[str]) -> Iterator[Record]:
+    """The records of one file; what is wrong with it goes to `problems`. A journal may be named .json as well."""
     journal = Journal(file)
-    if file.suffix.lower() != ".json" or not file.is_file():
-        return journal.read(), journal.problems
-    try:
-        whole = read_json_records(file, quiet=quiet)
-    except OSError as error:
-        raise ArtifactError(f"{file} cannot be read: {error.strerror or error}") from error
-    return (journal.read(), journal.problems) if whole is None else whole
+    if file.suffix.lower() == ".json" and file.is_file():
+        try:
+            whole = read_json_records(file, quiet=quiet)
+        except OSError as error:
+            raise ArtifactError(f"{file} cannot be read: {error.strerror or error}") from error
+        if whole is not None:
+            problems += whole[1]
+            yield from whole[0]
+            return
+    yield from journal.records()
+    problems += journal.problems
 
 
 def _append(handle: int, line: bytes) -> None:

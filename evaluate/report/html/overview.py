@@ -21,6 +21,7 @@ from evaluate.report.messages.run_messages import (
     speed_verdict,
 )
 
+MOST_DRAWN = 100  # of the runs of a task, the newest, in one picture
 Drawn = tuple[Picture | None, str]
 Numbered = tuple[str, RecordLike]
 
@@ -128,7 +129,8 @@ def tradeoffs(records: Sequence[RecordLike], key: str) -> list[Drawn]:
     return _pictures(numbered, key, {number: "compressed" for number, _ in numbered})
 
 
-def _pictures(group: Sequence[Numbered], key: str, names: dict[str, str]) -> list[Drawn]:
+def _pictures(every: Sequence[Numbered], key: str, names: dict[str, str]) -> list[Drawn]:
+    group = every[-MOST_DRAWN:]
     metric = metric_of(group[0][1])
     bases = _baseline_names(group)
     points = _points(group, names, bases, "bytes")

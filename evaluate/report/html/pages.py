@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from evaluate.core.text import clean, finite, size
 from evaluate.report.html.bench_sections import bench_sections, bench_tiles
 from evaluate.report.html.device_tables import device_names, devices_section
 from evaluate.report.html.document import shell, written
-from evaluate.report.html.markup import Html, chip, element, joined
+from evaluate.report.html.markup import Html, chip, element, joined, table
 from evaluate.report.html.overview import overview
 from evaluate.report.html.run_sections import run_sections
 from evaluate.report.html.study_page import of_studies, study_parts
@@ -31,18 +31,29 @@ from evaluate.report.messages.run_messages import (
     speed_verdict,
 )
 
+Status = Callable[[str, float, float], None]
 
-def write_page(records: Sequence[RecordLike], out: str | Path) -> Path:
+
+def silent(message: str, done: float, total: float) -> None:
+    """The status callback that shows nothing."""
+
+
+# Of more Records than these, only the newest have their own report on the page; all have a line in the overview.
+MOST_WHOLE = 20
+
+
+def write_page(records: Sequence[RecordLike], out: str | Path, status: Status = silent) -> Path:
     """Write one self-contained page about these records to `out` (parents are made); it appears by one rename.
 
-    One record gives its report; several give an overview and each one folded in below it. Records of kind "bench" may
-    stand among those of compressed models, and so may the trials of studies, a section a study, and laws.
+    One record gives its report; several give an overview and each one folded in below it, of many only the newest.
+    Records of kind "bench" may stand among those of compressed models, and so may the trials of studies, a section a
+    study, and laws. `status` is called with (message, done, total).
     Raises DataError without records, MachineError where the file cannot be written.
     """
     if not records:
         raise DataError("there is no record to report on: run `leanfit compress RECIPE` first, or name its folder")
     alone = len(records) == 1 and not of_studies(records[0])
-    page = _document(records[0]) if alone else _documents(records)
+    page = _document(records[0]) if alone else _documents(records, status)
     return written(Path(out), page)
 
 
@@ -52,7 +63,7 @@ def _document(record: RecordLike) -> str:
     return shell(f"{name}: leanfit report", element("main", head, _sections(record, key="run", level=2)))
 
 
-def _documents(records: Sequence[RecordLike]) -> str:
+def _documents(records: Sequence[RecordLike], status: Status) -> str:
     """Studies and laws first, then compressed models and benchmarks beside their own kind, each folded in below."""
     words, sections = study_parts(records)
     others = [r for r in records if not of_studies(r)]
@@ -64,14 +75,34 @@ def _documents(records: Sequence[RecordLike]) -> str:
     ]
     title = f"leanfit: {' and '.join(part for part in (', '.join(counts[:-1]), counts[-1]) if part)}"
     parts = [element("header", element("h1", title)), *sections, overview(runs) if runs else Html("")]
-    beside = devices_section(benches, key="devices", level=3)
+    whole = _newest([*runs, *benches])
+    shown = [bench for bench in benches if id(bench) in whole]
+    beside = devices_section(shown, key="devices", level=3)
     parts += [element("h2", "Benchmarks side by side"), beside] if beside else []
-    names = [_name(record) for record in runs]
-    names += [f"{_name(r)} on {device}" for r, device in zip(benches, device_names(benches), strict=True)]
-    folded = [_folded_run(n, names[n - 1], r, len(benches)) for n, r in enumerate([*runs, *benches], start=1)]
-    for heading, group in (("Each run", folded[: len(runs)]), ("Each benchmark", folded[len(runs) :])):
-        parts += [element("h2", heading), *group] if group else []
+    devices = dict(zip(map(id, shown), device_names(shown), strict=True))
+    folded: dict[bool, list[Html]] = {False: [], True: []}
+    for number, record in enumerate([*runs, *benches], start=1):
+        if id(record) not in whole:
+            continue
+        status("drawing reports", sum(map(len, folded.values())), len(whole))
+        device = f" on {devices[id(record)]}" if id(record) in devices else ""
+        folded[is_bench(record)].append(_folded_run(number, _name(record) + device, record, len(shown)))
+    older = [bench for bench in benches if id(bench) not in whole]
+    if older:
+        lines = [[_name(b), clean(b.get("created") or "-", 20), _sentence(b)] for b in older]
+        parts += [element("h2", "Older benchmarks"), table(["", "made", "verdict"], lines, label="older benchmarks")]
+    if len(runs) + len(benches) > len(whole):
+        note = f"The reports of the newest {len(whole)} of {len(runs) + len(benches)}; name others to see theirs."
+        parts.append(element("p", note, class_="quiet"))
+    for heading, bench in (("Each run", False), ("Each benchmark", True)):
+        parts += [element("h2", heading), *folded[bench]] if folded[bench] else []
     return shell(title, element("main", *parts))
+
+
+def _newest(records: Sequence[RecordLike]) -> set[int]:
+    """The identities of those that have their own report on the page."""
+    ordered = sorted(records, key=lambda record: str(record.get("created", "")), reverse=True)
+    return {id(record) for record in ordered[:MOST_WHOLE]}
 
 
 def _folded_run(number: int, name: str, record: RecordLike, benches: int) -> Html:
