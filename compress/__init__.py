@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from compress.pipeline.artifact import Artifact
     from compress.pipeline.plan import plan
     from compress.pipeline.run import compress
-    from compress.recipe.schema import Recipe, load_recipe
+    from compress.recipe.load import load_recipe
+    from compress.recipe.schema import Recipe
     from compress.tasks import Task, get_task, register_task
 
 __version__ = "0.1.0"
@@ -36,7 +37,7 @@ _HOMES = {
     "build_model": "compress.models",
     "compress": "compress.pipeline.run",
     "get_task": "compress.tasks",
-    "load_recipe": "compress.recipe.schema",
+    "load_recipe": "compress.recipe.load",
     "plan": "compress.pipeline.plan",
     "register_model": "compress.models",
     "register_pass": "compress.passes.base",

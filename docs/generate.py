@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compress.recipe.expectations import describe, options
-from compress.recipe.json_schema import recipe_schema
+from compress.recipe.schema import recipe_schema
+from compress.recipe.validate import describe, options
 from evaluate.scaling.forms.form import LAWS, Form, Parameter
 from evaluate.scaling.law import law_class
 

@@ -16,7 +16,7 @@ from compress.core.files import file_hash
 from compress.core.progress import Status, silent
 from compress.graph.export import load_graph, serialise
 from compress.pipeline.manifest import Manifest, read_manifest
-from compress.recipe.find import read_text
+from compress.recipe.load import read_text
 from compress.recipe.yaml_text import read_yaml
 from compress.tasks import Task, get_task
 from evaluate.core.errors import ArtifactError, DataError

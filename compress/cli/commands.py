@@ -95,7 +95,7 @@ def compress(
 ) -> None:
     """Compress a model by a recipe: a folder to deploy, and one honest table."""
     with error_boundary(as_json, resumes=True):
-        from compress.recipe.schema import load_recipe
+        from compress.recipe.load import load_recipe
 
         loaded = load_recipe(recipe, overrides or ())
         for warning in loaded.warnings:
@@ -217,7 +217,7 @@ def list_(
 def _known(what: str) -> dict[str, str]:
     """Name -> summary of the shipped recipes, or of all components of a kind. Raises UsageError for anything else."""
     if what == "recipes":
-        from compress.recipe.find import shipped_recipes, summary_line
+        from compress.recipe.load import shipped_recipes, summary_line
 
         return {name: summary_line(path) for name, path in shipped_recipes().items()}
     from evaluate.core.components import registries
@@ -304,7 +304,7 @@ def schema(
 
             emit(record_schema())
         else:
-            from compress.recipe.json_schema import recipe_schema
+            from compress.recipe.schema import recipe_schema
 
             emit(recipe_schema())
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from compress.core.amounts import Amount
+import onnx
+from torch import Tensor, nn
+
+from evaluate.core.errors import ModelError, quoted
+from evaluate.core.text import finite
 from evaluate.metrics.base import metric_of
 
 if TYPE_CHECKING:
-    from compress.recipe.schema import Goals
+    from compress.recipe.blocks import Goals
 
 
 Outcome = Literal["met", "missed", "not resolved"]
@@ -33,15 +38,9 @@ def _judged(goals: Goals, record: Mapping[str, Any]) -> Iterator[Goal]:
     if goals.drop is not None:
         worse = metric_of(record["baseline"]["accuracy"]).as_loss(record["drop"])
         yield Goal(goal="drop", limit=goals.drop, value=worse[0], status=_outcome(*worse, goals.drop))
-    for name in ("params", "macs", "bytes"):
-        amount: Amount | None = getattr(goals, name)
-        if amount is not None:
-            value = record["compressed"]["sizes"][name] / (record["baseline"]["sizes"][name] if amount.relative else 1)
-            yield Goal(goal=name, limit=amount.written, value=value, status=_outcome(value, value, value, amount.value))
-    if goals.latency is not None:
-        value, low, high = _latency(goals.latency, record)
-        outcome = _outcome(value, low, high, goals.latency.value)
-        yield Goal(goal="latency", limit=goals.latency.written, value=value, status=outcome)
+    for unit, amount in goals.amounts():
+        value, low, high = unit.judged(unit.name, record, amount.relative)
+        yield Goal(goal=unit.name, limit=amount.written, value=value, status=_outcome(value, low, high, amount.value))
 
 
 def _outcome(value: float, low: float, high: float, limit: float) -> Outcome:
@@ -50,9 +49,23 @@ def _outcome(value: float, low: float, high: float, limit: float) -> Outcome:
     return "missed" if low > limit else "not resolved"
 
 
-def _latency(limit: Amount, record: Mapping[str, Any]) -> tuple[float, float, float]:
-    if limit.relative:
-        s = record["speedup"]
-        return 1 / s["value"], 1 / s["high"], 1 / s["low"]
-    milliseconds = record["compressed"]["latency"]
-    return milliseconds["median_ms"] / 1e3, milliseconds["low"] / 1e3, milliseconds["high"] / 1e3
+@dataclass(frozen=True)
+class Deployed:
+    """What a unit of the user's own may measure: the network, inputs by name, the deployed graph and its file."""
+
+    module: nn.Module
+    example: Mapping[str, Tensor]
+    graph: onnx.ModelProto
+    data: bytes
+
+
+def own_sizes(goals: Goals, deployed: Deployed) -> dict[str, float]:
+    """The sizes of a model in the units that these goals are set in and that are not leanfit's own.
+
+    Raises ModelError where one gives no finite number.
+    """
+    sizes = {unit.name: unit.measure(deployed) for unit, _ in goals.amounts() if unit.measure}
+    for name, value in sizes.items():
+        if not finite(value):
+            raise ModelError(f"unit {name!r} gives {quoted(value)}, where a finite number was expected")
+    return {name: float(value) for name, value in sizes.items()}

@@ -71,6 +71,8 @@ def make_record(
     The id is the hash of what was run and measured, so that a run which is only found again gives the same Record.
     """
     bench = recipe.benchmark
+    units = {unit.name for unit, _ in recipe.goals.amounts() if unit.measure}
+    own = [[step.stored["sizes"][name] for step in steps] for name in sorted(units)]
     sides = {
         "baseline": (steps[0], evaluation.baseline, samples.baseline),
         "compressed": (steps[-1], evaluation.compressed, samples.compressed),
@@ -78,7 +80,7 @@ def make_record(
     record: dict[str, Any] = {
         "schema": 1,
         "kind": "compress",
-        "id": hash_of(recipe.hash, task.fingerprint(), hashes, samples.baseline.tolist())[:32],
+        "id": hash_of(recipe.hash, task.fingerprint(), hashes, samples.baseline.tolist(), *own)[:32],
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "name": recipe.name,
         "leanfit": __version__,

@@ -15,13 +15,16 @@ from compress import __version__
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed, seeded
+from compress.graph.export import load_graph
 from compress.models import build_model, load_weights
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
+from compress.pipeline.goals import Deployed, own_sizes
 from compress.pipeline.manifest import Manifest, read_manifest, write_artifact
 from compress.pipeline.record import Evaluation, Measured, Samples, make_record
 from compress.pipeline.stages import Stages, locked
-from compress.recipe.schema import Recipe, load_recipe
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import Recipe
 from compress.tasks import Task, get_task
 from compress.training.placement import check_device
 from compress.training.settings import TrainConfig
@@ -205,7 +208,7 @@ class _Run(Chain):
         hashes = {
             name: file_hash(self.folder / name) for name in ("model.onnx", "weights.safetensors", "baseline/model.onnx")
         }
-        measured = [Measured(step.model.module, step.stored) for step in steps]
+        measured = [Measured(step.model.module, self._stored(step)) for step in steps]
         record = make_record(
             self.recipe, self.task, measured, evaluation, samples, hashes, self.folder, self.stages.seconds
         )
@@ -213,6 +216,12 @@ class _Run(Chain):
         if not known:
             self.journal.append(record)
         write_page([*known, record][:1], self.folder / "report.html")
+
+    def _stored(self, step: Net) -> dict[str, Any]:
+        """What a stage stored, with its sizes in the user's own units: these are measured anew, by the code of now."""
+        deployed = Deployed(step.model.module, self.task.example(1), load_graph(step.file), step.file)
+        sizes = {**step.stored["sizes"], **own_sizes(self.recipe.goals, deployed)}
+        return {**step.stored, "sizes": sizes}
 
 
 def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:

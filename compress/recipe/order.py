@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from compress.core.traits import Traits
-from compress.recipe.check import Finding
+from compress.recipe.validate import Issue
 
 Step = tuple[str, Traits]
 """A pass as the rules see it: what the recipe calls it, and its traits; no traits for one that cannot be read."""
-Rule = Callable[[Sequence[Step]], Iterator[Finding]]
+Rule = Callable[[Sequence[Step]], Iterator[Issue]]
 
 
-def one_graph(steps: Sequence[Step]) -> Iterator[Finding]:
+def one_graph(steps: Sequence[Step]) -> Iterator[Issue]:
     """A second pass that writes the graph would start from weights that the first one rounded."""
     for n, kind, first in _after_graph(steps):
         if steps[n][1].writes_graph:
@@ -20,7 +20,7 @@ def one_graph(steps: Sequence[Step]) -> Iterator[Finding]:
             yield _refused(n, f"{kind} may not follow {first}: a recipe writes its deployed graph once; {reason}")
 
 
-def no_training_after_graph(steps: Sequence[Step]) -> Iterator[Finding]:
+def no_training_after_graph(steps: Sequence[Step]) -> Iterator[Issue]:
     """Training would change only the torch module beside the graph that is deployed."""
     for n, kind, first in _after_graph(steps):
         traits = steps[n][1]
@@ -29,7 +29,7 @@ def no_training_after_graph(steps: Sequence[Step]) -> Iterator[Finding]:
             yield _refused(n, f"{kind} may not follow {first}: it {reason}; put {first} last")
 
 
-def no_reshaping_after_graph(steps: Sequence[Step]) -> Iterator[Finding]:
+def no_reshaping_after_graph(steps: Sequence[Step]) -> Iterator[Issue]:
     """Shapes, and with them ranges and scales, are those of the network the graph was written from."""
     for n, kind, first in _after_graph(steps):
         if steps[n][1].reshapes and not steps[n][1].writes_graph:
@@ -37,7 +37,7 @@ def no_reshaping_after_graph(steps: Sequence[Step]) -> Iterator[Finding]:
             yield _refused(n, f"{kind} may not follow {first}: {reason}; put {first} last")
 
 
-def graph_comes_last(steps: Sequence[Step]) -> Iterator[Finding]:
+def graph_comes_last(steps: Sequence[Step]) -> Iterator[Issue]:
     """Any other pass hands on a torch module, and with it the written graph would be dropped."""
     for n, kind, first in _after_graph(steps):
         if kind and not (steps[n][1].trains or steps[n][1].reshapes or steps[n][1].writes_graph):
@@ -48,10 +48,10 @@ def graph_comes_last(steps: Sequence[Step]) -> Iterator[Finding]:
 RULES: tuple[Rule, ...] = (one_graph, no_training_after_graph, no_reshaping_after_graph, graph_comes_last)
 
 
-def order_findings(steps: Sequence[Step]) -> list[Finding]:
+def order_issues(steps: Sequence[Step]) -> list[Issue]:
     """What is wrong with the order of these passes."""
-    found = [finding for rule in RULES for finding in rule(steps)]
-    return sorted(found, key=lambda finding: finding.path)
+    found = [issue for rule in RULES for issue in rule(steps)]
+    return sorted(found, key=lambda issue: issue.path)
 
 
 def order_warnings(steps: Sequence[Step]) -> list[str]:
@@ -79,5 +79,5 @@ def _after_graph(steps: Sequence[Step]) -> Iterator[tuple[int, str, str]]:
         yield from ((n, steps[n][0], steps[first][0]) for n in range(first + 1, len(steps)))
 
 
-def _refused(n: int, reason: str) -> Finding:
-    return Finding((n, "kind"), reason)
+def _refused(n: int, reason: str) -> Issue:
+    return Issue((n, "kind"), reason)

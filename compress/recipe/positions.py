@@ -15,7 +15,7 @@ MOST_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
-class Spot:
+class Position:
     """A place in the text; both count from 1."""
 
     line: int
@@ -29,7 +29,7 @@ class Problem:
     where: str
     message: str
     excerpt: str = ""
-    spot: Spot | None = None
+    spot: Position | None = None
 
     def __str__(self) -> str:
         where = self.where if len(self.where) <= MOST_LETTERS else f"{self.where[: MOST_LETTERS - 20]}..."
@@ -43,7 +43,7 @@ class RecipeProblems(RecipeError):
     what = "recipe"
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        last = Spot(10**9, 0)
+        last = Position(10**9, 0)
         self.problems = tuple(sorted(problems, key=lambda p: ((p.spot or last).line, (p.spot or last).column)))
         more = len(self.problems) - MOST_PROBLEMS
         rest = [f"... and {more} more problems; mend these first"] if more > 0 else []
@@ -51,7 +51,7 @@ class RecipeProblems(RecipeError):
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceMap:
     """A recipe's plain data, and the places of its parts: `keys[path]` and `values[path]`, path as in the data.
 
     overrides: what `--set` gave, as (path, text), applied to `data` already.
@@ -60,8 +60,8 @@ class Source:
     name: str
     data: Any
     lines: tuple[str, ...] = ()
-    keys: dict[Key, Spot] = field(default_factory=dict)
-    values: dict[Key, Spot] = field(default_factory=dict)
+    keys: dict[Key, Position] = field(default_factory=dict)
+    values: dict[Key, Position] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     overrides: tuple[tuple[Key, str], ...] = ()
 
@@ -78,7 +78,7 @@ class Source:
             first, second = self.keys, self.values
         return self.problem_at(first.get(path) or second[path], message)
 
-    def problem_at(self, spot: Spot, message: str) -> Problem:
+    def problem_at(self, spot: Position, message: str) -> Problem:
         """A problem at a place in the text, with the line and a caret under it."""
         line = self.lines[spot.line - 1] if 0 < spot.line <= len(self.lines) else ""
         return Problem(f"{self.name}:{spot.line}:{spot.column}", message, _excerpt(line, spot.column), spot)

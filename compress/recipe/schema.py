@@ -1,47 +1,43 @@
-"""The recipe: its schema, and `load_recipe`, which reads one and says everything that is wrong with it at once."""
+"""What a recipe may say: its schema as classes, for checking, and as JSON, for editors. `load_recipe` makes one."""
 
 from __future__ import annotations
 
+import copy
 import fnmatch
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr
 
-from compress.core.amounts import BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
+from compress.core.arguments import arguments_of
 from compress.core.config import Config
 from compress.core.files import hash_of
 from compress.core.registries import PASSES
-from compress.recipe.check import Finding, check, findings
-from compress.recipe.find import find_recipe, read_text
-from compress.recipe.named import ModelBlock, TaskBlock
+from compress.recipe.blocks import (
+    BLOCK,
+    REGISTRIES,
+    Block,
+    GoalsBlock,
+    ModelBlock,
+    PassList,
+    TaskBlock,
+    block_class,
+    goals_class,
+)
 from compress.recipe.order import order_warnings
-from compress.recipe.overrides import apply_overrides
-from compress.recipe.pass_list import PassList
-from compress.recipe.plain import plain, plain_data
-from compress.recipe.positions import Key, Problem, RecipeProblems, Source
-from compress.recipe.yaml_text import add_core_schema, read_yaml
+from compress.recipe.plain import plain
+from compress.recipe.positions import Key, Problem, RecipeProblems, SourceMap
+from compress.recipe.validate import schema_of
+from compress.recipe.yaml_text import add_core_schema
 from compress.training.settings import TrainConfig
 from evaluate.core.errors import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
 
-
-class Goals(Config):
-    """What the result must keep within. Every goal is "at most"; amounts are a ratio of the baseline, or absolute."""
-
-    drop: float | None = Field(
-        default=None, ge=0, le=1e9, description="Points of the metric that may be lost on the test split."
-    )
-    params: ParamsAmount | None = Field(default=None, description='Parameters: 0.5, or "300k".')
-    macs: MacsAmount | None = Field(default=None, description='Multiply-adds of one sample: 0.5, or "1.5M".')
-    bytes: BytesAmount | None = Field(default=None, description='Size of model.onnx: 0.35, or "2MB", "64KiB".')
-    latency: LatencyAmount | None = Field(default=None, description='Latency of one call: 0.65, or "5ms", "200us".')
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_OWN_NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]*:.+$", "description": "package.module:name"}
 
 
 class Benchmark(Config):
@@ -84,14 +80,14 @@ class Recipe(Config):
         default=None, description="Training of the baseline; left out where it has weights."
     )
     passes: PassList = Field(description="The passes, one after the other.")
-    goals: Goals = Field(default=Goals(), description="What the result must keep within.")
+    goals: GoalsBlock = Field(default_factory=lambda: goals_class()(), description="What the result must keep within.")
     benchmark: Benchmark = Field(default=Benchmark(), description="How latency is measured.")
     export: Export = Field(default=Export(), description="How the network becomes an ONNX file.")
 
-    _source: Source | None = PrivateAttr(default=None)
+    _source: SourceMap | None = PrivateAttr(default=None)
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> SourceMap | None:
         """Where each part was written; None for a recipe that was not read by `load_recipe`."""
         return self._source
 
@@ -127,7 +123,7 @@ class Recipe(Config):
         layers = [
             name for name, module in model.named_modules() if next(module.parameters(recurse=False), None) is not None
         ]
-        source = self._source or Source(self.name, None)
+        source = self._source or SourceMap(self.name, None)
         unmatched = [p for path, pattern in self._patterns() for p in _unmatched(source, path, pattern, layers)]
         if unmatched:
             raise RecipeProblems(unmatched)
@@ -148,7 +144,7 @@ class _Dumper(yaml.SafeDumper):
 add_core_schema(_Dumper)
 
 
-def _unmatched(source: Source, path: Key, pattern: str, layers: Sequence[str]) -> Iterator[Problem]:
+def _unmatched(source: SourceMap, path: Key, pattern: str, layers: Sequence[str]) -> Iterator[Problem]:
     if any(fnmatch.fnmatchcase(layer, pattern) for layer in layers):
         return
     inside = any(layer.startswith(f"{pattern}.") for layer in layers)
@@ -157,59 +153,62 @@ def _unmatched(source: Source, path: Key, pattern: str, layers: Sequence[str]) -
     yield source.problem(path, f"pattern {pattern!r} matches no layer{near or '.'} Layers of this model: {shown}.")
 
 
-def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
-    """A checked recipe with all defaults filled in.
-
-    source    : a path, the name of a shipped recipe, a mapping, or a recipe.
-    overrides : texts such as `passes.0.calibrate.samples=512`, applied before anything is checked.
-
-    Raises RecipeError: one that names every problem, each with file, line and column, or the `--set` it came from.
-    """
-    if isinstance(source, Recipe) and not overrides:
-        return source
-    read = apply_overrides(_read(source), overrides)
-    if not isinstance(read.data, dict):
-        raise RecipeProblems(read.problems or [_not_a_recipe(read)])
-    problems = list(read.problems)
-    try:
-        recipe = check(Recipe, read.data, _cross_findings(read.data))
-    except ValidationError as error:
-        raise RecipeProblems([*problems, *(_located(f, read) for f in findings(error))]) from None
-    if problems:
-        raise RecipeProblems(problems)
-    recipe._source = read
-    return recipe
-
-
-def _read(source: str | Path | Mapping[str, Any] | Recipe) -> Source:
-    """The plain data of a recipe, named after its file where it names itself not."""
-    if isinstance(source, Recipe):
-        return Source(source.name, source.dump())
-    if isinstance(source, Mapping):
-        return Source("recipe", plain_data(source))
-    path = find_recipe(source)
-    shown = str(source) if Path(source) == path else str(path)
-    read = read_yaml(read_text(path, shown), shown)
-    if isinstance(read.data, dict) and "name" not in read.data:
-        read.data["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:100] or "recipe"
-    return read
+def recipe_schema() -> dict[str, Any]:
+    """A JSON schema (draft 2020-12) of a whole recipe, with the passes, models and tasks that are registered now."""
+    definitions: dict[str, Any] = {}
+    schema = _adopt(schema_of(Recipe), "", definitions)
+    definitions["passes"] = {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "oneOf": [
+                _choice("pass", "kind", component.address, component.facts["config"], component.summary, definitions)
+                for component in PASSES.all().values()
+            ]
+        },
+    }
+    blocks: tuple[Block, ...] = ("model", "task")
+    for block in blocks:
+        known = [
+            _choice(block, "name", c.address, block_class(arguments_of(c), block), c.summary, definitions)
+            for c in REGISTRIES[block].all().values()
+        ]
+        definitions[block] = {"oneOf": [*known, {"properties": {"name": _OWN_NAME}, "required": ["name"]}]}
+    definitions["goals"] = _adopt(schema_of(goals_class()), "goals.", definitions)
+    return {"$schema": DIALECT, "title": "leanfit recipe", **schema, "$defs": dict(sorted(definitions.items()))}
 
 
-def _not_a_recipe(source: Source) -> Problem:
-    wanted = "expected a mapping with at least 'version: 1' and 'passes: [...]'"
-    if source.data is None:
-        return source.problem((), f"the recipe is empty; {wanted}")
-    kind = "a list" if isinstance(source.data, list) else f"a single value, {json.dumps(source.data, default=str)[:60]}"
-    return source.problem((), f"the recipe is {kind}; {wanted}")
+def _choice(
+    block: str, tag: str, name: str, model: type[BaseModel], summary: str, definitions: dict[str, Any]
+) -> dict[str, Any]:
+    """The settings of one kind or name, with the key that chooses it. Returns a reference to them."""
+    own = _adopt(schema_of(model), f"{block}.{name}.", definitions)
+    own["properties"] = {tag: None} | own.get("properties", {}) | {tag: {"const": name, "description": summary}}
+    own["required"] = list(dict.fromkeys([tag, *own.get("required", [])]))
+    own["description"] = summary
+    definitions[f"{block}.{name}"] = own
+    return {"$ref": f"#/$defs/{block}.{name}"}
 
 
-def _cross_findings(data: dict[str, Any]) -> Iterator[Finding]:
-    """Problems of blocks that do not go together."""
-    model = data.get("model")
-    if isinstance(model, dict) and model.get("weights") is None and data.get("train") is None:
-        message = "the model has no 'weights' and the recipe no 'train' block: there would be nothing to keep accurate"
-        yield Finding(("model",), f"{message}; give one of them", "key")
+def _adopt(schema: dict[str, Any], prefix: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a schema, its own definitions moved into the shared ones under a prefix."""
+    own = _renamed(copy.deepcopy(schema), prefix)
+    for name, definition in own.pop("$defs", {}).items():
+        definitions[prefix + name] = definition
+    own.pop("title", None)
+    return dict(own)
 
 
-def _located(finding: Finding, source: Source) -> Problem:
-    return source.problem(finding.path, finding.message, at_key=finding.at != "value")
+def _renamed(node: Any, prefix: str) -> Any:
+    """References with the prefix put in, and marked blocks as references to their definition."""
+    if isinstance(node, list):
+        return [_renamed(item, prefix) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if BLOCK in node:
+        rest = {key: value for key, value in node.items() if key not in (BLOCK, "title")}
+        return {"$ref": f"#/$defs/{node[BLOCK]}", **rest}
+    result = {key: _renamed(value, prefix) for key, value in node.items() if key != "title" or isinstance(value, dict)}
+    if isinstance(node.get("$ref"), str):
+        result["$ref"] = node["$ref"].replace("#/$defs/", f"#/$defs/{prefix}")
+    return result

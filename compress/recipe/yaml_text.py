@@ -18,7 +18,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.resolver import Resolver
 from yaml.scanner import Scanner
 
-from compress.recipe.positions import Key, Problem, Source, Spot
+from compress.recipe.positions import Key, Position, Problem, SourceMap
 
 MAX_CHARACTERS = 256 * 1024
 MAX_DEPTH = 40
@@ -67,36 +67,38 @@ class _Loader(Reader, Scanner, Parser, Composer, Resolver):
 add_core_schema(_Loader)
 
 
-def read_yaml(text: str, name: str) -> Source:
+def read_yaml(text: str, name: str) -> SourceMap:
     """Parse one YAML document. `problems` of the result says what is wrong; `data` is None where it cannot be read."""
-    source = Source(name, None, tuple(re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)))
+    source = SourceMap(name, None, tuple(re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)))
     if len(text) > MAX_CHARACTERS:
-        return _failed(source, Spot(1, 1), f"larger than {MAX_CHARACTERS // 1024} KiB, which no recipe is")
+        return _failed(source, Position(1, 1), f"larger than {MAX_CHARACTERS // 1024} KiB, which no recipe is")
     try:
         node = _Loader(text).get_single_node()
     except ReaderError as error:
         line = text.count("\n", 0, error.position)
         column = error.position - (text.rfind("\n", 0, error.position) + 1)
         code = error.character if isinstance(error.character, int) else ord(error.character[:1])
-        return _failed(source, Spot(line + 1, column + 1), f"the character U+{code:04X} may not stand in YAML")
+        return _failed(source, Position(line + 1, column + 1), f"the character U+{code:04X} may not stand in YAML")
     except yaml.MarkedYAMLError as error:
-        return _failed(source, _spot(error.problem_mark or error.context_mark), _syntax(error))
+        return _failed(source, _position(error.problem_mark or error.context_mark), _syntax(error))
     if node is None:
         return source
     walk = _Walk(source)
     try:
         data = walk.read(node, ())
     except _TooLarge:
-        return _failed(source, _spot(node.start_mark), f"more than {MAX_NODES} values once its aliases are written out")
+        return _failed(
+            source, _position(node.start_mark), f"more than {MAX_NODES} values once its aliases are written out"
+        )
     return replace(source, data=data, problems=tuple(walk.problems))
 
 
-def _failed(source: Source, spot: Spot, message: str) -> Source:
+def _failed(source: SourceMap, spot: Position, message: str) -> SourceMap:
     return replace(source, problems=(source.problem_at(spot, message),))
 
 
-def _spot(mark: Any) -> Spot:
-    return Spot(mark.line + 1, mark.column + 1) if mark is not None else Spot(1, 1)
+def _position(mark: Any) -> Position:
+    return Position(mark.line + 1, mark.column + 1) if mark is not None else Position(1, 1)
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
@@ -118,7 +120,7 @@ class _TooLarge(Exception):
 class _Walk:
     """Turns nodes into plain data, noting places and problems on the way."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SourceMap) -> None:
         self.source = source
         self.problems: list[Problem] = []
         self.nodes = 0
@@ -128,7 +130,7 @@ class _Walk:
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise _TooLarge
-        self.source.values[path] = _spot(node.start_mark)
+        self.source.values[path] = _position(node.start_mark)
         if any(node is outer for outer in self.open):
             return self._wrong(node, "an alias to the block it stands in")
         if not node.tag.startswith(_TAG) or node.tag[len(_TAG) :] not in _READERS:
@@ -160,7 +162,7 @@ class _Walk:
                 first = self.source.keys[(*path, name)]
                 self._wrong(key, f"duplicate key {name!r}, given in line {first.line} already; keep one of them")
             else:
-                self.source.keys[(*path, name)] = _spot(key.start_mark)
+                self.source.keys[(*path, name)] = _position(key.start_mark)
             data[name] = self.read(value, (*path, name))
         return data
 
@@ -177,7 +179,7 @@ class _Walk:
             self._wrong(node, f"the character U+{ord(bad):04X} may not stand in a recipe")
 
     def _wrong(self, node: Node, message: str) -> None:
-        self.problems.append(self.source.problem_at(_spot(node.start_mark), message))
+        self.problems.append(self.source.problem_at(_position(node.start_mark), message))
 
 
 def _unusable(character: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from compress.core.files import clear_parts, writing
 from compress.core.progress import Status, silent
 from compress.pipeline.stages import locked
-from compress.recipe.positions import Source
+from compress.recipe.positions import SourceMap
 from compress.study.pools import LocalPool, Pool
 from compress.study.scheduler import Drive
 from compress.study.study_report import StudyResult
@@ -83,7 +83,7 @@ def plan_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     return _expanded(read_study(source, overrides))[1]
 
 
-def _expanded(read: Source) -> tuple[Any, Plan]:
+def _expanded(read: SourceMap) -> tuple[Any, Plan]:
     from compress.study.expand import Expansion
     from compress.study.study_checks import check_study
 
@@ -91,7 +91,7 @@ def _expanded(read: Source) -> tuple[Any, Plan]:
     return expansion, _plan_of(expansion, read)
 
 
-def _plan_of(expansion: Any, read: Source) -> Plan:
+def _plan_of(expansion: Any, read: SourceMap) -> Plan:
     laws = [law.model_dump(mode="json") for law in expansion.study.laws]
     return Plan(plan_key(read), expansion.study.name, expansion.trials, laws, expansion.files)
 

@@ -10,10 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.recipe.check import Finding, check, findings
-from compress.recipe.named import read_model, read_task
-from compress.recipe.pass_list import read_passes
-from compress.recipe.positions import Key, Source
+from compress.recipe.blocks import read_model, read_passes, read_task
+from compress.recipe.positions import Key, SourceMap
+from compress.recipe.validate import Issue, check, issues_of
 from compress.study.spec import DENSE, Point, Study, blocks, chain_of, expand, fits, passes_of, placeholders, variants
 from compress.study.study_source import StudyProblems, read_study
 from compress.training.settings import TrainConfig
@@ -31,13 +30,13 @@ def load_study(source: str | Path | Mapping[str, Any], overrides: Iterable[str] 
     return check_study(read_study(source, tuple(overrides)))
 
 
-def check_study(source: Source) -> Study:
+def check_study(source: SourceMap) -> Study:
     """The study of what was read. Raises StudyProblems: one that names every problem, each with its place."""
     problems = list(source.problems)
     try:
         study = check(Study, source.data, _once(_findings(source.data)))
     except ValidationError as error:
-        found = [source.problem(f.path, f.message, at_key=f.at != "value") for f in findings(error)]
+        found = [source.problem(f.path, f.message, at_key=f.at != "value") for f in issues_of(error)]
         # A misspelt key of a size is found in the grid and again in every model that it makes: once a line is enough.
         once = {(p.where.rpartition(":")[0], p.message): p for p in reversed(found)}
         raise StudyProblems([*problems, *once.values()]) from None
@@ -46,11 +45,11 @@ def check_study(source: Source) -> Study:
     return study
 
 
-def _once(found: Iterable[Finding]) -> list[Finding]:
+def _once(found: Iterable[Issue]) -> list[Issue]:
     return list({(f.path, f.message): f for f in found}.values())
 
 
-def _findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+def _findings(data: Mapping[str, Any]) -> Iterator[Issue]:
     """Problems that only the resolved trials show."""
     yield from _of_sizes(data)
     yield from _of_levels(data.get("levels"))
@@ -61,7 +60,7 @@ def _findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from of_laws(data)
 
 
-def _of_sizes(data: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_sizes(data: Mapping[str, Any]) -> Iterator[Issue]:
     model = data.get("model")
     if not isinstance(model, Mapping):
         return
@@ -70,56 +69,54 @@ def _of_sizes(data: Mapping[str, Any]) -> Iterator[Finding]:
             read_model({**model, **point.values})
         except ValidationError as error:
             places: dict[Key, Key] = {(key,): place for key, place in point.places.items()}
-            yield from (_moved(f, places, ("model",)) for f in findings(error))
+            yield from (_moved(f, places, ("model",)) for f in issues_of(error))
     for block, place in blocks(data.get("sizes"), ("sizes",)):
         for key in {"name"} & set(block):
-            yield Finding((*place, key), "all sizes are of one family: give the name in `model`", "key")
+            yield Issue((*place, key), "all sizes are of one family: give the name in `model`", "key")
 
 
-def _moved(finding: Finding, places: Mapping[Key, Key], home: Key, note: str = "") -> Finding:
+def _moved(finding: Issue, places: Mapping[Key, Key], home: Key, note: str = "") -> Issue:
     """A finding of a resolved part, at the place in the study where that value was written."""
     for end in range(len(finding.path), 0, -1):
         place = places.get(finding.path[:end])
         if place is not None:
-            return Finding((*place, *finding.path[end:]), finding.message + note, finding.at)
-    return Finding((*home, *finding.path), finding.message + note, finding.at)
+            return Issue((*place, *finding.path[end:]), finding.message + note, finding.at)
+    return Issue((*home, *finding.path), finding.message + note, finding.at)
 
 
-def _of_levels(levels: Any) -> Iterator[Finding]:
+def _of_levels(levels: Any) -> Iterator[Issue]:
     for name in levels if isinstance(levels, Mapping) else ():
         if isinstance(levels[name], Mapping):
             yield from _of_names(levels, name)
             yield from _of_passes(levels, name)
 
 
-def _of_names(levels: Mapping[str, Any], name: str) -> Iterator[Finding]:
+def _of_names(levels: Mapping[str, Any], name: str) -> Iterator[Issue]:
     """A level's own name, the one it comes after, and values that no pass takes or no value stands for."""
     level, place = levels[name], ("levels", name)
     if name in (DENSE, "native"):
-        yield Finding(
-            place, f"a level cannot be called {name!r}: that is the uncompressed one; give another name", "key"
-        )
+        yield Issue(place, f"a level cannot be called {name!r}: that is the uncompressed one; give another name", "key")
     after = level.get("after")
     if isinstance(after, str) and after not in levels:
-        yield Finding((*place, "after"), f"unknown level {after!r}{did_you_mean(after, levels) or '.'}")
+        yield Issue((*place, "after"), f"unknown level {after!r}{did_you_mean(after, levels) or '.'}")
     elif isinstance(after, str) and levels[chain_of(levels, name)[0]].get("after") in chain_of(levels, name):
-        yield Finding((*place, "after"), f"level {name!r} comes after itself")
+        yield Issue((*place, "after"), f"level {name!r} comes after itself")
     chain = [levels[part].get("values") for part in chain_of(levels, name)]
     given = {key for values in chain for block, _ in blocks(values, ()) for key in block}
     asked = [(key, (*place, "passes", *at)) for key, at in placeholders(level.get("passes"))]
     for key, at in asked:
         if key not in given:
             known = f"; values: {', '.join(sorted(given))}" if given else "; the level has no `values`"
-            yield Finding(at, f"'${key}' stands for no value{did_you_mean(key, given) or known}")
+            yield Issue(at, f"'${key}' stands for no value{did_you_mean(key, given) or known}")
     own = {key for block, _ in blocks(level.get("values") or {}, ()) for key in block}
     for key in sorted(own - {key for key, _ in asked}):
         at = next((*w, key) for b, w in blocks(level.get("values"), (*place, "values")) if key in b)
-        yield Finding(at, f"no pass of this level takes it: write '${key}' where it belongs", "key")
+        yield Issue(at, f"no pass of this level takes it: write '${key}' where it belongs", "key")
     if "name" in own:
-        yield Finding((*place, "values"), "a value cannot be called 'name'", "key")
+        yield Issue((*place, "values"), "a value cannot be called 'name'", "key")
 
 
-def _of_passes(levels: Mapping[str, Any], name: str) -> Iterator[Finding]:
+def _of_passes(levels: Mapping[str, Any], name: str) -> Iterator[Issue]:
     if not isinstance(levels[name].get("passes"), list) or not levels[name]["passes"]:
         return
     for point in variants(levels, name):
@@ -127,22 +124,22 @@ def _of_passes(levels: Mapping[str, Any], name: str) -> Iterator[Finding]:
         try:
             read_passes([step for step, _ in steps])
         except ValidationError as error:
-            for found in findings(error):
+            for found in issues_of(error):
                 yield _of_pass(found, steps, point, levels)
 
 
-def _of_pass(found: Finding, steps: list[tuple[Any, Key]], point: Point, levels: Mapping[str, Any]) -> Finding:
+def _of_pass(found: Issue, steps: list[tuple[Any, Key]], point: Point, levels: Mapping[str, Any]) -> Issue:
     """A finding of a resolved pass where the pass, or the value that it took, was written."""
     if not found.path or not isinstance(found.path[0], int):
-        return Finding(steps[0][1][:-1], found.message, found.at)
+        return Issue(steps[0][1][:-1], found.message, found.at)
     place = (*steps[found.path[0]][1], *found.path[1:])
     written: Any = {"levels": levels}
     for part in place:
         if isinstance(written, Mapping | list) and (not isinstance(written, Mapping) or part in written):
             written = written[part]  # type: ignore[index]
     if isinstance(written, str) and written[1:] in point.places:
-        return Finding(point.places[written[1:]], f"{found.message} (for {written} in {'.'.join(map(str, place))})")
-    return Finding(place, found.message, found.at)
+        return Issue(point.places[written[1:]], f"{found.message} (for {written} in {'.'.join(map(str, place))})")
+    return Issue(place, found.message, found.at)
 
 
 def apply_point(data: Mapping[str, Any], point: Point) -> dict[str, Any]:
@@ -159,22 +156,22 @@ def apply_point(data: Mapping[str, Any], point: Point) -> dict[str, Any]:
     return changed
 
 
-def _of_axis(data: Mapping[str, Any], axis: Mapping[str, Any], place: Key) -> Iterator[Finding]:
+def _of_axis(data: Mapping[str, Any], axis: Mapping[str, Any], place: Key) -> Iterator[Issue]:
     known = [DENSE, *(data["levels"] if isinstance(data.get("levels"), Mapping) else ())]
     for n, level in enumerate(axis["levels"] if isinstance(axis.get("levels"), list) else ()):
         if level not in known:
             near = did_you_mean(str(level), known) or f"; known levels: {', '.join(known)}"
-            yield Finding((*place, "levels", n), f"unknown level {level!r}{near}")
+            yield Issue((*place, "levels", n), f"unknown level {level!r}{near}")
     yield from _of_axis_sizes(data, axis, place)
     bad = [(w, key) for b, w in blocks(axis.get("set"), (*place, "set")) for key in b if not _varies(key)]
     for where, key in bad:
-        yield Finding((*where, key), "expected a key of the task or of train, such as task.train_limit", "key")
+        yield Issue((*where, key), "expected a key of the task or of train, such as task.train_limit", "key")
     if not bad and isinstance(data.get("task"), Mapping) and isinstance(data.get("train") or {}, Mapping):
         for point in expand(axis.get("set"), (*place, "set")):
             yield from _of_point(data, point)
 
 
-def _of_axis_sizes(data: Mapping[str, Any], axis: Mapping[str, Any], place: Key) -> Iterator[Finding]:
+def _of_axis_sizes(data: Mapping[str, Any], axis: Mapping[str, Any], place: Key) -> Iterator[Issue]:
     """Sizes of which the study has none: the axis would be passed over without a word."""
     wanted = axis.get("sizes")
     points = [point.values for point in expand(data.get("sizes"), ("sizes",))]
@@ -183,10 +180,10 @@ def _of_axis_sizes(data: Mapping[str, Any], axis: Mapping[str, Any], place: Key)
     known = {key for values in points for key in values}
     for key in wanted.keys() - known:
         near = did_you_mean(str(key), sorted(known)) or f"; sizes vary in {', '.join(sorted(known))}"
-        yield Finding((*place, "sizes", key), f"no size of this study has a {key!r}{near}", "key")
+        yield Issue((*place, "sizes", key), f"no size of this study has a {key!r}{near}", "key")
     if not wanted.keys() - known and not any(fits(values, wanted) for values in points):
         there = "; ".join(" ".join(f"{k} {v}" for k, v in values.items()) for values in points[:9])
-        yield Finding((*place, "sizes"), f"the study has none of these sizes; it has {there}", "key")
+        yield Issue((*place, "sizes"), f"the study has none of these sizes; it has {there}", "key")
 
 
 def _varies(key: str) -> bool:
@@ -194,38 +191,38 @@ def _varies(key: str) -> bool:
     return head in VARIED and bool(rest) and all(rest.split("."))
 
 
-def _of_point(data: Mapping[str, Any], point: Point) -> Iterator[Finding]:
+def _of_point(data: Mapping[str, Any], point: Point) -> Iterator[Issue]:
     """What is wrong with the task or with train once they are changed, at the key that changed it."""
     changed = apply_point(data, point)
     for head in {key.partition(".")[0] for key in point.places}:
         try:
             read_task(changed[head]) if head == "task" else check(TrainConfig, changed[head])
         except ValidationError as error:
-            for found in findings(error):
+            for found in issues_of(error):
                 path = (head, *found.path)
                 keys = [(tuple(key.split(".")), place) for key, place in point.places.items()]
                 at = next(((k, place) for k, place in keys if path[: len(k)] == k[: len(path)]), None)
                 if at is not None:
-                    yield Finding((*at[1], *path[len(at[0]) :]), found.message, found.at)
+                    yield Issue((*at[1], *path[len(at[0]) :]), found.message, found.at)
 
 
-def _of_native(data: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_native(data: Mapping[str, Any]) -> Iterator[Issue]:
     """What the native small models need: training, and a family with a width."""
     model, trained = data.get("model"), data.get("train") is not None
     if not trained and isinstance(model, Mapping) and "weights" not in _keys(data):
         message = "the models have no 'weights' and the study no 'train' block: give one of them"
-        yield Finding(("model",), message, "key")
+        yield Issue(("model",), message, "key")
     if data.get("native", True) is not True or not data.get("levels") or not isinstance(model, Mapping):
         return
     if not trained:
-        yield Finding(("model",), "native models have to be trained: give `train`, or set native: false", "key")
+        yield Issue(("model",), "native models have to be trained: give `train`, or set native: false", "key")
     try:
         args = read_model({**model, **next(expand(data.get("sizes"))).values}).args
     except (ValidationError, StopIteration):
         return
     if "width" not in args:
         reason = "native models are searched over `width`, which this model has not; set native: false"
-        yield Finding(("model",), reason, "key")
+        yield Issue(("model",), reason, "key")
 
 
 def _keys(data: Mapping[str, Any]) -> set[str]:
@@ -236,7 +233,7 @@ AUTO = "auto"
 Words = Mapping[str, Sequence[str]]  # the values that a column of names will have, where they are known
 
 
-def of_laws(data: Mapping[str, Any]) -> Iterator[Finding]:
+def of_laws(data: Mapping[str, Any]) -> Iterator[Issue]:
     """Laws that are not there, columns and values that no trial of this study will have, unreadable conditions."""
     specs, levels = data.get("laws"), data.get("levels")
     words = {
@@ -265,12 +262,12 @@ def _columns(data: Mapping[str, Any]) -> list[str]:
     return list(rows[0])
 
 
-def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str], words: Words) -> Iterator[Finding]:
+def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str], words: Words) -> Iterator[Issue]:
     law = spec.get("law", AUTO)
     known = [AUTO, *LAWS.all()]
     if isinstance(law, str) and law not in known and ":" not in law:
         near = did_you_mean(law, known) or f"; known: {', '.join(known)}"
-        yield Finding((*place, "law"), f"there is no law {law!r}{near}")
+        yield Issue((*place, "law"), f"there is no law {law!r}{near}")
     named = law in laws_with_levels()
     x = spec.get("x")
     for at, name in enumerate(x) if isinstance(x, list) else [(None, x)]:
@@ -287,11 +284,11 @@ def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str], words
         yield from _of_condition(against, (*place, "against"), columns, words)
 
 
-def _of_condition(text: Any, place: Key, columns: Collection[str], words: Words) -> Iterator[Finding]:
+def _of_condition(text: Any, place: Key, columns: Collection[str], words: Words) -> Iterator[Issue]:
     try:
         conditions = parse_conditions(text) if isinstance(text, str) else []
     except UsageError as error:
-        yield Finding(place, str(error))
+        yield Issue(place, str(error))
         return
     for condition in conditions:
         yield from _of_column(condition.name, place, columns)
@@ -299,13 +296,13 @@ def _of_condition(text: Any, place: Key, columns: Collection[str], words: Words)
         for value in condition.values if known and condition.sign in ("=", "!=") else ():
             if value.casefold() not in {word.casefold() for word in known}:
                 near = did_you_mean(value, known) or f"; known: {', '.join(known)}"
-                yield Finding(place, f"no trial of this study has {condition.name} {value!r}{near}")
+                yield Issue(place, f"no trial of this study has {condition.name} {value!r}{near}")
 
 
-def _of_column(name: Any, place: Key, columns: Collection[str], *, numbers: bool = False) -> Iterator[Finding]:
+def _of_column(name: Any, place: Key, columns: Collection[str], *, numbers: bool = False) -> Iterator[Issue]:
     if isinstance(name, str) and name not in columns:
         near = did_you_mean(name, columns) or f"; it has {', '.join(columns)}"
-        yield Finding(place, f"no trial of this study has a column {name!r}{near}")
+        yield Issue(place, f"no trial of this study has a column {name!r}{near}")
     elif numbers and name in NAMES:
         told = ", ".join(column for column in columns if column not in NAMES)
-        yield Finding(place, f"the column {name!r} holds names, and a law needs numbers; those are: {told}")
+        yield Issue(place, f"the column {name!r} holds names, and a law needs numbers; those are: {told}")

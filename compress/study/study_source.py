@@ -1,4 +1,4 @@
-"""Finding and reading a study file, without anything that needs torch: a finished study is recognised by this alone."""
+"""Issue and reading a study file, without anything that needs torch: a finished study is recognised by this alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.core.errors import RecipeError
-from compress.recipe.find import SUFFIXES, read_text
-from compress.recipe.overrides import apply_overrides
-from compress.recipe.positions import Problem, RecipeProblems, Source
+from compress.recipe.load import SUFFIXES, apply_overrides, read_text
+from compress.recipe.positions import Problem, RecipeProblems, SourceMap
 from compress.recipe.yaml_text import read_yaml
 from evaluate.core.errors import did_you_mean
 
@@ -31,13 +30,13 @@ def shipped_studies() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def read_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Source:
+def read_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> SourceMap:
     """The plain data of a study with its overrides, named after its file where it names itself not.
 
     Raises RecipeError where there is no such file, StudyProblems where it is not YAML.
     """
     if isinstance(source, Mapping):
-        read = Source("study", dict(source))
+        read = SourceMap("study", dict(source))
     else:
         path = _find(source)
         read = read_yaml(_text(path), str(path))
@@ -78,7 +77,7 @@ def _text(path: Path) -> str:
         raise RecipeError(str(error).replace("recipe", "study")) from error
 
 
-def _not_a_study(source: Source) -> Problem:
+def _not_a_study(source: SourceMap) -> Problem:
     wanted = "expected a mapping with at least 'version: 1', 'task', 'model' and 'sizes'"
     kind = "empty" if source.data is None else "a list" if isinstance(source.data, list) else "a single value"
     return source.problem((), f"the study is {kind}; {wanted}")

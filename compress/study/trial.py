@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from compress import __version__
 from compress.core.files import file_hash, hash_of, write_text
-from compress.recipe.positions import Source
+from compress.recipe.positions import SourceMap
 from evaluate.core.components import files_of_module
 
 FORMAT = 1  # of what an id is the hash of
@@ -154,12 +154,12 @@ class Plan:
         write_text(folder / PLAN, json.dumps({**vars(self), "trials": [t.as_dict() for t in self.trials]}))
 
 
-def plan_key(source: Source) -> str:
+def plan_key(source: SourceMap) -> str:
     """What a plan depends on: the study as it is written, and the leanfit whose defaults fill it in."""
     return hash_of("plan", FORMAT, __version__, source.data)
 
 
-def find_plan(folder: Path, source: Source) -> Plan | None:
+def find_plan(folder: Path, source: SourceMap) -> Plan | None:
     """The plan that an earlier run left, where it is of this very study and the files it names are unchanged."""
     try:
         plan = _read_plan(folder)

@@ -23,7 +23,7 @@ from fuzz import STRANGE, byte_mutants, json_mutants, json_of
 from compress.bundle.packable import open_run, shared_task
 from compress.core.files import hash_of
 from compress.pipeline.artifact import Artifact, verify
-from compress.recipe.schema import load_recipe
+from compress.recipe.load import load_recipe
 from compress.study.law_predict import PredictRequest, predicted_table, run_predict
 from compress.study.study_checks import check_study
 from compress.study.study_source import read_study

@@ -14,7 +14,7 @@ from compress.core.errors import RecipeError
 from compress.graph.export import check_parity, export_onnx, serialise
 from compress.graph.model_state import ModelState, save_state
 from compress.passes.base import Context, PassResult, get_pass, pass_kinds, register_pass
-from compress.recipe.schema import load_recipe
+from compress.recipe.load import load_recipe
 from compress.tasks import Task
 
 ROWS = [pytest.param(kind, config, id=f"{kind}-{n}") for kind, rows in CASES.items() for n, config in enumerate(rows)]

@@ -11,7 +11,7 @@ from torch import nn
 from compress.graph.model_state import ModelState
 from compress.models import build_model
 from compress.passes.base import Context, get_pass
-from compress.recipe.schema import load_recipe
+from compress.recipe.load import load_recipe
 from compress.tasks import Task
 from evaluate.core.errors import ModelError
 

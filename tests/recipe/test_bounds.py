@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from compress.core.errors import RecipeError
-from compress.recipe.check import schema_of
-from compress.recipe.json_schema import recipe_schema
-from compress.recipe.schema import load_recipe
+from compress.recipe.load import load_recipe
+from compress.recipe.schema import recipe_schema
+from compress.recipe.validate import schema_of
 from compress.study import spec
 
 SPECS = [c for c in vars(spec).values() if isinstance(c, type) and issubclass(c, BaseModel) and c is not BaseModel]

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from compress.core.errors import RecipeError
-from compress.recipe.find import shipped_recipes
-from compress.recipe.schema import Recipe, load_recipe
+from compress.recipe.load import load_recipe, shipped_recipes
+from compress.recipe.schema import Recipe
 from compress.recipe.yaml_text import read_yaml
 
 SEEDS = range(5)

@@ -14,9 +14,9 @@ from compress.core.config import Config
 from compress.core.errors import RecipeError
 from compress.core.registries import PASSES
 from compress.passes.base import PassResult, register_pass
-from compress.recipe.find import shipped_recipes
+from compress.recipe.load import load_recipe, shipped_recipes
 from compress.recipe.positions import RecipeProblems
-from compress.recipe.schema import Recipe, load_recipe
+from compress.recipe.schema import Recipe
 
 GOOD = """\
 version: 1

@@ -10,9 +10,8 @@ import pytest
 
 from compress.models import models
 from compress.passes.base import pass_kinds
-from compress.recipe.find import shipped_recipes
-from compress.recipe.json_schema import recipe_schema
-from compress.recipe.schema import load_recipe
+from compress.recipe.load import load_recipe, shipped_recipes
+from compress.recipe.schema import recipe_schema
 from compress.recipe.yaml_text import read_yaml
 from compress.tasks import tasks
 

@@ -10,7 +10,7 @@ from data_sets import require_data
 from torch import nn
 
 from compress import compress, load_recipe
-from compress.recipe.find import shipped_recipes
+from compress.recipe.load import shipped_recipes
 from compress.tasks import Task
 
 BRIEF = ["benchmark.seconds=0.5"]
