@@ -222,4 +222,4 @@ def read_goals(data: Any) -> Goals:
     return check(goals_class(), {own.get(k, k): v for k, v in data.items()} if own else data)
 
 
-GoalsBlock = Annotated[Goals, PlainValidator(read_goals), PlainSerializer(plain), BlockSchema("goals")]
+GoalsBlock = Annotated[Goals, PlainValidator(read_goals), PlainSerializer(plain), BlockSchema("Goals")]

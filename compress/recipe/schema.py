@@ -174,7 +174,7 @@ def recipe_schema() -> dict[str, Any]:
             for c in REGISTRIES[block].all().values()
         ]
         definitions[block] = {"oneOf": [*known, {"properties": {"name": _OWN_NAME}, "required": ["name"]}]}
-    definitions["goals"] = _adopt(schema_of(goals_class()), "goals.", definitions)
+    definitions["Goals"] = _adopt(schema_of(goals_class()), "Goals.", definitions)
     return {"$schema": DIALECT, "title": "leanfit recipe", **schema, "$defs": dict(sorted(definitions.items()))}
 
 

@@ -59,7 +59,7 @@ def test_a_unit_that_is_imported_already_goes_by_its_name(own):
     __import__("mypkg_flash")
     recipe = load_recipe({**RECIPE, "goals": {"flash": 0.5}})
     assert recipe.dump()["goals"] == {own: 0.5}
-    assert own in recipe_schema()["$defs"]["goals"]["properties"]
+    assert own in recipe_schema()["$defs"]["Goals"]["properties"]
 
 
 @pytest.mark.parametrize("name", ["mypkg_flash:flush", "no_such_module_here:unit", "flsh"])
