@@ -19,7 +19,7 @@ from compress.graph.model_state import ModelState
 from compress.models import build_model, load_weights
 from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, Preview, register_pass
-from compress.recipe.blocks import ModelBlock, Named
+from compress.recipe.named_blocks import ModelBlock, Named
 from compress.training.settings import DistillConfig, TrainConfig
 
 TRAINING = Traits(trains=True, needs_data=True, keeps_constraints=True)

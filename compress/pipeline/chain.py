@@ -33,7 +33,7 @@ from compress.graph.model_state import (
 from compress.graph.sizes import measure_sizes, own_sizes
 from compress.passes.base import Context, PassResult, get_pass
 from compress.pipeline.stages import Stages, Work
-from compress.recipe.blocks import PassStep
+from compress.recipe.named_blocks import PassStep
 from compress.recipe.schema import Recipe
 from compress.tasks import Task
 from compress.training.evaluation import evaluate_split

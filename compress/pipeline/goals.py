@@ -14,7 +14,7 @@ from evaluate.core.text import finite
 from evaluate.metrics.base import metric_of
 
 if TYPE_CHECKING:
-    from compress.recipe.blocks import Goals
+    from compress.recipe.named_blocks import Goals
 
 
 Outcome = Literal["met", "missed", "not resolved"]

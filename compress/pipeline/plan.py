@@ -14,8 +14,8 @@ from compress.core.seeding import derive_seed
 from compress.graph.sizes import count_macs, count_params
 from compress.passes.base import Context, Preview, get_pass
 from compress.pipeline.run import prepare
-from compress.recipe.blocks import PassStep
 from compress.recipe.load import load_recipe
+from compress.recipe.named_blocks import PassStep
 from compress.recipe.schema import Recipe
 from compress.tasks import Task
 from evaluate.core.text import count, size

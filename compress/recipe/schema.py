@@ -14,7 +14,7 @@ from compress.core.arguments import arguments_of
 from compress.core.config import Config
 from compress.core.files import hash_of
 from compress.core.registries import PASSES
-from compress.recipe.blocks import (
+from compress.recipe.named_blocks import (
     BLOCK,
     REGISTRIES,
     Block,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from compress.core.config import Config
-from compress.recipe.blocks import BlockSchema, ModelBlock, PassStep, TaskBlock, read_passes
+from compress.recipe.named_blocks import BlockSchema, ModelBlock, PassStep, TaskBlock, read_passes
 from compress.recipe.positions import Key
 from compress.recipe.schema import Export, Recipe
 from compress.training.settings import TrainConfig

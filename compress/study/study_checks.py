@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from compress.recipe.blocks import read_model, read_passes, read_task
+from compress.recipe.named_blocks import read_model, read_passes, read_task
 from compress.recipe.positions import Key, SourceMap
 from compress.recipe.validate import Issue, check, issues_of
 from compress.study.spec import DENSE, Point, Study, blocks, chain_of, expand, fits, passes_of, placeholders, variants
