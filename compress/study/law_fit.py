@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluate.core.errors import LeanfitError, UsageError
-from evaluate.scaling.forms.form import kind_of
+from evaluate.scaling.forms.form import kind_of, laws_with_levels
 from evaluate.scaling.law import Law, law_class, read_law, select_law
 from evaluate.scaling.law_files import is_law_file
 from evaluate.scaling.points.cells import is_numeric, number
@@ -24,7 +24,6 @@ from evaluate.scaling.query.crossing import (
     ask_optimum,
     ask_solve,
     assignments,
-    laws_with_levels,
     level_of,
 )
 from evaluate.scaling.query.solve import unknown_to_solve

@@ -17,10 +17,9 @@ from compress.study.spec import DENSE, Point, Study, blocks, chain_of, expand, f
 from compress.study.study_source import StudyProblems, read_study
 from compress.training.settings import TrainConfig
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.scaling.forms.form import LAWS
+from evaluate.scaling.forms.form import LAWS, laws_with_levels
 from evaluate.scaling.points.cells import parse_conditions
 from evaluate.scaling.points.trial_points import NAMES, rows_of_records
-from evaluate.scaling.query.crossing import laws_with_levels
 
 VARIED = ("task", "train")
 

@@ -15,7 +15,6 @@ from typing import Any, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from evaluate.core.components import Registry
 from evaluate.core.errors import DataError
@@ -205,6 +204,11 @@ def kind_of(name: str) -> LawKind:
     return found
 
 
+def laws_with_levels() -> list[str]:
+    """The laws whose last variable has names as values, with a parameter for each."""
+    return [name for name, component in LAWS.all().items() if component.facts["kind"].by_level]
+
+
 def register_kind(name: str) -> Callable[[type[LawKind]], type[LawKind]]:
     """Decorator of a LawKind whose form depends on the columns."""
     return lambda kind: LAWS.register(name, kind=kind())(kind)
@@ -306,6 +310,8 @@ def nonnegative(parts: Sequence[Array], y: Array, positive: Sequence[bool] = ())
 
     A coefficient that comes out 0 where `positive` asks for more is set to a small share of y.
     """
+    from scipy.optimize import nnls  # here, since half a second of import is for fits alone, not for names of laws
+
     matrix = np.stack(parts, axis=1) / y[:, None]
     size = np.sqrt(np.mean(matrix**2, axis=0))
     found = nnls(matrix / size, np.ones(len(y)))[0]

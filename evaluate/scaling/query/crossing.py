@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling.diagnose.design import brief, times
 from evaluate.scaling.fit.fitted import fitted_of
-from evaluate.scaling.forms.form import LAWS, Array
+from evaluate.scaling.forms.form import Array, laws_with_levels
 from evaluate.scaling.points.cells import number, other_notation
 from evaluate.scaling.query.budget import Formula, optimum
 from evaluate.scaling.query.solve import Line, Solved, line, quantiles, solve, unknown_to_solve
@@ -199,11 +199,6 @@ def effective_size(
 
 
 Value = Any  # a number, or text for a category
-
-
-def laws_with_levels() -> list[str]:
-    """The laws whose last variable has names as values, with a parameter for each."""
-    return [name for name, component in LAWS.all().items() if component.facts["kind"].by_level]
 
 
 def level_of(law: str, variables: Sequence[str]) -> str | None:
