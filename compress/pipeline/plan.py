@@ -87,9 +87,11 @@ def plan(
 
 def _preview(step: PassStep, network: nn.Module, context: Context) -> Preview:
     registered = get_pass(step.kind)
-    if registered.preview is None:
-        return Preview(network, (), notes=("keeps the shapes of the network",))
-    return registered.preview(network, step.config, context)
+    if registered.preview is not None:
+        return registered.preview(network, step.config, context)
+    changes = {"shapes": registered.traits.reshapes, "deployed graph": registered.traits.writes_graph}
+    unknown = [f"changes the {what}; by how much is not predicted" for what, changed in changes.items() if changed]
+    return Preview(network, (), notes=tuple(unknown) or ("keeps the shapes of the network",))
 
 
 def _step(

@@ -53,6 +53,8 @@ def test_a_pass_keeps_its_promises(kind: str, config: dict[str, Any], trained: n
 @pytest.mark.parametrize(("kind", "config"), ROWS)
 def test_a_preview_shows_the_shapes_that_come_out(kind: str, config: dict[str, Any], trained: nn.Module, digits: Task):
     registered = get_pass(kind)
+    if registered.preview is None:
+        pytest.skip("this pass predicts nothing, which is allowed")
     preview = registered.preview(trained, registered.config(**config), Context(task=digits, seed=0, original=trained))
     result = apply(kind, config, trained, digits)
     shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (preview.module, result.model.module)]
