@@ -230,9 +230,11 @@ def _record(registry: Registry[Any], item: Config) -> dict[str, Any]:
 
 
 def _read(registry: Registry[Any], data: Mapping[str, Any]) -> Any:
-    fields = {key: value for key, value in data.items() if key != "kind"}
+    fields, kind = {key: value for key, value in data.items() if key != "kind"}, data.get("kind")
+    if not isinstance(kind, str):
+        raise ModelError(f"a record of a {registry.kind} cannot be read: it does not say its kind")
     try:
-        return registry.get(str(data.get("kind"))).target.model_validate(fields)
+        return registry.get(kind).target.model_validate(fields)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg']}" for e in error.errors()[:5])
         raise ModelError(f"a record of a {registry.kind} cannot be read: {problems}") from error

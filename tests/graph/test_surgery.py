@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from fuzz import json_mutants
 from prune_nets import Lambda
 from torch import Tensor, nn
 
 from compress.core.registries import REWRITES
-from compress.graph.model_state import ModelState, read_rewrites, rebuild
+from compress.graph.model_state import ModelState, Rewrite, read_constraints, read_rewrites, rebuild
 from compress.graph.shortcuts import ShortcutConv
 from compress.graph.surgery import remove_channels, resize_like, side_width
 from compress.models import build_model
 from compress.models.resnet import PadShortcut
+from evaluate.core.components import only_allowed
 from evaluate.core.errors import ModelError
 
 
@@ -121,6 +124,23 @@ SHORTCUT = {
 def test_a_rewrite_of_another_network_is_refused(change, message):
     with pytest.raises(ModelError, match=message):
         rebuild(build_model("resnet", depth=8, width=4), read_rewrites([SHORTCUT | change]))
+
+
+ZEROS = {"kind": "zeros", "parameters": ["conv1.weight", "linear.weight"]}
+
+
+@pytest.mark.parametrize(("whole", "read"), [(SHORTCUT, read_rewrites), (ZEROS, read_constraints)])
+def test_a_strangers_record_is_read_or_refused_in_words_and_imports_nothing(whole, read):
+    model, modules = build_model("resnet", depth=8, width=4), set(sys.modules)
+    for mutant in json_mutants(whole, 300, seed=1):
+        if isinstance(mutant, dict):  # the manifest's own reader has seen to that
+            try:
+                with only_allowed():
+                    for record in read([mutant]):
+                        rebuild(copy.deepcopy(model), [record]) if isinstance(record, Rewrite) else record.bind(model)
+            except ModelError as error:
+                assert str(error)
+    assert not {name for name in set(sys.modules) - modules if "stranger" in name}
 
 
 class Everything(nn.Module):

@@ -67,9 +67,9 @@ class KeepConfig(Config):
 
     def params_of(self, params: int) -> int | None:
         """How many params of so many stay; None where only a run can tell."""
-        per_param = {"params": 1, "bytes": 4}
         unit, amount = self.target()
-        return round(amount.resolve(params * per_param[unit]) / per_param[unit]) if unit in per_param else None
+        counted, factor = UNITS[unit]
+        return round(amount.resolve(params * factor) / factor) if counted == "params" else None
 
 
 class PruneConfig(Config):
