@@ -6,7 +6,6 @@ import math
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypedDict
 
 import onnx
@@ -14,8 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
-from evaluate.core.units import known_units
 
 # Operators of ONNX Runtime (docs/ContribOperators.md there) that read weights packed in bytes: which input holds them.
 _PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
@@ -94,25 +91,6 @@ def _element_bits(tensor: onnx.TensorProto) -> int:
     name = str(onnx.TensorProto.DataType.Name(tensor.data_type))
     width = re.search(r"\d+", name)
     return int(width[0] if width else {"FLOAT": 32, "DOUBLE": 64}.get(name, 8))
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """What a unit of the user's own measures: the network, its inputs (batch, ...) by name, and the exported file."""
-
-    module: nn.Module
-    example: Mapping[str, Tensor]
-    graph: onnx.ModelProto
-    data: bytes
-
-
-def own_sizes(module: nn.Module, example: Mapping[str, Tensor], data: bytes) -> dict[str, float]:
-    """The size in every registered unit that measures by a function of its own."""
-    measured = {name: unit.measure for name, unit in known_units().items() if unit.measure is not None}
-    if not measured:
-        return {}
-    deployed = Deployed(module, example, onnx.load_model_from_string(data), data)
-    return {name: float(measure(deployed)) for name, measure in measured.items()}
 
 
 def measure_sizes(model: nn.Module, example: Mapping[str, Tensor], graph: onnx.ModelProto, data: bytes) -> Sizes:

@@ -30,7 +30,7 @@ from compress.graph.model_state import (
     read_rewrites,
     save_state,
 )
-from compress.graph.sizes import measure_sizes, own_sizes
+from compress.graph.sizes import measure_sizes
 from compress.passes.base import Context, PassResult, get_pass
 from compress.pipeline.stages import Stages, Work
 from compress.recipe.named_blocks import PassStep
@@ -154,7 +154,6 @@ class Chain:
         rewrites = read_rewrites(stored["rewrites"])
         module = network_from(self.network, rewrites, folder / "weights.safetensors").eval()
         graph = load_graph(data) if written else None
-        stored["sizes"] |= own_sizes(module, self.task.example(PARITY_SAMPLES), data)
         return Net(ModelState(module, graph, rewrites, read_constraints(stored["constraints"])), data, key, stored)
 
     def validate(self, model: ModelState, data: bytes) -> float:

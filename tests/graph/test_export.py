@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from compress.graph.export import check_parity, export_onnx, load_graph, serialise
-from compress.graph.sizes import Deployed, count_macs, count_nonzero, count_params, graph_bits, measure_sizes, own_sizes
+from compress.graph.sizes import count_macs, count_nonzero, count_params, graph_bits, measure_sizes
 from compress.models import build_model
 from compress.tasks import Task
 from evaluate.core.errors import ModelError
-from evaluate.core.units import UNITS, register_unit
 from evaluate.runtime.session import open_session
 
 FAMILIES = {
@@ -164,21 +163,6 @@ def test_packed_weights_are_counted_with_their_scales(bits: int, block: int):
     nodes = [onnx.helper.make_node("GatherBlockQuantized", ["w", "i", "s"], ["y"], bits=bits, block_size=block)]
     stored = [raw("w", "UINT8", n, 2 * block * bits // 8), raw("s", "FLOAT", n, 2)]
     assert graph_bits(graph_of(stored, nodes)) == bits + 32 / block
-
-
-def test_a_unit_of_ones_own_is_measured_on_what_is_deployed(trained: nn.Module, digits: Task):
-    data = serialise(export_onnx(trained, digits.example()))
-    assert own_sizes(trained, digits.example(), data) == {}
-
-    @register_unit("blocks")
-    def blocks(deployed: Deployed) -> int:
-        """Blocks of 4 kB."""
-        return -(-len(deployed.data) // 4096) + len(deployed.graph.graph.output)
-
-    try:
-        assert list(own_sizes(trained, digits.example(), data).values()) == [-(-len(data) // 4096) + 1]
-    finally:
-        UNITS.forget("blocks")
 
 
 def test_scales_of_blocks_are_no_weights_and_those_of_channels_are_not_counted():
