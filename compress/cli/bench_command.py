@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from compress.cli.console import Json, Progress, Quiet, emit, error_boundary, say
+from compress.cli.console import Json, Progress, Quiet, emit, error_boundary
 from compress.core.progress import Status, silent
+from evaluate.bundle.terminal import say
 
 if TYPE_CHECKING:
     from evaluate.metrics.samples import Samples

@@ -23,9 +23,9 @@ from compress.cli.console import (
     emit,
     error_boundary,
     reading,
-    say,
     where_to_look,
 )
+from evaluate.bundle.terminal import say
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -221,14 +221,14 @@ def _known(what: str) -> dict[str, str]:
 
         return {name: summary_line(path) for name, path in shipped_recipes().items()}
     from evaluate.core.components import registries
-    from evaluate.core.errors import UsageError, did_you_mean
+    from evaluate.core.errors import did_you_mean
 
     for module in COMPONENTS:
         importlib.import_module(module)
     kinds = {f"{kind}es" if kind.endswith("s") else f"{kind}s": registry for kind, registry in registries().items()}
     if what not in kinds:
         names = ["recipes", *kinds]
-        raise UsageError(
+        raise typer.BadParameter(
             f"there is no list of {what!r:.200}{did_you_mean(what, names) or '.'} Known: {', '.join(names)}"
         )
     found = {component.address: component.summary for component in kinds[what].all().values()}

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import sys
 import tempfile
-import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Annotated, Any, NoReturn, Self
 
 import typer
 
 from compress.core.errors import disk_problem
 from compress.recipe.positions import MOST_PROBLEMS, RecipeProblems
-from evaluate.bundle.terminal import close_stdout, stopped_by_signals
-from evaluate.core.errors import MachineError, printable
+from evaluate.bundle.terminal import Progress as Lines
+from evaluate.bundle.terminal import close_stdout, one_line, say, stopped_by_signals
+from evaluate.core.errors import MachineError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Allow = Annotated[
@@ -32,14 +30,7 @@ Allow = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 INTERRUPTED = 130
-EVERY_SECONDS = 15.0
 _answers: ContextVar[tuple[IO[str], int | None] | None] = ContextVar("answers", default=None)
-
-
-def say(text: str) -> None:
-    """A line on stderr. Text is text: nothing in it is read as markup, or as an order to the terminal."""
-    with suppress(OSError, ValueError):
-        typer.echo(printable(text), err=True)
 
 
 def emit(value: Any) -> None:
@@ -177,87 +168,36 @@ def _bug(error: Exception) -> str:
     return f"{message}\nThe details are in {name}; please report them. LEANFIT_DEBUG=1 shows them here."
 
 
-class Progress:
-    """The status callback of long work: a bar on a terminal, an occasional plain line elsewhere. A context manager.
+class Progress(Lines):
+    """The status callback of long work: a bar on a terminal, which starts over where the work does; else as `Lines`.
 
-    timed : the messages say themselves how far the work is and how long it takes, and several kinds of work go on at
-    once: a line now and then, whatever it says, and a bar without an estimate of its own.
+    timed : what is still to do may grow on the way, and the bar has no estimate of its own.
     """
-
-    def __init__(
-        self,
-        quiet: bool = False,
-        stream: IO[str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        timed: bool = False,
-    ) -> None:
-        self.stream = stream if stream is not None else sys.stderr
-        self.quiet, self.clock, self.timed = quiet, clock, timed
-        self.bar: _Bar | None = None
-        self.spoken, self.at = "", -float("inf")
 
     def __enter__(self) -> Self:
-        if not self.quiet and self.stream.isatty() and os.environ.get("TERM") != "dumb":
-            self.bar = _Bar(self.stream, self.timed)
+        if self.live:
+            from rich.console import Console
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Rich
+
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn())
+            left = () if self.timed else (TextColumn("left"), TimeRemainingColumn())
+            self.rich = Rich(*columns, TimeElapsedColumn(), *left, console=Console(file=self.stream), transient=True)
+            self.task, self.done, self.total = self.rich.add_task("", total=None), 0.0, 0.0
+            self.rich.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def __call__(self, message: str, done: float, total: float) -> None:
-        if self.quiet:
-            return
-        if self.bar is not None:
-            self.bar.show(message, done, total)
-        else:
-            self._speak(message, done, total)
-
-    def _speak(self, message: str, done: float, total: float) -> None:
-        """A line for each new kind of work, and one every so often while it lasts."""
-        now, kind = self.clock(), "" if self.timed else re.sub(r"[\d.,]+", "", message)
-        if kind == self.spoken and now - self.at < EVERY_SECONDS:
-            return
-        self.spoken, self.at = kind, now
-        share = f" ({100 * min(done / total, 1):.0f} %)" if total > 0 and done > 0 and not self.timed else ""
-        with suppress(OSError, ValueError):
-            typer.echo(f"{_one_line(message, 200 if self.timed else 100)}{share}", file=self.stream)
-
-
-class _Bar:
-    """One rich progress bar that starts over where the work does.
-
-    timed : it is of one long work, whose messages tell the time left; what is still to do may grow on the way.
-    """
-
-    def __init__(self, stream: IO[str], timed: bool = False) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Rich
-
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn())
-        left = () if timed else (TextColumn("left"), TimeRemainingColumn())
-        self.rich = Rich(*columns, TimeElapsedColumn(), *left, console=Console(file=stream), transient=True)
-        self.timed = timed
-        self.task = self.rich.add_task("", total=None)
-        self.done, self.total = 0.0, 0.0
-        self.rich.start()
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.rich.stop()
 
     def show(self, message: str, done: float, total: float) -> None:
+        """The bar."""
+        most = total if total > 0 else None
         if not self.timed and (total != self.total or done < self.done):
-            self.rich.reset(self.task, total=total if total > 0 else None)
+            self.rich.reset(self.task, total=most)
         self.done, self.total = done, total
-        self.rich.update(self.task, description=_one_line(message), completed=done, total=total if total > 0 else None)
-
-    def stop(self) -> None:
-        self.rich.stop()
-
-
-def _one_line(message: str, most: int = 100) -> str:
-    return "".join(c if c.isprintable() else " " for c in message)[:most]
+        self.rich.update(self.task, description=one_line(message), completed=done, total=most)
 
 
 def check_lines(rows: Sequence[tuple[str, str, str]]) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compress.cli.console import Allow, Json, Progress, Quiet, emit, error_boundary, reading, say
+from compress.cli.console import Allow, Json, Progress, Quiet, emit, error_boundary, reading
+from evaluate.bundle.terminal import say
 
 if TYPE_CHECKING:
     from compress.study.law_fit import FitResult

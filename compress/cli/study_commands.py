@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from compress.cli.console import Json, Progress, Quiet, emit, error_boundary, say
+from compress.cli.console import Json, Progress, Quiet, emit, error_boundary
+from evaluate.bundle.terminal import say
 from evaluate.core.errors import quoted
 from evaluate.core.units import LONG_TIMES, parse_number
 

@@ -525,12 +525,12 @@ def test_it_runs_with_numpy_and_onnxruntime_alone(bundle, site, tmp_path):
 def test_a_signal_leaves_nothing_behind(bundle, site, tmp_path, number):
     command, environment = clean_python(site, tmp_path / "tmp", bundle, "--seconds", "60", "--json", "out.json")
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        said = list(itertools.takewhile(lambda line: line != "timing\n", process.stderr))
+        said = list(itertools.takewhile(lambda line: not line.startswith("timing"), process.stderr))
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == 130
     assert "interrupted; nothing was written" in rest
-    assert "trying small\n" in said
+    assert any(line.startswith("trying small") for line in said)
     assert [p.name for p in tmp_path.iterdir()] == ["tmp"]
     assert left_in(tmp_path / "tmp") == []
 

@@ -20,8 +20,9 @@ from tiny_onnx import linear_onnx
 
 from compress import __version__
 from compress.cli.commands import main
-from compress.cli.console import EVERY_SECONDS, Progress
+from compress.cli.console import Progress
 from compress.core import errors
+from evaluate.bundle.terminal import EVERY_SECONDS
 from evaluate.core import errors as evaluate_errors
 
 torch.set_num_threads(1)
@@ -378,7 +379,7 @@ def test_a_bar_of_timed_work_has_no_second_estimate(monkeypatch):
     with Progress(stream=stream, timed=True) as progress:
         progress("1 of 2 trials, about 3 s left", 1, 2)
         progress("1 of 4 trials, about 9 s left", 1, 4)
-        assert progress.bar.rich.tasks[0].total == 4
+        assert progress.rich.tasks[0].total == 4
     assert "about" in stream.getvalue() and "-:--" not in stream.getvalue()
 
 
