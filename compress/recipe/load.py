@@ -23,6 +23,7 @@ from evaluate.core.errors import did_you_mean, quoted
 SUFFIXES = (".yaml", ".yml")
 MAX_BYTES = 1024 * 1024
 _PACKAGE = Path(__file__).parents[1]  # compress/
+_LISTS = {"recipe": " (leanfit list recipes)"}
 
 
 def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str] = ()) -> Recipe:
@@ -37,7 +38,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequ
         return source
     read = apply_overrides(_read(source), overrides)
     if not isinstance(read.data, dict):
-        raise RecipeProblems(read.problems or [_not_a_recipe(read)])
+        raise RecipeProblems(read.problems or [not_a_mapping(read, "recipe", "'version: 1' and 'passes: [...]'")])
     problems = list(read.problems)
     try:
         recipe = check(Recipe, read.data, _cross_issues(read.data))
@@ -50,25 +51,28 @@ def load_recipe(source: str | Path | Mapping[str, Any] | Recipe, overrides: Sequ
 
 
 def _read(source: str | Path | Mapping[str, Any] | Recipe) -> SourceMap:
-    """The plain data of a recipe, named after its file where it names itself not."""
     if isinstance(source, Recipe):
         return SourceMap(source.name, source.dump())
     if isinstance(source, Mapping):
         return SourceMap("recipe", plain_data(source))
-    path = find_recipe(source)
-    shown = str(source) if Path(source) == path else str(path)
-    read = read_yaml(read_text(path, shown), shown)
+    return read_file(source, "recipe", shipped_recipes())
+
+
+def read_file(given: str | Path, noun: str, shipped: Mapping[str, Path]) -> SourceMap:
+    """The plain data of a recipe's or a study's file, named after it where it names itself not. Raises RecipeError."""
+    path = find_file(given, noun, shipped)
+    shown = str(given) if Path(given) == path else str(path)
+    read = read_yaml(read_text(path, shown, noun), shown)
     if isinstance(read.data, dict) and "name" not in read.data:
-        read.data["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:100] or "recipe"
+        read.data["name"] = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-")[:100] or noun
     return read
 
 
-def _not_a_recipe(source: SourceMap) -> Problem:
-    wanted = "expected a mapping with at least 'version: 1' and 'passes: [...]'"
-    if source.data is None:
-        return source.problem((), f"the recipe is empty; {wanted}")
-    kind = "a list" if isinstance(source.data, list) else f"a single value, {json.dumps(source.data, default=str)[:60]}"
-    return source.problem((), f"the recipe is {kind}; {wanted}")
+def not_a_mapping(read: SourceMap, noun: str, wanted: str) -> Problem:
+    """What is wrong where a file holds no block of keys."""
+    value = f"a single value, {json.dumps(read.data, default=str)[:60]}"
+    kind = "empty" if read.data is None else "a list" if isinstance(read.data, list) else value
+    return read.problem((), f"the {noun} is {kind}; expected a mapping with at least {wanted}")
 
 
 def _cross_issues(data: dict[str, Any]) -> Iterator[Issue]:
@@ -84,10 +88,15 @@ def _located(issue: Issue, source: SourceMap) -> Problem:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with leanfit, by name: `./recipes` of a checkout, or those inside the installed package."""
-    inside = _PACKAGE / "_recipes"
-    folder = inside if inside.is_dir() else _PACKAGE.parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    """The recipes that come with leanfit, by name."""
+    return shipped_files("recipes")
+
+
+def shipped_files(folder: str) -> dict[str, Path]:
+    """The .yaml files of a folder of a checkout, or of the installed package (with an underscore), by name."""
+    inside = _PACKAGE / f"_{folder}"
+    files = (inside if inside.is_dir() else _PACKAGE.parent / folder).glob("*.yaml")
+    return {path.stem: path for path in sorted(files)}
 
 
 def summary_line(path: Path) -> str:
@@ -100,67 +109,64 @@ def summary_line(path: Path) -> str:
     return next((c for c in reversed(comments) if c), "")
 
 
-def find_recipe(given: Any) -> Path:
-    """The file meant by a path or by a shipped recipe's name. Raises RecipeError with the nearest names."""
+def find_file(given: Any, noun: str, shipped: Mapping[str, Path]) -> Path:
+    """The file meant by a path, or by the name of a shipped one. Raises RecipeError with the nearest names."""
     if not isinstance(given, str | Path):
-        raise RecipeError(f"expected a path, a recipe's name or a mapping, got {type(given).__name__}")
+        raise RecipeError(f"expected a path, a {noun}'s name or a mapping, got {type(given).__name__}")
     text = str(given)
     if "\n" in text or "\0" in text or not text.strip():
-        raise RecipeError(f"expected a recipe's path or name, got {quoted(text, 60)}; recipe text goes into a file")
+        raise RecipeError(f"expected a {noun}'s path or name, got {quoted(text, 60)}; {noun} text goes into a file")
     path = Path(given).expanduser()
     try:
         if path.is_file():
             return path
         if path.is_dir():
-            raise RecipeError(f"{path}: a folder, where a recipe file was expected{_inside(path)}")
+            raise RecipeError(f"{path}: a folder, where a {noun} file was expected{_inside(path, noun)}")
         there = path.exists()
     except OSError as error:
-        raise RecipeError(f"{quoted(text, 60)}: cannot be a recipe's path: {error.strerror}") from error
+        raise RecipeError(f"{quoted(text, 60)}: cannot be a {noun}'s path: {error.strerror}") from error
     if there:
-        raise RecipeError(f"{path}: not an ordinary file, so it is not read as a recipe")
-    shipped = shipped_recipes()
+        raise RecipeError(f"{path}: not an ordinary file, so it is not read as a {noun}")
     if text in shipped:
         return shipped[text]
-    raise RecipeError(f"{path}: no such recipe{_nearest(path, shipped)}")
+    listed = f"; expected a file, or one of {', '.join(shipped)}{_LISTS.get(noun, '')}"
+    raise RecipeError(f"{path}: no such {noun}{_nearest(path, shipped) or listed}")
 
 
-def _inside(folder: Path) -> str:
+def _inside(folder: Path, noun: str) -> str:
     files = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
-    preferred = [p for p in files if p.name == "recipe.yaml"] or files
+    preferred = [p for p in files if p.stem == noun] or files
     return f"; did you mean {str(preferred[0])!r}?" if preferred else "; there is none in it"
 
 
 def _nearest(path: Path, shipped: Iterable[str]) -> str:
-    """The nearest file beside the path, or the nearest shipped recipe."""
+    """The nearest file beside the path, or the nearest shipped one."""
     folder = path.parent
     beside = [p.name for p in folder.iterdir() if p.suffix in SUFFIXES] if folder.is_dir() else []
     near = did_you_mean(path.name, beside)
     if near and folder != Path():
         near = near.replace("mean '", f"mean '{folder}/", 1)
-    near = near or did_you_mean(path.stem, shipped)
-    listed = ", ".join(shipped)
-    return near or f"; expected a file, or one of {listed} (leanfit list recipes)"
+    return near or did_you_mean(path.stem, shipped)
 
 
-def read_text(path: Path, shown: str) -> str:
-    """A recipe's text. Raises RecipeError where it is not readable UTF-8 of a sensible size."""
+def read_text(path: Path, shown: str, noun: str = "recipe") -> str:
+    """A file's text. Raises RecipeError where it is not readable UTF-8 of a sensible size."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise RecipeError(f"{shown}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
-        raise RecipeError(f"{shown}: larger than {MAX_BYTES // 1024} KiB, which no recipe is")
+        raise RecipeError(f"{shown}: larger than {MAX_BYTES // 1024} KiB, which no {noun} is")
     if b"\0" in data[:4096]:
-        raise RecipeError(f"{shown}:1:1: a binary file (or not UTF-8), where a YAML recipe was expected")
+        raise RecipeError(f"{shown}:1:1: a binary file (or not UTF-8), where a YAML {noun} was expected")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
-        raise RecipeError(
-            f"{shown}:{line}:{column}: not UTF-8 text (byte 0x{data[error.start]:02x}); save the recipe as UTF-8"
-        ) from error
+        place, byte = f"{shown}:{line}:{column}", f"0x{data[error.start]:02x}"
+        raise RecipeError(f"{place}: not UTF-8 text (byte {byte}); save the {noun} as UTF-8") from error
 
 
 class _Refused(Exception):
