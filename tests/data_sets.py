@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.core.folders import data_folder
+from compress.core.files import data_folder
 
 
 def require_data(what: str, names: list[str]) -> Path:

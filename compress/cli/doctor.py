@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from compress.core.folders import data_folder
+from compress.core.files import data_folder
 
 REQUIRED = ("torch", "torch-pruning", "onnx", "onnxscript", "numpy", "scipy", "pydantic", "PyYAML", "safetensors")
 LEAST_FREE_GB = 1.0

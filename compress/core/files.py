@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and hashes of what they hold."""
+"""Files that appear whole or not at all, hashes of what they hold, and where data sets and weights are looked for."""
 
 from __future__ import annotations
 
@@ -92,3 +92,12 @@ def file_hash(path: Path) -> str:
     """SHA-256, in hex, of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_folder() -> Path:
+    """$LEANFIT_DATA, or ~/.cache/leanfit (below $XDG_CACHE_HOME where that is set)."""
+    given = os.environ.get("LEANFIT_DATA")
+    if given:
+        return Path(given).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "leanfit"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from compress.core.folders import data_folder
+from compress.core.files import data_folder
 from evaluate.core.errors import ModelError, did_you_mean
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")

@@ -29,7 +29,7 @@ class Problem:
     where: str
     message: str
     excerpt: str = ""
-    spot: Position | None = None
+    position: Position | None = None
 
     def __str__(self) -> str:
         where = self.where if len(self.where) <= MOST_LETTERS else f"{self.where[: MOST_LETTERS - 20]}..."
@@ -44,7 +44,7 @@ class RecipeProblems(RecipeError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         last = Position(10**9, 0)
-        self.problems = tuple(sorted(problems, key=lambda p: ((p.spot or last).line, (p.spot or last).column)))
+        self.problems = tuple(sorted(problems, key=lambda p: ((p.position or last).line, (p.position or last).column)))
         more = len(self.problems) - MOST_PROBLEMS
         rest = [f"... and {more} more problems; mend these first"] if more > 0 else []
         super().__init__("\n".join([*(str(p) for p in self.problems[:MOST_PROBLEMS]), *rest]))
@@ -78,10 +78,11 @@ class SourceMap:
             first, second = self.keys, self.values
         return self.problem_at(first.get(path) or second[path], message)
 
-    def problem_at(self, spot: Position, message: str) -> Problem:
+    def problem_at(self, position: Position, message: str) -> Problem:
         """A problem at a place in the text, with the line and a caret under it."""
-        line = self.lines[spot.line - 1] if 0 < spot.line <= len(self.lines) else ""
-        return Problem(f"{self.name}:{spot.line}:{spot.column}", message, _excerpt(line, spot.column), spot)
+        row, column = position.line, position.column
+        line = self.lines[row - 1] if 0 < row <= len(self.lines) else ""
+        return Problem(f"{self.name}:{row}:{column}", message, _excerpt(line, column), position)
 
     def _override(self, path: Key) -> str | None:
         """The text of the `--set` that gave what stands at `path`, if one did."""

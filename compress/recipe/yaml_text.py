@@ -93,8 +93,8 @@ def read_yaml(text: str, name: str) -> SourceMap:
     return replace(source, data=data, problems=tuple(walk.problems))
 
 
-def _failed(source: SourceMap, spot: Position, message: str) -> SourceMap:
-    return replace(source, problems=(source.problem_at(spot, message),))
+def _failed(source: SourceMap, position: Position, message: str) -> SourceMap:
+    return replace(source, problems=(source.problem_at(position, message),))
 
 
 def _position(mark: Any) -> Position:

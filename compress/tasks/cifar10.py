@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from compress.core.folders import data_folder
+from compress.core.files import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import check_labels
 from compress.tasks.image_files import Limit, fetch, image_task, read_bytes, writable

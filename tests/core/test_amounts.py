@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,11 @@ from pydantic import ValidationError
 
 from compress.core.amounts import (
     Amount,
+    AmountOf,
     BytesAmount,
     LatencyAmount,
     MacsAmount,
     ParamsAmount,
-    RatioAmount,
     parse_amount,
 )
 from compress.core.config import Config
@@ -26,7 +27,7 @@ class Sizes(Config):
     macs: MacsAmount | None = None
     bytes: BytesAmount | None = None
     latency: LatencyAmount | None = None
-    share: RatioAmount | None = None
+    share: Annotated[Amount, AmountOf("ratio")] | None = None
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_a_broken_recipe_is_refused_with_its_place(name, mutate, tmp_path):
             changed = next(
                 n for n, (a, b) in enumerate(zip(original.splitlines(), mutated.splitlines(), strict=True), 1) if a != b
             )
-            assert changed in [problem.spot.line for problem in found.problems], f"line {changed}: {found}"
+            assert changed in [problem.position.line for problem in found.problems], f"line {changed}: {found}"
         if isinstance(found, RecipeError):
             check_message(found, str(path), data)
         else:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.core.folders import data_folder
+from compress.core.files import data_folder
 from compress.tasks import cifar10, get_task
 from compress.tasks import fashion_mnist as fashion
 from compress.tasks.image_files import fetch
