@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from evaluate.core.errors import ModelError
+from evaluate.core.text import a_few
 
 Side = Literal["out", "in"]
 
@@ -178,5 +179,4 @@ def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int
 
 
 def _few(what: str, names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{what}: {', '.join(names[:5])}{more}; " if names else ""
+    return f"{what}: {a_few(names)}; " if names else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from compress.core.files import data_folder
 from evaluate.core.errors import ModelError, did_you_mean
+from evaluate.core.text import a_few
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _OPTIONAL = "num_batches_tracked"  # a counter that old checkpoints lack and that inference never reads
-_SHOWN = 5
 
 
 def load_weights(model: nn.Module, path: str | Path) -> Path:
@@ -65,7 +65,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     state = _unwrapped(content, path)
     bad = [name for name, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
-        raise ModelError(f"{path}: weights that are NaN or infinite: {_few(bad)}. Train again or take another file.")
+        raise ModelError(f"{path}: weights that are NaN or infinite: {a_few(bad)}. Train again or take another file.")
     return state
 
 
@@ -78,7 +78,7 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
-        got = f"keys {_few(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
+        got = f"keys {a_few([*map(str, content)])}" if isinstance(content, Mapping) else type(content).__name__
         raise ModelError(f"{path}: expected a state dict (name -> tensor), got {got}.")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
@@ -92,10 +92,4 @@ def _mismatches(wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> list
         if name in got and wanted[name].shape != got[name].shape
     ]
     kinds = {"missing in the file": missing, "unknown to the model": unexpected, "of another shape": shapes}
-    return [f"{len(names)} {kind}: {_few(names)}" for kind, names in kinds.items() if names]
-
-
-def _few(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
+    return [f"{len(names)} {kind}: {a_few(names)}" for kind, names in kinds.items() if names]

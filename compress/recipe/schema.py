@@ -32,6 +32,7 @@ from compress.recipe.validate import schema_of
 from compress.recipe.yaml_text import add_core_schema
 from compress.training.settings import TrainConfig
 from evaluate.core.errors import did_you_mean
+from evaluate.core.text import a_few
 
 if TYPE_CHECKING:
     from torch import nn
@@ -149,8 +150,9 @@ def _unmatched(source: SourceMap, path: Key, pattern: str, layers: Sequence[str]
         return
     inside = any(layer.startswith(f"{pattern}.") for layer in layers)
     near = f"; did you mean '{pattern}.*'?" if inside else did_you_mean(pattern, layers)
-    shown = ", ".join(layers[:6]) + (f" and {len(layers) - 6} more" if len(layers) > 6 else "")
-    yield source.problem(path, f"pattern {pattern!r} matches no layer{near or '.'} Layers of this model: {shown}.")
+    yield source.problem(
+        path, f"pattern {pattern!r} matches no layer{near or '.'} Layers of this model: {a_few(layers, 6)}."
+    )
 
 
 def recipe_schema() -> dict[str, Any]:

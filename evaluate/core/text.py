@@ -21,6 +21,12 @@ def clean(text: object, limit: int = 0) -> str:
     return kept
 
 
+def a_few(entries: Sequence[str], most: int = 5, between: str = ", ") -> str:
+    """`a, b and 3 more`: at most so many of them, and how many more there are."""
+    more = len(entries) - most
+    return between.join(entries[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def glued(text: str, glue: str) -> str:
     """`text` with `glue` between each number and its unit, so that a line never breaks there."""
     return re.sub(r"(?<=\d) (?=([kMG]?B|[kMG]|us|ms|s|points|%)(?!\w))", glue, text)

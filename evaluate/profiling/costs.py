@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate.core.text import clean, duration
+from evaluate.core.text import a_few, clean, duration
 from evaluate.profiling.node_names import COPIES, LAYOUT, QUANTIZING, is_integer, kind
 from evaluate.profiling.operator_groups import TICK_MS, Amount, Z, amount_of, time_text
 
@@ -19,12 +19,6 @@ MUCH_OUTSIDE = 0.2
 def name_of(profile: Profile) -> str:
     """The model's name, as it is printed."""
     return clean(profile["name"], 40)
-
-
-def listed(entries: Sequence[str], between: str = ", ") -> str:
-    """At most five of them, and how many more there are."""
-    more = len(entries) - MOST_NAMED
-    return between.join(entries[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def quantizers(profile: Profile) -> Nodes:
@@ -48,7 +42,7 @@ def stayed_float_text(profile: Profile) -> list[str]:
     others = [n for n in rest if not _weighted(n)]
     told = []
     if _worth(amount_of(layers), profile):
-        names = listed(list(dict.fromkeys(clean(n["layer"], 40) for n in layers)))
+        names = a_few(list(dict.fromkeys(clean(n["layer"], 40) for n in layers)))
         stay = "1 layer stays" if len(layers) == 1 else f"{len(layers)} layers stay"
         told.append(f"{stay} in float in {name_of(profile)}, {_share(amount_of(layers), profile)}: {names}.")
     if _worth(amount_of(others), profile):

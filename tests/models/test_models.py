@@ -226,7 +226,7 @@ def test_mismatched_keys_are_listed_five_at_most(mlp, tmp_path):
         load_weights(mlp, tmp_path / "w.safetensors")
     message = str(caught.value)
     assert "1 missing in the file: head.bias" in message
-    assert "extra.4, and 3 more" in message and "extra.5" not in message
+    assert "extra.4 and 3 more" in message and "extra.5" not in message
     assert "head.weight (model (3, 4), file (9, 9))" in message
     assert torch.equal(before, mlp.head.weight)
 

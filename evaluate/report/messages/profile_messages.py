@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate.core.text import clean, duration, ratio
+from evaluate.core.text import a_few, clean, duration, ratio
 from evaluate.profiling.costs import (
     WORTH_SAYING,
     copies_text,
     has_integer_layers,
     layout_text,
-    listed,
     name_of,
     outside_text,
     quantizers,
@@ -118,7 +117,7 @@ def _quantizing(base: Profile, other: Profile, pairs: Sequence[Pair], together: 
     text = quantizing_text(other, nodes)
     if not idle:
         return [f"{text}."]
-    names = listed([clean(group.name, 40) for group, _, _ in sorted(idle, key=lambda pair: -pair[2].ms)])
+    names = a_few([clean(group.name, 40) for group, _, _ in sorted(idle, key=lambda pair: -pair[2].ms)])
     those = "this layer" if len(idle) == 1 else f"these {len(idle)} layers"
     return [f"{text}: {name_of(other)} gains nothing over {name_of(base)} in {those}: {names}."]
 
@@ -140,7 +139,7 @@ def _slower(base: Profile, other: Profile, pairs: Sequence[Pair], together: bool
     if not lost:
         return []
     lost.sort(key=lambda pair: pair[1].ms - pair[2].ms)
-    told = listed([f"{clean(group.name, 40)} {_change(one, two)}" for group, one, two in lost], "; ")
+    told = a_few([f"{clean(group.name, 40)} {_change(one, two)}" for group, one, two in lost], between="; ")
     are = "1 layer is" if len(lost) == 1 else f"{len(lost)} layers are"
     return [f"{are} slower in {name_of(other)} than in {name_of(base)}: {told}."]
 
@@ -158,7 +157,7 @@ def _pruned(base: Profile, pairs: Sequence[Pair], together: bool) -> list[str]:
     if not told:
         return []
     count = "1 layer" if len(told) == 1 else f"{len(told)} layers"
-    return [f"{count} lost weights and gained no time: {listed(told, '; ')}."]
+    return [f"{count} lost weights and gained no time: {a_few(told, between='; ')}."]
 
 
 def _weights(group: Group, side: int) -> list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import DataError, UsageError, did_you_mean
+from evaluate.core.text import a_few
 from evaluate.core.units import COUNTS, parse_number, split_amount
 
 Column = NDArray[Any]  # float64 (n,) of numbers, or object (n,) of text
@@ -161,8 +162,7 @@ def held(column: Column) -> str:
         values = [shown(float(value)) for value in found]
     else:
         values = sorted({shown(cell) for cell in column} - {"", "nan"})
-    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
-    return f"{', '.join(values[:_LISTED]) or 'nothing'}{more}"
+    return a_few(values, _LISTED) or "nothing"
 
 
 def as_columns(x: Any, variables: Sequence[str], *, named: bool = False) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluate.core.records import Accuracy, CompressRecord, Record, Side, Sizes, TrialRecord, read_record
+from evaluate.core.text import a_few
 from evaluate.metrics.base import metric_of
 
 Row = dict[str, Any]
@@ -48,9 +49,8 @@ def rows_of_records(records: Sequence[Mapping[str, Any]]) -> tuple[list[Row], li
         rows += found
         labels += [f"{record.kind} {name}" if len(found) == 1 else f"{name} {row['role']}" for row in found]
     if failed:
-        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         count = f"{len(failed)} trials failed and are no points" if failed[1:] else "1 trial failed and is no point"
-        problems.append(f"{count}: {', '.join(failed[:3])}{more}")
+        problems.append(f"{count}: {a_few(failed, 3)}")
     return rows, labels, problems
 
 
