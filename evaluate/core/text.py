@@ -117,3 +117,15 @@ def interval_text(value: Any, low: Any, high: Any, decimals: int, unit: str = ""
 def four_digits(value: float) -> int:
     """Decimals for four significant digits of `value`."""
     return 2 if not value else min(8, max(0, 3 - math.floor(math.log10(abs(value)))))
+
+
+def numbers_in(value: Any) -> list[float]:
+    """The finite numbers in a value of any nesting, in their order; what is none is left out."""
+    found, waiting = list[float](), [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (list, tuple)):
+            waiting += reversed(item)
+        elif finite(item):
+            found.append(float(item))
+    return found

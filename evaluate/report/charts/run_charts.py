@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.core.text import clean, duration, finite, signed, size
+from evaluate.core.text import clean, duration, finite, numbers_in, signed, size
 from evaluate.metrics.base import Metric
 from evaluate.report.charts.axes import BYTES, TIMES, one_unit
 from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw
@@ -227,10 +227,9 @@ def _said(values: list[NDArray[np.float64]]) -> str:
 
 
 def _sittings(values: Sequence[Any]) -> list[NDArray[np.float64]]:
-    """Sittings of milliseconds, without empty ones and without numbers that are not finite."""
-    sittings = [np.atleast_1d(np.asarray(v, dtype=np.float64)).ravel() * 1e3 for v in values]
-    sittings = [r[np.isfinite(r)] for r in sittings]
-    return [r for r in sittings if r.size]
+    """Sittings of milliseconds, without empty ones and without what is no time."""
+    sittings = [np.array(numbers_in(sitting), dtype=np.float64) * 1e3 for sitting in values]
+    return [sitting for sitting in sittings if sitting.size]
 
 
 def _color(position: int) -> str:

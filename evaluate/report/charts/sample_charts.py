@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.core.text import clean, duration, finite, ratio
+from evaluate.core.text import clean, duration, finite, numbers_in, ratio
 from evaluate.report.charts.axes import TIMES, dashes, one_unit, scaled_axis, strokes
 from evaluate.report.charts.svg import ACCENT, BASE, INK, LINE, MUTED, Picture, draw
 from evaluate.report.messages.bench_blocks import Block, Entry, part
@@ -69,14 +69,8 @@ def _sittings(samples: Any) -> list[Floats]:
     """Samples of any nesting, in seconds, as one array of milliseconds a sitting; what is no time is left out."""
     if not isinstance(samples, (list, tuple)):
         return []
-    found = [np.array([1e3 * v for v in _numbers(sitting) if v > 0], dtype=np.float64) for sitting in samples]
+    found = [np.array([1e3 * v for v in numbers_in(sitting) if v > 0], dtype=np.float64) for sitting in samples]
     return [sitting for sitting in found if sitting.size]
-
-
-def _numbers(value: Any) -> list[float]:
-    if isinstance(value, (list, tuple)):
-        return [number for item in value for number in _numbers(item)]
-    return [float(value)] if finite(value) else []
 
 
 def samples_picture(block: Block, *, key: str, where: str = "", dots: int = 300) -> tuple[Picture, str] | None:

@@ -30,6 +30,7 @@ from evaluate.report.messages.run_messages import (
     speed_text,
     speed_verdict,
 )
+from evaluate.report.text.bench_extras import UNREADABLE, safely
 
 Status = Callable[[str, float, float], None]
 
@@ -60,7 +61,7 @@ def write_page(records: Sequence[RecordLike], out: str | Path, status: Status = 
 def _document(record: RecordLike) -> str:
     name = _name(record)
     head = element("header", element("h1", name), element("p", _sentence(record), class_="lead"), *_head(record))
-    return shell(f"{name}: leanfit report", element("main", head, _sections(record, key="run", level=2)))
+    return shell(f"{name}: leanfit report", element("main", head, _sections_or_words(record, key="run", level=2)))
 
 
 def _documents(records: Sequence[RecordLike], status: Status) -> str:
@@ -107,7 +108,7 @@ def _newest(records: Sequence[RecordLike]) -> set[int]:
 
 def _folded_run(number: int, name: str, record: RecordLike, benches: int) -> Html:
     summary = element("summary", element("h2", f"{number}. {name}"), element("span", _sentence(record)))
-    body = _sections(record, key=f"run{number}", level=3, alone=False, share=benches)
+    body = _sections_or_words(record, key=f"run{number}", level=3, alone=False, share=benches)
     return element("details", summary, *_head(record, class_="quiet"), body, class_="run")
 
 
@@ -120,6 +121,11 @@ def _head(record: RecordLike, **attributes: str) -> tuple[Html, Html]:
     bench = is_bench(record)
     where = bench_conditions(record) if bench else conditions(record)
     return element("p", where, **attributes), bench_tiles(record) if bench else _tiles(record)
+
+
+def _sections_or_words(record: RecordLike, **options: Any) -> Html:
+    """The sections of a record; a sentence where an entry deep in it is not as leanfit writes it."""
+    return safely(lambda: _sections(record, **options), element("p", UNREADABLE, class_="quiet"))
 
 
 def _sections(record: RecordLike, *, key: str, level: int, alone: bool = True, share: int = 1) -> Html:

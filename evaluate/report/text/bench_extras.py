@@ -25,12 +25,14 @@ def safely(make: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def _cleaned(value: Any) -> Any:
-    """A copy whose texts are safe to print and to draw."""
+def _cleaned(value: Any, depth: int = 40) -> Any:
+    """A copy whose texts are safe to print and to draw; without what lies deeper than any writer of ours goes."""
+    if not depth:
+        return None
     if isinstance(value, Mapping):
-        return {clean(key): _cleaned(item) for key, item in value.items()}
+        return {clean(key): _cleaned(item, depth - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_cleaned(item) for item in value]
+        return [_cleaned(item, depth - 1) for item in value]
     return clean(value) if isinstance(value, str) else value
 
 
