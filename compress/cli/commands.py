@@ -255,7 +255,7 @@ def report(
         from compress.core.files import write_text
         from evaluate.core.errors import ArtifactError
         from evaluate.core.journal import find_records
-        from evaluate.report.export import exported
+        from evaluate.report.formats import exported
         from evaluate.report.html.pages import MOST_WHOLE, write_page
         from evaluate.report.text.run_table import lines_of
 

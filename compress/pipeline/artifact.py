@@ -23,6 +23,7 @@ from compress.pipeline.manifest import HASHED, Manifest, random_inputs, random_p
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, LeanfitError
 from evaluate.core.journal import find_records
+from evaluate.core.units import unit_named
 from evaluate.report.text.run_table import summary, text_table
 
 
@@ -159,8 +160,8 @@ def _check_sizes(artifact: Artifact) -> tuple[bool, str]:
 
 
 def _differs(unit: str, found: float, claimed: float) -> bool:
-    """Sizes are exact, but for packed bytes: another build of zlib packs a little better or worse."""
-    return abs(found - claimed) > 0.05 * claimed if unit == "packed_bytes" else found != claimed
+    """Sizes are exact, but for units that say otherwise: another build of zlib packs a little better or worse."""
+    return abs(found - claimed) > unit_named(unit).spread * claimed
 
 
 def _check_parity(artifact: Artifact) -> tuple[bool, str]:

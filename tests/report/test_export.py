@@ -14,7 +14,7 @@ from records import sample_record
 
 from evaluate.core.errors import UsageError
 from evaluate.core.journal import Journal, find_records
-from evaluate.report.export import FORMATS, exported, tables
+from evaluate.report.formats import FORMATS, exported, tables
 from evaluate.report.html.pages import MOST_WHOLE, write_page
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "bcf02c1"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,17 @@ from compress.passes.pruning.channel_groups import Group
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _Key = tuple[str, Side]
-UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
-"""What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
+UNITS: dict[str, Callable[[nn.Module, Mapping[str, Tensor]], int]] = {
+    "params": lambda model, example: count_params(model),
+    "macs": count_macs,
+    "bytes": lambda model, example: 4 * count_params(model),
+}
+"""What can be kept so much of, and how it is counted; bytes are those of the fp32 weights."""
 
 
 def measure(model: nn.Module, example: Mapping[str, Tensor], unit: str) -> int:
     """The size of a model in one of UNITS."""
-    counted, factor = UNITS[unit]
-    return factor * (count_macs(model, example) if counted == "macs" else count_params(model))
+    return UNITS[unit](model, example)
 
 
 @dataclass(frozen=True)
