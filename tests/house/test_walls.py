@@ -134,6 +134,7 @@ OTHER_MEANINGS = {
     ("compress/study/trial.py", "bits"): "a key of a trial's level",
     ("evaluate/report/html/study_page.py", "bits"): "a key of a trial's level",
     ("compress/study/law_fit.py", "params"): "a column of the user's table",
+    ("compress/passes/pruning/prune_plan.py", "params"): "what the amounts of a unit are counted in",
     ("evaluate/report/charts/study_charts.py", "bytes"): "a column of the trials",
     ("evaluate/report/charts/study_charts.py", "bits"): "a column of the trials",
     ("evaluate/report/html/overview.py", "bytes"): "the axis of one of two pictures",

@@ -28,17 +28,18 @@ from compress.passes.pruning.channel_groups import Group
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _Key = tuple[str, Side]
-UNITS: dict[str, Callable[[nn.Module, Mapping[str, Tensor]], int]] = {
+UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
+"""What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
+COUNTED: dict[str, Callable[[nn.Module, Mapping[str, Tensor]], int]] = {
     "params": lambda model, example: count_params(model),
     "macs": count_macs,
-    "bytes": lambda model, example: 4 * count_params(model),
 }
-"""What can be kept so much of, and how it is counted; bytes are those of the fp32 weights."""
 
 
 def measure(model: nn.Module, example: Mapping[str, Tensor], unit: str) -> int:
     """The size of a model in one of UNITS."""
-    return UNITS[unit](model, example)
+    counted, factor = UNITS[unit]
+    return factor * COUNTED[counted](model, example)
 
 
 @dataclass(frozen=True)
