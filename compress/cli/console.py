@@ -35,7 +35,9 @@ _answers: ContextVar[tuple[IO[str], int | None] | None] = ContextVar("answers", 
 
 def emit(value: Any) -> None:
     """The one JSON object of a `--json` command, on stdout. NaN and infinity, which JSON lacks, are null."""
-    text = json.dumps(_finite(value), indent=1, default=str, allow_nan=False)
+    from evaluate.core.whole_files import plain  # needs numpy, which no --help should wait for
+
+    text = json.dumps(plain(value), indent=1, default=str, allow_nan=False)
     stream, number = _answers.get() or (sys.stdout, None)
     if number is None:
         typer.echo(text, file=stream)
@@ -43,14 +45,6 @@ def emit(value: Any) -> None:
     data = f"{text}\n".encode()
     while data:
         data = data[os.write(number, data) :]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
 
 
 @contextmanager

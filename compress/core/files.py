@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,25 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.core.errors import disk_problem
+from evaluate.core.whole_files import write_together
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write beside `path`, flush to disk, then rename: a reader, or a crash, sees the old file or the new one."""
     write_together(path.parent, {path.name: data})
-
-
-def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """`write_bytes` of several files, by name; none appears, in the order given, before all are on the disk."""
-    with ExitStack() as undo:
-        parts = {name: folder / f".{name}.{os.getpid()}.part" for name in files}
-        for name, data in files.items():
-            undo.callback(parts[name].unlink, missing_ok=True)
-            with parts[name].open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, part in parts.items():
-            part.replace(folder / name)
 
 
 def clear_parts(*folders: Path) -> None:

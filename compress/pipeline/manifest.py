@@ -16,10 +16,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from compress.core.files import hash_of, json_text, write_together
+from compress.core.files import hash_of, json_text
 from compress.graph.export import Parity, check_parity
 from compress.graph.model_state import save_state
 from evaluate.core.errors import ArtifactError
+from evaluate.core.whole_files import write_together
 
 MANIFEST = "manifest.json"
 HASHED = ("model.onnx", "weights.safetensors", "recipe.yaml")

@@ -18,6 +18,7 @@ from compress.core.files import hash_of
 from compress.graph.surgery import side_width, tensor_dims
 from compress.pipeline.goals import judge_goals
 from evaluate.benchmark.summaries import judge, summarise
+from evaluate.core.records import CompressRecord
 from evaluate.hardware.environment import environment
 from evaluate.metrics.base import drop, per_class_drop, score
 
@@ -115,7 +116,7 @@ def make_record(
     record["goals"] = judge_goals(recipe.goals, record)
     record["warnings"] = [*recipe.warnings, *_warnings(record)]
     record["seconds"] = round(seconds, 3)
-    return record
+    return dict(CompressRecord.of(record).raw)
 
 
 def _task(task: Task) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from filelock import FileLock, Timeout
 
 from compress.core.files import file_hash, write_json
 from evaluate.core.errors import MachineError
-from evaluate.core.journal import Journal, sync_folder
+from evaluate.core.journal import Journal
+from evaluate.core.records import StageLine
+from evaluate.core.whole_files import sync_folder
 
 WORK = "work"
 RESULT = "result.json"
@@ -72,8 +74,8 @@ class Stages:
         sync_folder(self.folder)
         # Only now: killed in between, a training that has finished would have lost its checkpoints.
         shutil.rmtree(final / WORK)
-        line = {"schema": 1, "kind": "stage", "name": name, "key": key, "seconds": seconds, "ended": time.time()}
-        self.journal.append(line)
+        entries = {"schema": 1, "kind": "stage", "name": name, "key": key, "seconds": seconds, "ended": time.time()}
+        self.journal.append(StageLine.of(entries).raw)
 
     def tidy(self) -> None:
         """Remove the stages that this run did not use: those of an earlier recipe in the same folder."""

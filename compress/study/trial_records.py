@@ -9,6 +9,7 @@ from typing import Any
 from compress import __version__
 from compress.core.files import hash_of
 from compress.study.trial import Trial
+from evaluate.core.records import TrialRecord
 
 FINISHED, FAILED = "finished", "failed"
 HEAD = {"id", "role", "size", "level", "data", "seed", "created"}
@@ -37,7 +38,7 @@ def head(trial: Trial) -> dict[str, Any]:
 def failed_record(trial: Trial, kind: str, message: str) -> dict[str, Any]:
     """The Record of a trial that cannot be finished, with the reason."""
     reason = {"kind": kind, "message": message[:600]}
-    return {**head(trial), "status": FAILED, "reason": reason}
+    return dict(TrialRecord.of({**head(trial), "status": FAILED, "reason": reason}).raw)
 
 
 def by_id(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

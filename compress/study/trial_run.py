@@ -23,6 +23,7 @@ from compress.study.trial_records import FINISHED, head
 from compress.tasks import Task, get_task
 from compress.tasks.losses import loss_of
 from evaluate.core.journal import Journal
+from evaluate.core.records import TrialRecord
 from evaluate.hardware.environment import cpu_model, machine_id
 from evaluate.metrics.base import drop, get_metric, score
 
@@ -75,7 +76,7 @@ def _record(
     accuracy = _short(score(outputs, targets, task.metric, task.classes))
     first, last = steps[0].stored["sizes"], steps[-1].stored["sizes"]
     baseline = None if compressed is None else {**first, "accuracy": score(before, targets, task.metric)["value"]}
-    return {
+    record = {
         **head(trial),
         "status": FINISHED,
         "reason": None,
@@ -93,6 +94,7 @@ def _record(
         "stages": sorted(chain.stages.used),
         "environment": _environment(chain.device),
     }
+    return dict(TrialRecord.of(record).raw)
 
 
 def _short(accuracy: Mapping[str, Any]) -> dict[str, Any]:

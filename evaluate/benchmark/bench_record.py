@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evaluate.benchmark.candidates import TWIN, Candidate, Settings
 from evaluate.benchmark.summaries import Judged, drift, judge, summarise
-from evaluate.core.record_files import SCHEMA
+from evaluate.core.records import SCHEMA, BenchRecord
 from evaluate.hardware.environment import environment
 from evaluate.metrics.base import drop
 from evaluate.metrics.samples import Samples
@@ -113,7 +113,7 @@ def make_record(found: Found, begun: float, **more: Any) -> dict[str, Any]:
         record["warnings"].append(f"the baseline {found.base} could not be measured, so there is no speed-up to tell")
     record["seconds"] = round(time.perf_counter() - begun, 3)
     record["id"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]
-    return record
+    return dict(BenchRecord.of(record).raw)
 
 
 def _version() -> str | None:

@@ -24,9 +24,20 @@ B = TypeVar("B", bound="Block")
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a Record. `extra` holds the keys that its type does not know."""
+    """A part of a Record. `extra` holds the keys that its type does not know.
+
+    present : the keys it was read from, in their order, and whether each held null.
+    """
 
     extra: dict[str, Any] = field(default_factory=dict)
+    present: dict[str, bool] = field(default_factory=dict, repr=False, compare=False, metadata={"json": None})
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object: the keys it was read from, in their order; else all of its type."""
+        known = {key: getattr(self, name) for key, (name, _) in _fields(type(self)).items()}
+        keys = self.present or (*known, *self.extra)
+        values = {key: _written(known[key] if key in known else self.extra.get(key)) for key in keys}
+        return {key: None if self.present.get(key) else value for key, value in values.items()}
 
 
 def read_block(kind: type[B], value: Mapping[str, Any], where: str, problems: list[str]) -> B:
@@ -37,7 +48,25 @@ def read_block(kind: type[B], value: Mapping[str, Any], where: str, problems: li
         for key, (name, spec) in known.items()
         if key in value
     }
-    return kind(extra={_text(key): item for key, item in value.items() if key not in known}, **found)
+    extra = {_text(str(key)): item for key, item in value.items() if key not in known}
+    return kind(extra=extra, present={_text(str(key)): item is None for key, item in value.items()}, **found)
+
+
+def misshapen(kind: type[Block], value: Mapping[str, Any]) -> list[str]:
+    """The keys under which a mapping holds no block, list or mapping, though its type has one there."""
+    shapes: dict[str, Any] = {"block": Mapping, "dict": Mapping, "list": (list, tuple)}
+    wanted = {key: shapes[spec[0]] for key, (_, spec) in _fields(kind).items() if spec[0] in shapes}
+    return [key for key, shape in wanted.items() if value.get(key) and not isinstance(value[key], shape)]
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, Block):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return [_written(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _written(item) for key, item in value.items()}
+    return value
 
 
 def _home(kind: type[Block], name: str) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.core.errors import ArtifactError, MachineError
-from evaluate.core.record_files import fault_of, holds_records, plain, read_json_records
+from evaluate.core.record_files import holds_records, read_json_records
+from evaluate.core.records import repaired
+from evaluate.core.whole_files import plain, sync_folder
 
 JOURNAL = "records.jsonl"
 Record = dict[str, Any]
@@ -79,10 +81,10 @@ class Journal:
         if not isinstance(record, dict):
             self.problems.append(f"{self.path}:{number}: this line is not a JSON object; it was skipped")
             return None
-        if fault := fault_of(record):
+        whole, fault = repaired(record)
+        if fault:
             self.problems.append(f"{self.path}:{number}: this record {fault}")
-            return None
-        return record
+        return whole
 
 
 def find_records(
@@ -213,16 +215,6 @@ def _locked(path: Path, flags: int, *, exclusive: bool) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the file's name as durable as its content; file systems that cannot sync a folder are left alone."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _ignored(problem: str) -> None:

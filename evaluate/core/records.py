@@ -13,11 +13,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from evaluate.core.blocks import RAW, Block, define_block, read_block
+from evaluate.core.blocks import RAW, Block, define_block, misshapen, read_block
+from evaluate.core.whole_files import plain
 
 SCHEMA = 1
+R = TypeVar("R", bound="Record")
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,18 @@ class Record(Block):
     leanfit: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False, metadata={"json": None})
 
+    @classmethod
+    def of(cls: type[R], entries: Mapping[str, Any]) -> R:
+        """The Record of these entries: how all are made. `raw` is what is written.
+
+        Raises TypeError, a bug of ours, for an entry that has another type than this Record.
+        """
+        written, problems = plain(entries), list[str]()
+        record = read_block(cls, written, "", problems)
+        if problems:
+            raise TypeError(f"a Record of kind {entries.get('kind')} was made wrong: {problems[0]}")
+        return dataclasses.replace(record, raw=written)
+
 
 @dataclass(frozen=True)
 class CompressRecord(Record):
@@ -386,12 +400,41 @@ def read_record(value: Any, problems: list[str] | None = None) -> Record | None:
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
         told.append('this is no Record: it is not an object with a text "kind"')
         return None
-    if value.get("schema", SCHEMA) != SCHEMA:
-        given = value["schema"] if isinstance(value["schema"], int) and abs(value["schema"]) < 10**9 else "unknown"
-        told.append(f"this Record has schema {given}, and this leanfit reads {SCHEMA} (update leanfit)")
+    if fault := _other_schema(value):
+        told.append(f"this Record {fault}")
         return None
-    kind = KINDS.get(value["kind"], CompressRecord if "compressed" in value else Record)
-    return dataclasses.replace(read_block(kind, value, "", told), raw=value)
+    return dataclasses.replace(read_block(_kind(value), value, "", told), raw=value)
+
+
+def repaired(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """A line of a journal as its type has it, and what is wrong with it, as the end of a sentence; None to skip it.
+
+    What a wrong entry holds becomes null or empty; an object without a kind is none of ours to judge.
+    """
+    if fault := _other_schema(value):
+        return None, f"{fault}; it was skipped"
+    if not isinstance(value.get("kind"), str):
+        return dict(value), ""
+    kind, problems = _kind(value), list[str]()
+    if wrong := misshapen(kind, value):
+        return None, f"has another {', '.join(wrong)} than leanfit writes; it was skipped"
+    record = read_block(kind, value, "", problems)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return (record.to_json(), f"is not whole: {problems[0]}{more}; it was left out") if problems else (dict(value), "")
+
+
+def _kind(value: Mapping[str, Any]) -> type[Record]:
+    """An artifact of an older leanfit wrote no kind that is known here."""
+    return KINDS.get(value["kind"], CompressRecord if "compressed" in value else Record)
+
+
+def _other_schema(value: Mapping[str, Any]) -> str:
+    """That a Record is of another schema, as the end of a sentence; empty where it is not."""
+    given = value.get("schema", SCHEMA)
+    if given == SCHEMA:
+        return ""
+    shown = given if isinstance(given, (int, str)) and len(str(given)[:50]) < 10 else "unknown"
+    return f"has schema {shown!r}, and this leanfit reads {SCHEMA} (update leanfit)"
 
 
 def sample_table(value: Any) -> list[list[list[float]]]:

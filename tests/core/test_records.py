@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from bench_records import bench_record
-from fuzz import json_mutants
+from fuzz import byte_mutants, json_mutants, json_of
 from records import sample_record
 
 from evaluate.core.blocks import Block
-from evaluate.core.records import KINDS, CompressRecord, Record, read_record, record_schema, sample_table
+from evaluate.core.errors import ArtifactError
+from evaluate.core.journal import Journal, find_records
+from evaluate.core.records import KINDS, CompressRecord, Record, TrialRecord, read_record, record_schema, sample_table
 
 ROOT = Path(__file__).parents[2]
 STORED = sorted([*(ROOT / "studies/records").rglob("*.jsonl"), *(ROOT / "tests/fixtures").rglob("*.jsonl")])
@@ -34,6 +36,17 @@ def blocks(value: object):
     elif isinstance(value, tuple):
         for item in value:
             yield from blocks(item)
+
+
+def original_of(kind: str) -> dict:
+    """A stored Record of this kind, with few of its raw samples."""
+    stage = {"schema": 1, "kind": "stage", "name": "baseline", "key": "ab", "seconds": 1.5, "ended": 2.0}
+    found = next((value for value in stored() if value["kind"] == kind), stage)
+    for part in (found, *found.get("results", ()), *found.get("floors", ())):
+        if "samples" in part:
+            legs = isinstance(part["samples"], dict)
+            part["samples"] = {leg: [[[1e-3]]] for leg in part["samples"]} if legs else [[[1e-3]]]
+    return found
 
 
 def check_types(record: Record) -> None:
@@ -65,14 +78,46 @@ def test_every_record_that_was_ever_written_is_read_whole():
 
 @pytest.mark.parametrize("kind", ["compress", "bench", "trial", "law", "stage"])
 def test_a_mutant_is_read_as_far_as_it_can_be(kind: str):
-    original = next((value for value in stored() if value["kind"] == kind), None)
-    original = original or {"schema": 1, "kind": "stage", "name": "baseline", "key": "ab", "seconds": 1.5, "ended": 2.0}
-    for mutant in json_mutants(original, 500, seed=7):
+    for mutant in json_mutants(original_of(kind), 500, seed=7):
         problems: list[str] = []
         record = read_record(mutant, problems)
         assert record is not None or problems
         if record is not None:
             check_types(record)
+
+
+def test_what_was_read_is_written_back_as_the_same_json():
+    for value in stored():
+        record = read_record(value)
+        assert record is not None
+        assert json.dumps(record.to_json()) == json.dumps(value)
+        assert type(record).of(value).raw == value
+
+
+def test_a_record_is_never_made_of_wrong_types():
+    value = next(value for value in stored() if value["kind"] == "trial")
+    with pytest.raises(TypeError, match=r"kind trial was made wrong: accuracy\.value is a text"):
+        TrialRecord.of({**value, "accuracy": {**value["accuracy"], "value": "92"}})
+
+
+@pytest.mark.parametrize("kind", ["compress", "bench", "trial", "law", "stage"])
+def test_a_journal_of_mutants_is_read_in_the_types_of_its_records(kind: str, tmp_path: Path):
+    """What find_records gives has what its type says, at every depth, or is skipped with a sentence."""
+    path, original = tmp_path / "records.jsonl", original_of(kind)
+    path.write_text("".join(f"{json_of(mutant)}\n" for mutant in json_mutants(original, 100, seed=3)), "utf-8")
+    journal = Journal(path)
+    for value in journal.read():
+        problems: list[str] = []
+        assert not isinstance(value.get("kind"), str) or read_record(value, problems) is not None
+        assert not problems
+    assert journal.problems
+    whole = json.dumps(original).encode() + b"\n"
+    for number, data in enumerate(byte_mutants(whole, 300, seed=3)):
+        path.write_bytes(data)
+        try:
+            find_records(path)
+        except ArtifactError as error:
+            assert str(error), number
 
 
 @pytest.mark.parametrize("value", [None, [], 3, "x", {}, {"kind": 3}, {"kind": "compress", "schema": 99}])

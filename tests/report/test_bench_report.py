@@ -34,12 +34,12 @@ VERDICTS = ("faster", "slower", "not resolved")
 ROOT = Path(__file__).parents[2]
 # What the edge bundle carries of this room.
 TEXT = ("text_columns", "bench_columns", "bench_extras", "bench_table")
+CORE = tuple(f"core/{name}" for name in ("blocks", "records", "whole_files", "record_files", "journal"))
 ON_THE_DEVICE = (
     *(f"report/text/{name}" for name in TEXT),
     "report/messages/bench_blocks",
     "report/messages/bench_messages",
-    "core/record_files",
-    "core/journal",
+    *CORE,
 )
 
 

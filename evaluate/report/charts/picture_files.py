@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -12,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from evaluate.core.errors import MachineError, UsageError
+from evaluate.core.errors import UsageError
+from evaluate.core.whole_files import write_whole
 from evaluate.report.charts.svg import STYLE, VARIABLES, WIDTH, Picture, draw
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def save_picture(picture: LawPicture, path: str | Path, *, dark: bool = False) -
         data = _png_file(picture, colors)
     else:
         raise UsageError(f"{out.name!r} is no .png or .svg: a picture is written as one of these, by its suffix")
-    _write(out, data)
+    write_whole(out, data, "the picture")
     return out
 
 
@@ -108,18 +107,3 @@ def _recolor(artist: Any, colors: dict[str, str]) -> None:
         named = [(*markers.get(tuple(c[:3]), tuple(c[:3])), c[3]) for c in found.tolist()]
         if len(named) and named != [tuple(c) for c in found.tolist()]:
             put(named if len(named) > 1 or hasattr(artist, "get_offsets") else named[0])
-
-
-def _write(out: Path, data: bytes) -> None:
-    """The file appears whole, by one rename."""
-    part = out.parent / f".{out.name}.{os.getpid()}.part"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(out)
-    except OSError as error:
-        why = error.strerror or error
-        raise MachineError(f"cannot write the picture to {out}: {why}; choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()

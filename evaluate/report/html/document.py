@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from importlib import resources
 from pathlib import Path
 
-from evaluate.core.errors import MachineError
-from evaluate.core.record_files import is_special
+from evaluate.core.whole_files import write_whole
 from evaluate.report.html.markup import Html, element, joined
 
 
 def written(out: Path, page: str) -> Path:
     """Write a page: it appears whole, by one rename; parents are made. Raises MachineError."""
-    draft = out.parent / f".{out.name}.{os.getpid()}.part"  # not with_name, which a folder like "." has not
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if is_special(out):
-            out.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-            return out
-        draft.write_text(page, encoding="utf-8", errors="replace", newline="\n")
-        draft.replace(out)
-    except OSError as error:
-        why = error.strerror or error
-        raise MachineError(
-            f"cannot write the page to {out}: {why}; free some space, or choose another place, and run the same "
-            "command again"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
+    write_whole(out, page, "the page")
     return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from evaluate.core.text import (
     ratio,
 )
 from evaluate.core.units import show_amount, size_labels
+from evaluate.core.whole_files import plain
 from evaluate.metrics.base import Metric
 from evaluate.report.messages.bench_blocks import is_bench
 from evaluate.report.messages.bench_messages import bench_headline
@@ -55,7 +55,7 @@ def summary(record: RecordLike) -> dict[str, Any]:
     The dict is a copy that `json.dumps(..., allow_nan=False)` accepts: numbers that are not finite become None.
     """
     lists = ("passes", "goals", "warnings")
-    return {key: _jsonable(record.get(key) or ([] if key in lists else None)) for key in SUMMARY_KEYS}
+    return {key: plain(record.get(key) or ([] if key in lists else None)) for key in SUMMARY_KEYS}
 
 
 def one_line(record: RecordLike) -> str:
@@ -75,16 +75,6 @@ def lines_of(records: Sequence[RecordLike]) -> list[str]:
     from evaluate.report.html.study_page import lines_of_studies, of_studies
 
     return [*lines_of_studies(records), *(one_line(record) for record in records if not of_studies(record))]
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 def _value_rows(base: Mapping[str, Any], comp: Mapping[str, Any], metric: Metric) -> list[Row]:
