@@ -1,9 +1,9 @@
 """A true difference of 2 % put into recorded noise: how often does the interval cover it?
 
 noise.npz holds samples of one model under three names, recorded by false_verdicts.py --keep on a quiet and on a loaded
-machine: what they differ by is noise. Runs are drawn from it, four neighbouring sittings at a time, so that
-autocorrelation and tails stay as they were; which of the three legs plays which part is drawn for every sitting, so
-that the true ratio is 1 exactly; then one leg is made 2 % faster.
+machine: what they differ by is noise. Runs are drawn from it, four neighbouring session runs at a time, so that
+autocorrelation and tails stay as they were; which of the three candidates plays which part is drawn for every session
+run, so that the true ratio is 1 exactly; then one candidate is made 2 % faster.
 
     python benchmarks/coverage.py               # a minute
 
@@ -28,25 +28,25 @@ Runs = dict[str, NDArray[np.float64]]
 
 
 def recorded(file: Path) -> dict[str, Runs]:
-    """Run -> leg -> (sittings, rounds, samples) seconds."""
+    """Run -> candidate -> (session runs, rounds, samples) seconds."""
     runs: dict[str, Runs] = defaultdict(dict)
     with np.load(file) as stored:
         for key in stored.files:
-            run, leg = key.rsplit("-", 1)
-            runs[run][leg] = stored[key].astype(np.float64)
+            run, candidate = key.rsplit("-", 1)
+            runs[run][candidate] = stored[key].astype(np.float64)
     return dict(runs)
 
 
 def drawn(run: Runs, rng: np.random.Generator) -> Runs:
-    """A run of as many sittings out of a recorded one, with a leg that is truly faster."""
-    legs = list(run.values())
-    samples = min(leg.shape[2] for leg in legs)
-    count = len(legs[0])
+    """A run of as many session runs out of a recorded one, with a candidate that is truly faster."""
+    candidates = list(run.values())
+    samples = min(candidate.shape[2] for candidate in candidates)
+    count = len(candidates[0])
     starts = rng.integers(0, count, -(-count // NEIGHBOURS))
     order = np.concatenate([(start + np.arange(NEIGHBOURS)) % count for start in starts])[:count]
-    parts = [[legs[part][sitting, :, :samples] for part in rng.permutation(3)] for sitting in order]
-    base, twin, other = (np.stack([part[i] for part in parts]) for i in range(3))
-    return {"base": base, "twin": twin, "other": other / TRUTH}
+    parts = [[candidates[part][session_run, :, :samples] for part in rng.permutation(3)] for session_run in order]
+    base, control, other = (np.stack([part[i] for part in parts]) for i in range(3))
+    return {"base": base, "control": control, "other": other / TRUTH}
 
 
 def main() -> None:
@@ -58,14 +58,16 @@ def main() -> None:
     names, rng = sorted(runs), np.random.default_rng(0)
     covered, resolved, wide = [], [], []
     for number in range(options.many):
-        legs = drawn(runs[names[number % len(names)]], rng)
-        (judged,) = judge([legs], "base", "twin", seed=number)
+        candidates = drawn(runs[names[number % len(names)]], rng)
+        (judged,) = judge([candidates], "base", "control", seed=number)
         found = judged.speedups["other"]
         covered.append(found["low"] <= TRUTH <= found["high"])
         resolved.append(found["verdict"] == "faster")
         wide.append((found["high"] - found["low"]) / 2)
-    sittings = [len(run["base"]) for run in runs.values()]
-    print(f"{len(names)} recorded runs of {min(sittings)} to {max(sittings)} sittings; the truth is {TRUTH}")
+    session_runs = [len(run["base"]) for run in runs.values()]
+    print(
+        f"{len(names)} recorded runs of {min(session_runs)} to {max(session_runs)} session runs; the truth is {TRUTH}"
+    )
     for count in sorted({min(100, options.many), options.many}):
         share, low, high = (100 * x for x in wilson(sum(covered[:count]), count))
         print(

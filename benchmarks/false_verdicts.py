@@ -57,12 +57,12 @@ def main() -> None:
         said = same["speedup"]
         false[state].append(said["verdict"] != "not resolved")
         floors[state].append(same["noise_floor"])
-        for leg, samples in (
+        for candidate, samples in (
             ("base", base["samples"]),
-            ("twin", found.record["floors"][0]["samples"]),
+            ("control", found.record["floors"][0]["samples"]),
             ("same", same["samples"]),
         ):
-            kept[f"{number}-{state}-{leg}"] = np.array(samples, dtype=np.float32)
+            kept[f"{number}-{state}-{candidate}"] = np.array(samples, dtype=np.float32)
         print(
             f"{number:3d} {state:6s} {file.stem:24s} {said['value']:.4f} ({said['low']:.4f} to {said['high']:.4f}) "
             f"floor {100 * same['noise_floor']:.2f} %, {found.record['seconds']:.2f} s, others "

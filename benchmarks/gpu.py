@@ -2,10 +2,11 @@
 
     python benchmarks/gpu.py                          # a GPU: needs leanfit[gpu] and a torch with CUDA
     python benchmarks/gpu.py --batch 1 8 32 128 512   # and where throughput stops growing
-    python benchmarks/gpu.py --device cpu --quick     # the same legs as far as a CPU has them, in about a minute
+    python benchmarks/gpu.py --device cpu --quick     # the same candidates as far as a CPU has them, in about a minute
 
-All legs of all networks and batches are timed in the same sittings of shuffled rounds. docs/gpu.md says what they are.
-Weights are those in $LEANFIT_DATA (docs/data.md) where they are there, else random: neither changes the time of a call.
+All candidates of all networks and batches are timed in the same session runs of shuffled rounds. docs/gpu.md says what
+they are. Weights are those in $LEANFIT_DATA (docs/data.md) where they are there, else random: neither changes the time
+of a call.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from evaluate.hardware.environment import environment
 from evaluate.load_test.saturation import saturation
 from evaluate.runtime.session import open_session
 
-BASELINE, TWIN = "torch fp32", "torch fp32 again"
+BASELINE, CONTROL = "torch fp32", "torch fp32 again"
 COMPILE_ERRORS = (RuntimeError, OSError, ImportError)
 """What torch.compile raises without a C++ compiler or without triton; its own errors are RuntimeErrors."""
 
@@ -55,7 +56,7 @@ class Net:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the legs run."""
+    """Where the candidates run."""
 
     device: str
     provider: str
@@ -92,7 +93,7 @@ def _placed(module: nn.Module, place: Place, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(module).requires_grad_(False).to(place.device, dtype)
 
 
-def legs(net: Net, batch: int, place: Place) -> dict[str, Opener]:
+def candidates(net: Net, batch: int, place: Place) -> dict[str, Opener]:
     """Every way to run one network on one batch: name -> what opens it."""
     x = np.random.default_rng(0).standard_normal((batch, 3, 32, 32)).astype(str(net.dtype).removeprefix("torch."))
     found: dict[str, Opener] = {
@@ -181,16 +182,16 @@ def measure(place: Place, depths: list[int], batches: list[int], seconds: float)
         for net in nets:
             print(differences(net, nets[0] if net.variant == "fp16" else net, place))
         for batch in batches:
-            openers = {name: opener for net in nets for name, opener in legs(net, batch, place).items()}
-            conditions[depth, batch] = {**openers, TWIN: openers[BASELINE]}
+            openers = {name: opener for net in nets for name, opener in candidates(net, batch, place).items()}
+            conditions[depth, batch] = {**openers, CONTROL: openers[BASELINE]}
     timings = measure_conditions(list(conditions.values()), seconds=seconds, seed=0, status=_progress)
-    judged = judge([timing.samples for timing in timings], BASELINE, TWIN)
+    judged = judge([timing.samples for timing in timings], BASELINE, CONTROL)
     results = []
     for (depth, batch), timing, verdicts in zip(conditions, timings, judged, strict=True):
         for name, samples in timing.samples.items():
             latency = summarise(samples, provider=place.provider, threads=place.threads, batch=batch)
             speedup = verdicts.speedups.get(name)
-            results.append({"depth": depth, "leg": name, "batch": batch, "latency": latency, "speedup": speedup,
+            results.append({"depth": depth, "candidate": name, "batch": batch, "latency": latency, "speedup": speedup,
                             "noise_floor": verdicts.floor, "samples": samples.round(9).tolist()})  # fmt: skip
     return {"environment": environment(), "torch": torch.__version__, "place": vars(place), "results": results}
 
@@ -201,7 +202,7 @@ def _progress(what: str, done: float, total: float) -> None:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Latency and speed-up of every leg, per network and batch."""
+    """Latency and speed-up of every candidate, per network and batch."""
     lines, before = [], None
     for row in results:
         if (row["depth"], row["batch"]) != before:
@@ -210,7 +211,7 @@ def table(results: list[dict[str, Any]]) -> str:
         latency, speedup = row["latency"], row["speedup"]
         span = f"{latency['low']:.3f} to {latency['high']:.3f}"
         rate = 1e3 * row["batch"] / latency["median_ms"]
-        line = f"{row['leg']:<26}{latency['median_ms']:>11.3f}  {span:<18}{rate:>11.0f}"
+        line = f"{row['candidate']:<26}{latency['median_ms']:>11.3f}  {span:<18}{rate:>11.0f}"
         if speedup:
             line += f"   {speedup['value']:.2f}x ({speedup['low']:.2f} to {speedup['high']:.2f}) {speedup['verdict']}"
         lines.append(line)
@@ -218,24 +219,24 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def _heading(row: dict[str, Any]) -> list[str]:
-    what = f"ResNet-{row['depth']}, batch {row['batch']}, {row['latency']['sittings']} sittings"
-    columns = f"{'leg':<26}{'median ms':>11}  {'95 %':<18}{'samples/s':>11}   speed-up over {BASELINE}"
+    what = f"ResNet-{row['depth']}, batch {row['batch']}, {row['latency']['session_runs']} session runs"
+    columns = f"{'candidate':<26}{'median ms':>11}  {'95 %':<18}{'samples/s':>11}   speed-up over {BASELINE}"
     return ["", f"{what}; differences below {row['noise_floor']:.1%} cannot be claimed", columns]
 
 
 def saturations(results: list[dict[str, Any]]) -> str:
-    """Where a larger batch stops paying, for each leg; empty for a single batch."""
+    """Where a larger batch stops paying, for each candidate; empty for a single batch."""
     if len({row["batch"] for row in results}) < 2:
         return ""
     sweeps: dict[tuple[int, str], dict[int, tuple[float, float, float]]] = {}
     for row in results:
         median, low, high = (row["latency"][key] for key in ("median_ms", "low", "high"))
         rates = tuple(1e3 * row["batch"] / ms for ms in (median, high, low))
-        sweeps.setdefault((row["depth"], row["leg"]), {})[row["batch"]] = rates
+        sweeps.setdefault((row["depth"], row["candidate"]), {})[row["batch"]] = rates
     lines = ["", "smallest batch within 5 % of the best throughput:"]
-    for (depth, leg), sweep in sweeps.items():
-        if leg != TWIN:
-            lines.append(f"ResNet-{depth} {leg:<26}{saturation(sweep) or f'above {max(sweep)}, or not resolved'}")
+    for (depth, candidate), sweep in sweeps.items():
+        if candidate != CONTROL:
+            lines.append(f"ResNet-{depth} {candidate:<26}{saturation(sweep) or f'above {max(sweep)}, or not resolved'}")
     return "\n".join(lines)
 
 

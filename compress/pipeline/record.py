@@ -38,13 +38,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Samples:
-    """Latency samples (sittings, rounds, n) in seconds from the same rounds; `again` is the baseline a second time.
+    """Latency samples (session runs, rounds, n) in seconds from the same rounds; `again` is the baseline a second time.
 
     loops : calls in each sample, whose mean it is.
     """
 
     baseline: NDArray[np.float64]
-    again: NDArray[np.float64]
+    control: NDArray[np.float64]
     compressed: NDArray[np.float64]
     loops: int
 
@@ -108,11 +108,11 @@ def make_record(
     record["per_class_drop"] = per_class_drop(
         evaluation.baseline, evaluation.compressed, evaluation.targets, task.classes, task.metric
     )
-    legs = {"baseline": samples.baseline, "again": samples.again, "compressed": samples.compressed}
-    (judged,) = judge([legs], "baseline", "again", seed=recipe.seed)
+    candidates = {"baseline": samples.baseline, "again": samples.control, "compressed": samples.compressed}
+    (judged,) = judge([candidates], "baseline", "again", seed=recipe.seed)
     record["speedup"] = judged.speedups["compressed"]
     record["noise_floor"] = judged.floor
-    record["samples"] = {name: np.round(times, 10).tolist() for name, times in legs.items()}
+    record["samples"] = {name: np.round(times, 10).tolist() for name, times in candidates.items()}
     record["goals"] = judge_goals(recipe.goals, record)
     record["warnings"] = [*recipe.warnings, *_warnings(record)]
     record["seconds"] = round(seconds, 3)

@@ -194,10 +194,10 @@ class _Run(Chain):
                     {name: array.copy() for name, array in feeds.items()}
                 )
 
-            legs = {"baseline": opener(baseline), "again": opener(baseline), "compressed": opener(final)}
-            timing = measure_latency(legs, seconds=config.seconds, seed=self.recipe.seed, status=self.status)
+            candidates = {"baseline": opener(baseline), "again": opener(baseline), "compressed": opener(final)}
+            timing = measure_latency(candidates, seconds=config.seconds, seed=self.recipe.seed, status=self.status)
             write_arrays(folder / "samples.npz", timing.samples)
-            return {"loops": timing.legs["baseline"].loops}
+            return {"loops": timing.candidates["baseline"].loops}
 
         folder, told = self.stages.run("bench", key, work)
         with np.load(folder / "samples.npz", allow_pickle=False) as stored:

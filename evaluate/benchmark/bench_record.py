@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.benchmark.candidates import TWIN, Candidate, Settings
+from evaluate.benchmark.candidates import CONTROL, Candidate, Settings
 from evaluate.benchmark.summaries import Judged, drift, judge, summarise
 from evaluate.core.records import SCHEMA, BenchRecord
 from evaluate.hardware.environment import environment
@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Start:
-    """How one sitting began for a leg, in seconds, with the joules of its blocks where they can be counted."""
+    """How a session run began for a candidate, in seconds, with the joules of its blocks where they can be counted."""
 
     create: float
     first: float
@@ -37,7 +37,7 @@ class Start:
 
 @dataclass
 class Timed:
-    """What the timing worker told: for every condition and leg one table of samples and one start a sitting."""
+    """What the timing worker found: for every condition and candidate a table of samples and a start a session run."""
 
     reference: str
     conditions: int
@@ -50,19 +50,25 @@ class Timed:
         self.tables = [{} for _ in range(self.conditions)]
         self.starts = [{} for _ in range(self.conditions)]
 
-    def add(self, sitting: Mapping[str, Any]) -> None:
-        """Take in one sitting as the worker told it."""
-        index = sitting["condition"]
-        for leg, table in sitting["samples"].items():
-            self.tables[index].setdefault(leg, []).append(table)
+    def add(self, session_run: Mapping[str, Any]) -> None:
+        """Take in one session run as the worker told it."""
+        index = session_run["condition"]
+        for candidate, table in session_run["samples"].items():
+            self.tables[index].setdefault(candidate, []).append(table)
             start = Start(
-                sitting["create"][leg], sitting["first"][leg], sitting["warm_up"][leg], sitting["joules"].get(leg)
+                session_run["create"][candidate],
+                session_run["first"][candidate],
+                session_run["warm_up"][candidate],
+                session_run["joules"].get(candidate),
             )
-            self.starts[index].setdefault(leg, []).append(start)
+            self.starts[index].setdefault(candidate, []).append(start)
 
     def samples(self) -> list[dict[str, Floats]]:
-        """For every condition: leg -> (sittings, rounds, n) seconds."""
-        return [{leg: np.array(tables, dtype=np.float64) for leg, tables in legs.items()} for legs in self.tables]
+        """For every condition: candidate -> (session runs, rounds, n) seconds."""
+        return [
+            {candidate: np.array(tables, dtype=np.float64) for candidate, tables in candidates.items()}
+            for candidates in self.tables
+        ]
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Found:
 def make_record(found: Found, begun: float, **more: Any) -> dict[str, Any]:
     """The Record. begun : what `time.perf_counter` said at the start. more : entries for profiles or scenarios."""
     settings, tables = found.settings, found.timed.samples()
-    judged = judge(tables, found.timed.reference, TWIN, seed=settings.seed) if tables else []
+    judged = judge(tables, found.timed.reference, CONTROL, seed=settings.seed) if tables else []
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": "bench",
@@ -103,7 +109,8 @@ def make_record(found: Found, begun: float, **more: Any) -> dict[str, Any]:
             for candidate in found.alive
         ],
         "floors": [
-            _floor(found, condition, one, legs) for condition, one, legs in zip(settings.conditions, judged, tables)
+            _floor(found, condition, one, candidates)
+            for condition, one, candidates in zip(settings.conditions, judged, tables)
         ],
         "failed": list(found.failed),
         "warnings": [*found.warnings, *found.timed.told.get("machine_warnings", ())],
@@ -137,20 +144,22 @@ def _settings(found: Found) -> dict[str, Any]:
     }
 
 
-def _floor(found: Found, condition: Mapping[str, int], judged: Judged, legs: Mapping[str, Floats]) -> dict[str, Any]:
+def _floor(
+    found: Found, condition: Mapping[str, int], judged: Judged, candidates: Mapping[str, Floats]
+) -> dict[str, Any]:
     reference = next(candidate for candidate in found.alive if candidate.name == found.timed.reference)
     return {
         "provider": reference.provider,
         **condition,
         "noise_floor": judged.floor,
-        **judged.twin._asdict(),
-        "samples": legs[TWIN].tolist(),
+        **judged.control._asdict(),
+        "samples": candidates[CONTROL].tolist(),
     }
 
 
 def _entry(found: Found, candidate: Candidate, index: int, table: Floats, judged: Judged) -> dict[str, Any]:
     timed, condition = found.timed, found.settings.conditions[index]
-    how, starts = timed.told["legs"][index][candidate.name], timed.starts[index][candidate.name]
+    how, starts = timed.told["candidates"][index][candidate.name], timed.starts[index][candidate.name]
     return {
         "name": candidate.name,
         "path": str(candidate.path),
@@ -188,7 +197,7 @@ def _entry(found: Found, candidate: Candidate, index: int, table: Floats, judged
 
 
 def _energy(meter: Mapping[str, Any], starts: Sequence[Start], calls: int, *, elsewhere: bool) -> dict[str, Any]:
-    """Joules of one call: the counter's difference over a model's blocks by the calls in them (`calls` a sitting)."""
+    """Joules of one call: the counter's difference over a model's blocks by their calls (`calls` a session run)."""
     if elsewhere:
         why = "it runs on another provider than the run, whose counter was read"
         return {"joules_per_call": None, "source": None, "why": why}

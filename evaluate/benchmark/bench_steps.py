@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evaluate.benchmark.bench_record import Timed
-from evaluate.benchmark.candidates import TWIN, Candidate, Settings
+from evaluate.benchmark.candidates import CONTROL, Candidate, Settings
 from evaluate.benchmark.supervise import Ended, run_job
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelError, NoRuntimeError, UsageError
 from evaluate.metrics.base import score
@@ -79,13 +79,13 @@ class Steps:
                 "until": time.time() + seconds,
                 "least": LEAST_SHARE * seconds,
             }
-            job["models"][TWIN] = job["models"][reference.name]
-            legs = [*(c.name for c in alive), TWIN]
-            ended = run_job(job, legs, _Ear(timed, self.status), patience=self.settings.patience)
-            leg = timed.failed["leg"] if timed.failed else ended.leg
+            job["models"][CONTROL] = job["models"][reference.name]
+            candidates = [*(c.name for c in alive), CONTROL]
+            ended = run_job(job, candidates, _Ear(timed, self.status), patience=self.settings.patience)
+            candidate = timed.failed["candidate"] if timed.failed else ended.candidate
             if ended.kind == "done" and not timed.failed:
                 return alive, timed
-            lost = next((c for c in alive if c.name == leg), reference if leg == TWIN else None)
+            lost = next((c for c in alive if c.name == candidate), reference if candidate == CONTROL else None)
             if lost is None:
                 raise RuntimeError(f"the benchmark's worker {ended.kind}: {ended.reason}")
             self._lose(lost, timed.failed, ended)
@@ -117,7 +117,7 @@ class Steps:
         )
         if "profiles" in heard:
             return list(heard["profiles"])
-        why = heard["failed"]["reason"] if "failed" in heard else f"{ended.leg}: {ended.reason}"
+        why = heard["failed"]["reason"] if "failed" in heard else f"{ended.candidate}: {ended.reason}"
         self.warnings.append(f"no profile could be made: {why}")
         return []
 
@@ -193,8 +193,8 @@ class _Ear:
     def __call__(self, event: dict[str, Any]) -> None:
         if "status" in event:
             self.status(*event["status"])
-        elif "sitting" in event:
-            self.timed.add(event["sitting"])
+        elif "session_run" in event:
+            self.timed.add(event["session_run"])
         elif "failed" in event:
             self.timed.failed = event["failed"]
         else:

@@ -16,8 +16,8 @@ from evaluate.benchmark.inputs import model_file, split_provider, unique_names
 from evaluate.core.errors import ArtifactError, UsageError, did_you_mean
 from evaluate.runtime.providers import PROVIDERS
 
-# The leg that times the baseline a second time; no model may be called so.
-TWIN = "the baseline again"
+# The candidate that times the baseline a second time; no model may be called so.
+CONTROL = "the baseline again"
 
 
 @dataclass
@@ -94,7 +94,7 @@ def find_candidates(
 ) -> tuple[list[Candidate], str]:
     """The models to measure, and the name of the baseline. Raises ArtifactError for a file that is not there."""
     given = [split_provider(path, provider) for path in paths]
-    if names is not None and (len(names) != len(paths) or len({*names, TWIN}) <= len(names)):
+    if names is not None and (len(names) != len(paths) or len({*names, CONTROL}) <= len(names)):
         told = f"{len(paths)} model{'s' if len(paths) > 1 else ''} and {len(names)} names"
         raise UsageError(f"names must be as many as models, and differ; got {told}: {', '.join(names)}")
     first = 0
@@ -109,8 +109,8 @@ def find_candidates(
                 near = did_you_mean(str(baseline), map(str, paths))
                 raise ArtifactError(f"there is no baseline {baseline}{near}")
             given.insert(0, (wanted, its_provider))
-            names = None if names is None else [*unique_names([wanted], [TWIN, *names]), *names]
-    called = list(names) if names is not None else unique_names([path for path, _ in given], [TWIN])
+            names = None if names is None else [*unique_names([wanted], [CONTROL, *names]), *names]
+    called = list(names) if names is not None else unique_names([path for path, _ in given], [CONTROL])
     found = [
         Candidate(name, path, model_file(path), where, _stored(model_file(path)))
         for name, (path, where) in zip(called, given)

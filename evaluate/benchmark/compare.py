@@ -1,6 +1,7 @@
 """Compare ONNX models on this machine: each is tried in a process of its own, then all are timed interleaved.
 
-paths -> candidates -> probes (does it run? memory, outputs) -> one worker with all legs -> samples -> a `bench` Record.
+paths -> candidates -> probes (does it run? memory, outputs) -> one worker with all candidates -> samples -> a `bench`
+Record.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def compare(
     io       : "device" leaves inputs and outputs on the provider's device, "host" times their transfer as well.
     threads, batch : one or several; every combination is a condition, and conditions alternate within the one run.
     seconds  : budget of everything, kept within 5 % unless trying the models takes more than half of it, one fails
-               while it is timed, or eight sittings of one round take longer.
+               while it is timed, or eight session runs of one round take longer.
     samples  : inputs to time and to score on; seeded random inputs where not given.
     names    : names of the models, in the order of `paths`.
     profile  : also say which operators and layers take the time, in the first condition.

@@ -1,9 +1,9 @@
-"""Latency by sittings of interleaved rounds: the policy of timing, with its clock and its sessions handed in.
+"""Latency by session runs of interleaved rounds: the policy of timing, with its clock and its sessions handed in.
 
 Two things make one model differ from itself: the machine changes while it is measured, and every opened session lies
-elsewhere in memory, which no number of rounds averages out. So every round times every leg in shuffled order, and every
-sitting opens all sessions anew in shuffled order. (Kalibera and Jones 2013, Rigorous benchmarking in reasonable time,
-ISMM: repeat at the level at which the variation enters.)
+elsewhere in memory, which no number of rounds averages out. So every round times every candidate in shuffled order, and
+every session run opens all sessions anew in shuffled order. (Kalibera and Jones 2013, Rigorous benchmarking in
+reasonable time, ISMM: repeat at the level at which the variation enters.)
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Status = Callable[[str, float, float], None]
 Notice = Callable[[str, str], None]
 Floats = NDArray[np.float64]
 
-MIN_SITTINGS = 8  # below, intervals cannot leave out the worst sittings
-FEW_SITTINGS = 12
-MANY_SITTINGS = 50
-SITTING_SECONDS = 0.5
-LONGEST_SITTING = 20.0  # a run of hours has more of them, so that turns stay short and a worker gives signs of life
-MOST_OPENING = 0.3  # share of a sitting that opening and warming up may take before sittings become fewer
-ROUNDS = 16  # at most, in a sitting
-BLOCK_SECONDS = 0.005  # a leg's turn in a round
+MIN_SESSION_RUNS = 8  # below, intervals cannot leave out the worst session runs
+FEW_SESSION_RUNS = 12
+MANY_SESSION_RUNS = 50
+SESSION_RUN_SECONDS = 0.5
+LONGEST_SESSION_RUN = 20.0  # a run of hours has more of them, so that turns stay short and a worker gives signs of life
+MOST_OPENING = 0.3  # share of a session run that opening and warming up may take before session runs become fewer
+ROUNDS = 16  # at most, in a session run
+BLOCK_SECONDS = 0.005  # a candidate's turn in a round
 KEPT = 16  # at most, samples of a block
 READINGS = 256  # of the clock, to learn what one costs
 TIMER_SHARE = 200  # a sample lasts at least as many times what reading the clock costs
@@ -41,10 +41,10 @@ WARM_UP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Leg:
-    """How one leg is timed in its turn: `samples` samples, each the mean of `loops` calls, `between` calls apart.
+class CandidatePlan:
+    """How one candidate is timed in its turn: `samples` samples, each the mean of `loops` calls, `between` calls apart.
 
-    `loops` is the same for all legs of a condition.
+    `loops` is the same for all candidates of a condition.
     """
 
     samples: int
@@ -58,8 +58,8 @@ class Leg:
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """One opening of all sessions of a condition. Seconds; `samples` has shape (rounds, samples) for every leg."""
+class SessionRun:
+    """One opening of all sessions of a condition. Seconds; `samples` are (rounds, samples) for every candidate."""
 
     samples: dict[str, Floats]
     create: dict[str, float]
@@ -70,15 +70,17 @@ class Sitting:
 
 @dataclass(frozen=True)
 class Timing:
-    """All sittings of one condition, and how each leg was timed in them."""
+    """All session runs of one condition, and how each candidate was timed in them."""
 
-    sittings: tuple[Sitting, ...]
-    legs: dict[str, Leg]
+    session_runs: tuple[SessionRun, ...]
+    candidates: dict[str, CandidatePlan]
 
     @property
     def samples(self) -> dict[str, Floats]:
-        """Leg -> (sittings, rounds, samples) floats: SECONDS of one call."""
-        return {name: np.stack([sitting.samples[name] for sitting in self.sittings]) for name in self.legs}
+        """Candidate -> (session runs, rounds, samples) floats: SECONDS of one call."""
+        return {
+            name: np.stack([session_run.samples[name] for session_run in self.session_runs]) for name in self.candidates
+        }
 
 
 def measure_latency(
@@ -103,21 +105,23 @@ def measure_conditions(
     meter: Callable[[], float | None] | None = None,
     status: Status | None = None,
     notice: Notice | None = None,
-    each: Callable[[int, Sitting], None] | None = None,
+    each: Callable[[int, SessionRun], None] | None = None,
 ) -> list[Timing]:
-    """Time the legs of several conditions; sittings of all conditions alternate, so that no hour favours one of them.
+    """Time the candidates of several conditions; session runs of all conditions alternate, so that no hour favours one
+    of them.
 
-    conditions : each maps a leg's name to what opens it: a function that makes a new session, lays out its inputs and
-                 gives a call without arguments, not yet run. What it holds is freed when the call is dropped.
-    seconds    : budget for everything, the pilot sitting and warm-up included, kept to half a sitting. Where it is too
-                 small, 8 sittings of one round are measured whatever they take.
+    conditions : each maps a candidate's name to what opens it: a function that makes a new session, lays out its inputs
+                 and gives a call without arguments, not yet run. What it holds is freed when the call is dropped.
+    seconds    : budget for everything, the pilot session run and warm-up included, kept to half a session run. Where it
+                 is too small, 8 session runs of one round are measured whatever they take.
     meter      : a counter in joules, read before and after every block.
-    notice     : called with (leg, "opening" | "first call" | "timing") before each, for whoever watches over hangs.
-    each       : called with (condition, sitting) as soon as a sitting is complete.
+    notice     : called with (candidate, "opening" | "first call" | "timing") before each, for whoever watches over
+                 hangs.
+    each       : called with (condition, session run) as soon as a session run is complete.
 
-    A sample is a single call wherever a call of the fastest leg lasts at least 200 times what reading the clock costs;
-    else it is the mean of as many calls for every leg of the condition.
-    Raises ValueError without conditions, legs or time; what a call raises is passed on.
+    A sample is a single call wherever a call of the fastest candidate lasts at least 200 times what reading the clock
+    costs; else it is the mean of as many calls for every candidate of the condition.
+    Raises ValueError without conditions, candidates or time; what a call raises is passed on.
     """
     if not conditions or not all(conditions) or not seconds > 0:
         raise ValueError("latency needs at least one condition, each with something to call, and more than 0 seconds")
@@ -129,22 +133,22 @@ def measure_conditions(
         pilots = [run.pilot(openers, rng, 0.1 * seconds / len(conditions)) for openers in conditions]
         left = deadline - clock()
         plans = [_plan(pilot, left / len(conditions), clock) for pilot in pilots]
-        done: list[list[Sitting]] = [[] for _ in conditions]
+        done: list[list[SessionRun]] = [[] for _ in conditions]
         begun, taken = clock(), 0
-        while taken < MIN_SITTINGS or clock() + (clock() - begun) / taken / 2 <= deadline:
+        while taken < MIN_SESSION_RUNS or clock() + (clock() - begun) / taken / 2 <= deadline:
             tell("timing", seconds - (deadline - clock()), seconds)
             for index in rng.sample(range(len(conditions)), len(conditions)):
-                done[index].append(run.sitting(conditions[index], plans[index], rng))
+                done[index].append(run.session_run(conditions[index], plans[index], rng))
                 if each:
                     each(index, done[index][-1])
             taken += 1
     tell("timing", seconds, seconds)
-    return [Timing(tuple(sittings), dict(plan.legs)) for sittings, plan in zip(done, plans)]
+    return [Timing(tuple(session_runs), dict(plan.candidates)) for session_runs, plan in zip(done, plans)]
 
 
 @dataclass(frozen=True)
 class _Pilot:
-    """What a first sitting told: seconds of one call of each leg, and what it takes to open and warm up all of them."""
+    """What a first session run showed: seconds of a call of each candidate, and of opening and warming up all."""
 
     one_call: dict[str, float]
     opening: float
@@ -152,19 +156,19 @@ class _Pilot:
 
 @dataclass(frozen=True)
 class _Plan:
-    legs: dict[str, Leg]
+    candidates: dict[str, CandidatePlan]
     rounds: int
-    warm_up: float  # seconds a leg may take to warm up
+    warm_up: float  # seconds a candidate may take to warm up
 
 
 class _Run:
-    """The steps of a sitting on one clock."""
+    """The steps of a session run on one clock."""
 
     def __init__(self, clock: Clock, meter: Callable[[], float | None] | None, notice: Notice) -> None:
         self.clock, self.meter, self.notice = clock, meter, notice
 
     def pilot(self, openers: Mapping[str, Opener], rng: random.Random, longest: float) -> _Pilot:
-        """Open and warm up every leg, and learn how long each takes."""
+        """Open and warm up every candidate, and learn how long each takes."""
         begun, one_call = self.clock(), {}
         for name in rng.sample(list(openers), len(openers)):
             self.notice(name, "opening")
@@ -174,8 +178,8 @@ class _Run:
             one_call[name] = warm_up(call, Timekeeper(self.clock), min(WARM_UP_SECONDS, longest / len(openers)))[0]
         return _Pilot({name: one_call[name] for name in openers}, self.clock() - begun)
 
-    def sitting(self, openers: Mapping[str, Opener], plan: _Plan, rng: random.Random) -> Sitting:
-        """Open all legs anew, in shuffled order; then shuffled rounds."""
+    def session_run(self, openers: Mapping[str, Opener], plan: _Plan, rng: random.Random) -> SessionRun:
+        """Open all candidates anew, in shuffled order; then shuffled rounds."""
         calls: dict[str, Call] = {}
         create, first, warmed = dict[str, float](), dict[str, float](), dict[str, int]()
         for name in rng.sample(list(openers), len(openers)):
@@ -192,33 +196,35 @@ class _Run:
             for name in rng.sample(list(openers), len(openers)):
                 self.notice(name, "timing")
                 before = self.meter() if self.meter else None
-                samples[name].append(_block(calls[name], plan.legs[name], self.clock))
+                samples[name].append(_block(calls[name], plan.candidates[name], self.clock))
                 after = self.meter() if self.meter else None
                 joules[name] += after - before if before is not None and after is not None else math.nan
         tables = {name: np.array(table, dtype=np.float64) for name, table in samples.items()}
-        return Sitting(tables, create, first, warmed, joules if self.meter else {})
+        return SessionRun(tables, create, first, warmed, joules if self.meter else {})
 
 
 def _plan(pilot: _Pilot, seconds: float, clock: Clock) -> _Plan:
-    """Sittings, rounds and blocks that fill `seconds`: as many sittings as opening them allows."""
-    sittings = min(max(MANY_SITTINGS, seconds / LONGEST_SITTING), max(FEW_SITTINGS, seconds / SITTING_SECONDS))
-    sittings = max(MIN_SITTINGS, min(sittings, MOST_OPENING * seconds / max(pilot.opening, 1e-9)))
+    """Session runs, rounds and blocks that fill `seconds`: as many session runs as opening them allows."""
+    session_runs = min(
+        max(MANY_SESSION_RUNS, seconds / LONGEST_SESSION_RUN), max(FEW_SESSION_RUNS, seconds / SESSION_RUN_SECONDS)
+    )
+    session_runs = max(MIN_SESSION_RUNS, min(session_runs, MOST_OPENING * seconds / max(pilot.opening, 1e-9)))
     timer, count = _timer(clock), len(pilot.one_call)
-    share = max(0.0, seconds / sittings - pilot.opening) / count  # of one leg in one sitting
+    share = max(0.0, seconds / session_runs - pilot.opening) / count  # of one candidate in one session run
     most = max(pilot.one_call.values())
     rounds = min(ROUNDS, max(1, int(share / max(BLOCK_SECONDS, 2 * most))))
-    # The same for all legs, so that what the clock adds to a sample weighs alike on them.
+    # The same for all candidates, so that what the clock adds to a sample weighs alike on them.
     loops = max(1, math.ceil(TIMER_SHARE * timer / min(pilot.one_call.values())))
-    legs = {name: _leg(one, share / rounds, loops) for name, one in pilot.one_call.items()}
-    return _Plan(legs, rounds, MOST_OPENING * seconds / sittings / count)
+    candidates = {name: _candidate_plan(one, share / rounds, loops) for name, one in pilot.one_call.items()}
+    return _Plan(candidates, rounds, MOST_OPENING * seconds / session_runs / count)
 
 
-def _leg(one_call: float, seconds: float, loops: int) -> Leg:
+def _candidate_plan(one_call: float, seconds: float, loops: int) -> CandidatePlan:
     """Samples for a block of about `seconds`, after its one untimed call."""
     room = max(1, int((seconds - one_call) / (loops * one_call)))
     samples = min(KEPT, room)
     between = max(0, int((seconds - one_call) / (samples * one_call)) - loops)
-    return Leg(samples, loops, between)
+    return CandidatePlan(samples, loops, between)
 
 
 def _timer(clock: Clock) -> float:
@@ -228,16 +234,16 @@ def _timer(clock: Clock) -> float:
     return float(np.median(steps[steps > 0])) if np.any(steps > 0) else 0.0
 
 
-def _block(call: Call, leg: Leg, clock: Clock) -> list[float]:
-    """One turn of a leg. Its first call brings the weights back into the caches, and is not kept."""
+def _block(call: Call, candidate: CandidatePlan, clock: Clock) -> list[float]:
+    """One turn of a candidate. Its first call brings the weights back into the caches, and is not kept."""
     call()
-    if leg.loops == 1 and leg.between == 0:
-        return [_single(call, clock) for _ in range(leg.samples)]
+    if candidate.loops == 1 and candidate.between == 0:
+        return [_single(call, clock) for _ in range(candidate.samples)]
     taken = []
-    for _ in range(leg.samples):
-        for _ in range(leg.between):
+    for _ in range(candidate.samples):
+        for _ in range(candidate.between):
             call()
-        taken.append(_timed(call, leg.loops, clock))
+        taken.append(_timed(call, candidate.loops, clock))
     return taken
 
 
@@ -260,5 +266,5 @@ def _silent(message: str, done: float, total: float) -> None:
     """The status callback of whoever gave none."""
 
 
-def _ignored(leg: str, doing: str) -> None:
+def _ignored(candidate: str, doing: str) -> None:
     """The notice of whoever watches over nothing."""

@@ -53,7 +53,7 @@ class Speedup(TypedDict):
 class Judged:
     """One condition: the baseline against itself, the smallest difference that can be claimed, and each speed-up."""
 
-    twin: Interval
+    control: Interval
     floor: float
     speedups: dict[str, Speedup]
 
@@ -61,7 +61,7 @@ class Judged:
 def summarise(
     samples: ArrayLike, *, provider: str, threads: int, batch: int, io: str = "device", loops: int = 1
 ) -> Latency:
-    """The `latency` entry of a Record from samples (sittings, rounds, n) in seconds."""
+    """The `latency` entry of a Record from samples (session runs, rounds, n) in seconds."""
     table = np.asarray(samples, dtype=np.float64)
     median, low, high = (1e3 * x for x in stats.median_interval(table))
     tails = {name: stats.percentile(table, q) if loops == 1 else None for name, q in TAILS.items()}
@@ -85,23 +85,26 @@ def summarise(
     )
 
 
-def judge(conditions: Sequence[Mapping[str, Floats]], baseline: str, twin: str, *, seed: int = 0) -> list[Judged]:
+def judge(conditions: Sequence[Mapping[str, Floats]], baseline: str, control: str, *, seed: int = 0) -> list[Judged]:
     """All speed-ups over the baseline, with intervals that hold jointly over models and conditions.
 
-    conditions : leg -> (sittings, rounds, n) seconds; each holds the legs `baseline` and `twin`, the baseline again.
-    What the two legs of the baseline differ by is the noise floor. Only the first takes part in speed-ups: the mean of
-    both would be less noisy, and bias a trimmed mean, because its noise and a single leg's are not alike.
+    conditions : candidate -> (session runs, rounds, n) seconds; each holds the candidates `baseline` and `control`, the
+    baseline again. What the two candidates of the baseline differ by is the noise floor. Only the first takes part in
+    speed-ups: the mean of both would be less noisy, and bias a trimmed mean, because its noise and a single candidate's
+    are not alike.
     """
     columns = [
-        (index, name, stats.sitting_ratios(legs[baseline], samples))
-        for index, legs in enumerate(conditions)
-        for name, samples in legs.items()
-        if name not in (baseline, twin)
+        (index, name, stats.session_run_ratios(candidates[baseline], samples))
+        for index, candidates in enumerate(conditions)
+        for name, samples in candidates.items()
+        if name not in (baseline, control)
     ]
     joint = stats.joint_intervals(np.stack([logs for _, _, logs in columns], axis=1), seed=seed) if columns else []
     judged = []
-    for index, legs in enumerate(conditions):
-        (self_ratio,) = stats.joint_intervals(stats.sitting_ratios(legs[baseline], legs[twin])[:, None], seed=seed)
+    for index, candidates in enumerate(conditions):
+        (self_ratio,) = stats.joint_intervals(
+            stats.session_run_ratios(candidates[baseline], candidates[control])[:, None], seed=seed
+        )
         floor = stats.noise_floor(self_ratio)
         mine = {name: ratio for (at, name, _), ratio in zip(columns, joint) if at == index}
         judged.append(Judged(self_ratio, floor, {name: _speedup(ratio, floor) for name, ratio in mine.items()}))
@@ -109,7 +112,7 @@ def judge(conditions: Sequence[Mapping[str, Floats]], baseline: str, twin: str, 
 
 
 def drift(samples: ArrayLike) -> dict[str, Any] | None:
-    """The `drift` entry of a Record, in milliseconds; None below 6 sittings."""
+    """The `drift` entry of a Record, in milliseconds; None below 6 session runs."""
     table = np.asarray(samples, dtype=np.float64)
     if len(table) < 6:
         return None

@@ -1,7 +1,7 @@
 """Work that may crash or hang is done by a worker process, and watched over from here.
 
-The worker says where it is by a few bytes of shared memory (a beacon), so that even a leg that takes the process down
-in the middle of a timed block is named.
+The worker says where it is by a few bytes of shared memory (a beacon), so that even a candidate that takes the process
+down in the middle of a timed block is named.
 """
 
 from __future__ import annotations
@@ -27,33 +27,37 @@ WORKER = "evaluate.benchmark.worker"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a worker ended: `kind` is "done", "crashed" or "hung"; then the leg it was at, what it did, and the words."""
+    """How a worker ended: `kind` is "done", "crashed" or "hung"; then the candidate, what it did, and the words."""
 
     kind: str
-    leg: str | None = None
+    candidate: str | None = None
     doing: str = ""
     reason: str = ""
 
 
 class Beacon:
-    """Where a worker is: a counter, a leg and what is done with it, in a file mapped by both processes."""
+    """Where a worker is: a counter, a candidate and what is done with it, in a file mapped by both processes."""
 
-    def __init__(self, path: str | Path, legs: Sequence[str]) -> None:
-        self.legs = list(legs)
+    def __init__(self, path: str | Path, candidates: Sequence[str]) -> None:
+        self.candidates = list(candidates)
         with Path(path).open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), SHOT.size)
-        self._numbers = {leg: number for number, leg in enumerate(self.legs, start=1)}
+        self._numbers = {candidate: number for number, candidate in enumerate(self.candidates, start=1)}
         self._count = 0
 
-    def show(self, leg: str, doing: str) -> None:
+    def show(self, candidate: str, doing: str) -> None:
         """Say what is being done; costs about a microsecond."""
         self._count += 1
-        SHOT.pack_into(self._shared, 0, self._count, self._numbers.get(leg, 0), DOING.index(doing))
+        SHOT.pack_into(self._shared, 0, self._count, self._numbers.get(candidate, 0), DOING.index(doing))
 
     def read(self) -> tuple[int, str | None, str]:
-        """(counter, leg, what is done with it)."""
-        count, leg, doing = SHOT.unpack_from(self._shared, 0)
-        return count, self.legs[leg - 1] if 0 < leg <= len(self.legs) else None, DOING[min(doing, len(DOING) - 1)]
+        """(counter, candidate, what is done with it)."""
+        count, candidate, doing = SHOT.unpack_from(self._shared, 0)
+        return (
+            count,
+            self.candidates[candidate - 1] if 0 < candidate <= len(self.candidates) else None,
+            DOING[min(doing, len(DOING) - 1)],
+        )
 
     def close(self) -> None:
         """Let go of the shared memory."""
@@ -62,7 +66,7 @@ class Beacon:
 
 def run_job(
     job: Mapping[str, Any],
-    legs: Sequence[str],
+    candidates: Sequence[str],
     on_event: Callable[[Message], None],
     *,
     patience: float,
@@ -71,7 +75,7 @@ def run_job(
 ) -> Ended:
     """Hand `job` to a worker and pass on its events until it ends.
 
-    legs     : the names that the job can be at.
+    candidates     : the names that the job can be at.
     patience : seconds without an event and without a step of the beacon after which the worker counts as hung.
     command  : what to start; a Python with this package's worker where not given.
     Raises MachineError where no process can be started, RuntimeError for a fault of the worker's own.
@@ -80,12 +84,12 @@ def run_job(
     with tempfile.TemporaryDirectory(prefix="leanfit-bench-") as folder:
         place, events = Path(folder) / "beacon", queue.SimpleQueue[Any]()
         place.write_bytes(bytes(SHOT.size))
-        beacon = Beacon(place, legs)
+        beacon = Beacon(place, candidates)
         scratch = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
         try:
             worker = WorkerProcess(WORKER, Path(folder) / "log", events.put, environment=scratch, command=command)
             try:
-                worker.send({**job, "beacon": str(place), "legs": list(legs)})
+                worker.send({**job, "beacon": str(place), "candidates": list(candidates)})
                 return _watch(worker, events, beacon, on_event, patience, clock)
             finally:
                 worker.stop()
@@ -107,9 +111,9 @@ def _watch(
             event = events.get(timeout=POLL)
         except queue.Empty:
             event = {}
-        now, (steps, leg, doing) = clock(), beacon.read()
+        now, (steps, candidate, doing) = clock(), beacon.read()
         if event is None:
-            return Ended("crashed", leg, doing, f"the process ended by {worker.ending(f' while {doing}')}")
+            return Ended("crashed", candidate, doing, f"the process ended by {worker.ending(f' while {doing}')}")
         if "bug" in event:
             raise RuntimeError(f"the benchmark's worker failed: {event['bug']}")
         if event.get("done"):
@@ -119,4 +123,4 @@ def _watch(
         if event or steps != count:
             count, seen = steps, now
         if now - seen > patience:
-            return Ended("hung", leg, doing, f"no answer for {patience:g} s while {doing}")
+            return Ended("hung", candidate, doing, f"no answer for {patience:g} s while {doing}")

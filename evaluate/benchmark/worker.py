@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.benchmark.inputs import feeds_for, input_warnings, true_batch
-from evaluate.benchmark.latency import Call, Opener, Sitting, measure_conditions
+from evaluate.benchmark.latency import Call, Opener, SessionRun, measure_conditions
 from evaluate.benchmark.supervise import Beacon
 from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
 from evaluate.runtime.providers import load_runtime, runtime_errors
@@ -28,12 +28,12 @@ PROBE_CALLS = 3
 PADDING = 1 << 20
 
 
-class _LegFailed(Exception):
-    """A leg cannot be measured: `error` says why."""
+class _CandidateFailed(Exception):
+    """A candidate cannot be measured: `error` says why."""
 
-    def __init__(self, leg: str, error: LeanfitError, kind: str) -> None:
+    def __init__(self, candidate: str, error: LeanfitError, kind: str) -> None:
         super().__init__(str(error))
-        self.leg, self.error, self.kind = leg, error, kind
+        self.candidate, self.error, self.kind = candidate, error, kind
 
 
 def main() -> None:
@@ -41,11 +41,10 @@ def main() -> None:
     parent = Parent()
     job = parent.receive()
     try:
-        JOBS[job["kind"]](job, Beacon(job["beacon"], job["legs"]), parent.send)
-    except _LegFailed as failed:
-        parent.send({"failed": {
-            "leg": failed.leg, "kind": failed.kind, "reason": str(failed.error), "exit_code": failed.error.exit_code
-        }})  # fmt: skip
+        JOBS[job["kind"]](job, Beacon(job["beacon"], job["candidates"]), parent.send)
+    except _CandidateFailed as failed:
+        failure = {"candidate": failed.candidate, "kind": failed.kind, "reason": str(failed.error)}
+        parent.send({"failed": {**failure, "exit_code": failed.error.exit_code}})
     except Exception:  # noqa: BLE001  (the supervisor raises it again)
         parent.send({"bug": traceback.format_exc()})
     parent.send({"done": True})
@@ -58,9 +57,9 @@ def _real_inputs(job: Job) -> dict[str, NDArray[Any]] | None:
         return {name: stored[f"arr_{place}"] for place, name in enumerate(job["input_names"])}
 
 
-def _open(job: Job, leg: str, condition: Job) -> Session:
-    """A session of this leg in this condition."""
-    model, how = job["models"][leg], {key: job[key] for key in ("io", "graphs")}
+def _open(job: Job, candidate: str, condition: Job) -> Session:
+    """A session of this candidate in this condition."""
+    model, how = job["models"][candidate], {key: job[key] for key in ("io", "graphs")}
     return open_session(model["file"], provider=model["provider"], threads=condition["threads"], **how)
 
 
@@ -68,24 +67,24 @@ def _probe(job: Job, beacon: Beacon, emit: Emit) -> None:
     """One model alone in a fresh process: does it run, is its output finite, what memory does it take?"""
     from evaluate.hardware.memory import peak_rss_mb, rss_mb
 
-    (leg,) = job["legs"]
+    (candidate,) = job["candidates"]
     condition, real = job["conditions"][0], _real_inputs(job)
-    with _failing(leg):
+    with _failing(candidate):
         load_runtime()
         bare = rss_mb()
-        beacon.show(leg, "opening")
-        session = _open(job, leg, condition)
+        beacon.show(candidate, "opening")
+        session = _open(job, candidate, condition)
         feeds = feeds_for(session, condition["batch"], job["seed"], real)
-        beacon.show(leg, "first call")
+        beacon.show(candidate, "first call")
         call = session.bind(feeds, try_once=False)
         with session.explained(feeds):
             for _ in range(PROBE_CALLS):
                 call()
-        memory = _memory(job["models"][leg]["provider"], bare, peak_rss_mb())
-        beacon.show(leg, "checking its outputs")
-        plain = _open({**job, "graphs": False}, leg, condition) if job["graphs"] else session
+        memory = _memory(job["models"][candidate]["provider"], bare, peak_rss_mb())
+        beacon.show(candidate, "checking its outputs")
+        plain = _open({**job, "graphs": False}, candidate, condition) if job["graphs"] else session
         outputs = _outputs(plain, feeds, real, condition["batch"])
-        shown, batches = Path(job["models"][leg]["shown"]), [c["batch"] for c in job["conditions"]]
+        shown, batches = Path(job["models"][candidate]["shown"]), [c["batch"] for c in job["conditions"]]
         found = {
             "inputs": [_described(feeds_for(session, batch, job["seed"], real)) for batch in batches],
             "memory": memory,
@@ -155,38 +154,41 @@ def _memory(provider: str, bare: Any, peak: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _failing(leg: str) -> Iterator[None]:
-    """Turns what a leg raises into its failure."""
+def _failing(candidate: str) -> Iterator[None]:
+    """Turns what a candidate raises into its failure."""
     try:
         yield
     except MemoryError as error:
-        raise _LegFailed(leg, ModelError("out of memory; take a smaller batch"), "refused") from error
+        raise _CandidateFailed(candidate, ModelError("out of memory; take a smaller batch"), "refused") from error
     except LeanfitError as error:
         kinds = {_NotFinite: "not finite", NoRuntimeError: "missing provider"}
-        raise _LegFailed(leg, error, kinds.get(type(error), "refused")) from error
+        raise _CandidateFailed(candidate, error, kinds.get(type(error), "refused")) from error
 
 
 def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
-    """All legs of all conditions, interleaved."""
+    """All candidates of all conditions, interleaved."""
     from evaluate.hardware.energy import Meter, open_meter
     from evaluate.hardware.monitor import Watch
 
     meter = open_meter(job["provider"]) if job["energy"] else None
     if meter is not None and job["provider"] != "cpu":
         # A turn lasts 5 ms. RAPL counts every millisecond, so that many turns add up; NVML's counter moves some ten
-        # times a second, and would give every leg the mean of all.
+        # times a second, and would give every candidate the mean of all.
         meter = Meter(None, None, "the GPU's counter is too slow to tell models apart that take turns of milliseconds")
     watch = Watch()
     real = _real_inputs(job)
-    openers = [{leg: _opener(job, leg, condition, real) for leg in job["legs"]} for condition in job["conditions"]]
+    openers = [
+        {candidate: _opener(job, candidate, condition, real) for candidate in job["candidates"]}
+        for condition in job["conditions"]
+    ]
 
     def status(message: str, done: float, total: float) -> None:
         if message == "timing":  # after the pilot, so that a clock that wakes up is not taken for one that swings
             watch.mark()
         emit({"status": [message, done, total]})
 
-    def each(index: int, sitting: Sitting) -> None:
-        emit({"sitting": {"condition": index, **_plain(sitting)}})
+    def each(index: int, session_run: SessionRun) -> None:
+        emit({"session_run": {"condition": index, **_plain(session_run)}})
 
     try:
         timings = measure_conditions(
@@ -199,42 +201,46 @@ def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
             each=each,
         )
     except runtime_errors() as error:
-        _, leg, doing = beacon.read()
-        raise _LegFailed(str(leg), ModelError(f"{leg} failed while {doing}: {error}"), "refused") from error
+        _, candidate, doing = beacon.read()
+        raise _CandidateFailed(
+            str(candidate), ModelError(f"{candidate} failed while {doing}: {error}"), "refused"
+        ) from error
     summary = watch.summary()
+    plans = [timing.candidates.items() for timing in timings]
     emit({
-        "legs": [{leg: {**vars(how), "calls": how.calls} for leg, how in timing.legs.items()} for timing in timings],
+        "candidates": [{name: {**vars(plan), "calls": plan.calls} for name, plan in items} for items in plans],
         "machine": summary,
         "machine_warnings": watch.warnings(summary),
         "energy": {"source": meter.source, "why": meter.why} if meter else {"source": None, "why": "not asked for"},
     })  # fmt: skip
 
 
-def _opener(job: Job, leg: str, condition: Job, real: Mapping[str, NDArray[Any]] | None) -> Opener:
-    rng = random.Random(f"{job['seed']} {leg} {condition}")
+def _opener(job: Job, candidate: str, condition: Job, real: Mapping[str, NDArray[Any]] | None) -> Opener:
+    rng = random.Random(f"{job['seed']} {candidate} {condition}")
     feeds, kept = dict[str, NDArray[Any]](), list[Any]()
 
-    def open_leg() -> Call:
-        # What lies where in memory differs from sitting to sitting, so that no leg has the luckier place throughout.
+    def open_candidate() -> Call:
+        # What lies where in memory differs from session run to session run, so that no candidate has the luckier place
+        # throughout.
         padding = np.empty(rng.randrange(1, PADDING), np.uint8)
-        with _failing(leg):
-            session = _open(job, leg, condition)
+        with _failing(candidate):
+            session = _open(job, candidate, condition)
             if not feeds:
                 feeds.update(feeds_for(session, condition["batch"], job["seed"], real))
             call = session.bind({name: array.copy() for name, array in feeds.items()}, try_once=False)
         kept[:] = [padding]
         return call
 
-    return open_leg
+    return open_candidate
 
 
-def _plain(sitting: Sitting) -> dict[str, Any]:
+def _plain(session_run: SessionRun) -> dict[str, Any]:
     return {
-        "samples": {leg: np.round(table, 10).tolist() for leg, table in sitting.samples.items()},
-        "create": sitting.create,
-        "first": sitting.first,
-        "warm_up": sitting.warm_up,
-        "joules": sitting.joules,
+        "samples": {candidate: np.round(table, 10).tolist() for candidate, table in session_run.samples.items()},
+        "create": session_run.create,
+        "first": session_run.first,
+        "warm_up": session_run.warm_up,
+        "joules": session_run.joules,
     }
 
 
@@ -244,11 +250,11 @@ def _profile(job: Job, beacon: Beacon, emit: Emit) -> None:
     from evaluate.profiling.profile_runs import Subject
 
     condition, real, subjects = job["conditions"][0], _real_inputs(job), []
-    for leg in job["legs"]:
-        beacon.show(leg, "profiling")
-        with _failing(leg), _open({**job, "graphs": False}, leg, condition) as session:
+    for candidate in job["candidates"]:
+        beacon.show(candidate, "profiling")
+        with _failing(candidate), _open({**job, "graphs": False}, candidate, condition) as session:
             feeds = feeds_for(session, condition["batch"], job["seed"], real)
-        subjects.append(Subject(leg, job["models"][leg]["file"], feeds))
+        subjects.append(Subject(candidate, job["models"][candidate]["file"], feeds))
     found = profiles(
         subjects,
         provider=job["provider"],
@@ -266,22 +272,22 @@ def _scenario(job: Job, beacon: Beacon, emit: Emit) -> None:
     from evaluate.load_test.scenarios import single_stream
     from evaluate.load_test.throughput import offline
 
-    (leg,), condition, asked, real = job["legs"], job["conditions"][0], job["scenario"], _real_inputs(job)
+    (candidate,), condition, asked, real = job["candidates"], job["conditions"][0], job["scenario"], _real_inputs(job)
     limits = {"seconds": job["seconds"], "seed": job["seed"]}
 
     def status(message: str, done: float, total: float) -> None:
-        beacon.show(leg, "serving requests")
-        emit({"status": [f"{leg}: {message}", done, total]})
+        beacon.show(candidate, "serving requests")
+        emit({"status": [f"{candidate}: {message}", done, total]})
 
-    with _failing(leg):
-        beacon.show(leg, "opening")
+    with _failing(candidate):
+        beacon.show(candidate, "opening")
         calls = {}
         for batch in asked["batches"]:
-            session = _open(job, leg, condition)
+            session = _open(job, candidate, condition)
             feeds = feeds_for(session, batch, job["seed"], real)
             with session.explained(feeds):
                 calls[true_batch(session, batch)] = session.bind(feeds)
-        beacon.show(leg, "serving requests")
+        beacon.show(candidate, "serving requests")
         first = next(iter(calls.values()))
         if asked["name"] == "offline":
             found = offline(calls, **limits)

@@ -45,21 +45,22 @@ class Drop(TypedDict):
 
 
 def median_interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
-    """Median of all samples, with a bootstrap interval that resamples whole sittings.
+    """Median of all samples, with a bootstrap interval that resamples whole session runs.
 
     (The block bootstrap: Davison and Hinkley 1997, Bootstrap Methods and their Application, chapter 8; widened for few
     blocks as Student's t is against the normal: Hesterberg 2015, doi 10.1080/00031305.2015.1089789.)
-    samples : (sittings, rounds, n), (sittings, n) or (sittings,) floats, any unit. Samples inside a sitting are
-    correlated, sittings much less. Raises ValueError for fewer than two sittings and for values that are not finite.
+    samples : (session runs, rounds, n), (session runs, n) or (session runs,) floats, any unit. Samples inside a session
+    run are correlated, session runs much less. Raises ValueError for fewer than two session runs and for values that
+    are not finite.
     """
     table = _rounds(samples)
     rounds, n = table.shape
     order = np.argsort(table, axis=None, kind="stable")
     ordered, owner = table.ravel()[order], order // n
     half = rounds * n / 2
-    # How many of each sitting's samples lie at or below each of the ordered values (or of GRID of them).
+    # How many of each session run's samples lie at or below each of the ordered values (or of GRID of them).
     grid = np.unique(np.linspace(0, ordered.size - 1, min(ordered.size, GRID)).astype(int))
-    below = np.stack([np.cumsum(owner == sitting)[grid] for sitting in range(rounds)]).astype(np.float64)
+    below = np.stack([np.cumsum(owner == session_run)[grid] for session_run in range(rounds)]).astype(np.float64)
     medians: list[Floats] = []
     for counts in _draws(rounds, cells=len(grid), seed=seed):
         passed = counts @ below
@@ -75,29 +76,32 @@ def median_interval(samples: ArrayLike, *, seed: int = 0) -> Interval:
     )
 
 
-def sitting_ratios(base: ArrayLike, other: ArrayLike) -> Floats:
-    """(sittings,) natural logs of how many times faster `other` is than `base`: one value a sitting.
+def session_run_ratios(base: ArrayLike, other: ArrayLike) -> Floats:
+    """(session runs,) natural logs of how many times faster `other` is than `base`: one value a session run.
 
-    base, other : (sittings, rounds, n) seconds from the same sittings and rounds; n may differ.
-    In a sitting it is the median over rounds of log(base median / other median): pairing by round takes out what slows
-    both legs down for a while. Raises ValueError where sittings and rounds do not pair, or a time is not above zero.
+    base, other : (session runs, rounds, n) seconds from the same session runs and rounds; n may differ.
+    In a session run it is the median over rounds of log(base median / other median): pairing by round takes out what
+    slows both candidates down for a while. Raises ValueError where session runs and rounds do not pair, or a time is
+    not above zero.
     """
     ours, theirs = _round_logs(base), _round_logs(other)
     if ours.shape != theirs.shape:
-        raise ValueError(f"a ratio pairs sittings and rounds: the baseline has {ours.shape}, the other {theirs.shape}")
+        raise ValueError(
+            f"a ratio pairs session runs and rounds: the baseline has {ours.shape}, the other {theirs.shape}"
+        )
     return np.asarray(np.median(ours - theirs, axis=1), dtype=np.float64)
 
 
 def joint_intervals(logs: ArrayLike, *, seed: int = 0) -> list[Interval]:
     """Ratios with intervals that ALL hold at once at the 95 % level; the values of `sitting_ratios` are the columns.
 
-    logs : (sittings, k) natural logs. The value of a column is exp of its mean without the fifth at either end: a
-    machine that stalls for one leg in one sitting must not decide (trimming starts at 8 sittings).
-    A studentised block bootstrap over sittings of the trimmed mean (Yuen 1974, doi 10.1093/biomet/61.1.165; Wilcox
+    logs : (session runs, k) natural logs. The value of a column is exp of its mean without the fifth at either end: a
+    machine that stalls for one candidate in one session run must not decide (trimming starts at 8 session runs).
+    A studentised block bootstrap over session runs of the trimmed mean (Yuen 1974, doi 10.1093/biomet/61.1.165; Wilcox
     2012, Introduction to robust estimation, chapter 4), of the largest deviation over the columns (max-t: Romano and
-    Wolf 2005, doi 10.1198/016214504000000539); never narrower than Student's interval. Neighbouring sittings are joined
-    into longer blocks while they are correlated. No bound is told further from the value than a factor of 1000.
-    Raises ValueError for fewer than 2 sittings.
+    Wolf 2005, doi 10.1198/016214504000000539); never narrower than Student's interval. Neighbouring session runs are
+    joined into longer blocks while they are correlated. No bound is told further from the value than a factor of 1000.
+    Raises ValueError for fewer than 2 session runs.
     """
     table = _blocks(_log_table(logs))
     count, columns = table.shape
@@ -145,12 +149,12 @@ def student_t(df: int) -> float:
     return z + sum(term / float(df) ** power for power, term in enumerate(terms, start=1))
 
 
-def noise_floor(twin: Interval) -> float:
+def noise_floor(control: Interval) -> float:
     """The smallest relative difference a run can claim (0.02 means 2 %), from its baseline timed against itself.
 
-    twin : that ratio with its interval. The floor is how far the interval reaches from 1.
+    control : that ratio with its interval. The floor is how far the interval reaches from 1.
     """
-    return float(math.expm1(max(abs(math.log(twin.low)), abs(math.log(twin.high)))))
+    return float(math.expm1(max(abs(math.log(control.low)), abs(math.log(control.high)))))
 
 
 def verdict(ratio: Interval, floor: float = 0.0) -> str:
@@ -162,7 +166,7 @@ def verdict(ratio: Interval, floor: float = 0.0) -> str:
 
 
 class Drift(NamedTuple):
-    """Median of the first and of the last third of the sittings, their ratio (last over first) with its interval."""
+    """Median of the first and the last third of the session runs, their ratio (last over first) with its interval."""
 
     first: float
     last: float
@@ -171,15 +175,15 @@ class Drift(NamedTuple):
 
 
 def drift(samples: ArrayLike) -> Drift:
-    """Whether the last third of a run differs from its first third; samples (sittings, rounds, n), any unit.
+    """Whether the last third of a run differs from its first third; samples (session runs, rounds, n), any unit.
 
-    Welch's interval (1947) of the difference of the logs of the sittings' medians. A change below 1 % is not called a
-    drift: it moves no decision. Raises ValueError for fewer than 6 sittings.
+    Welch's interval (1947) of the difference of the logs of the session runs' medians. A change below 1 % is not called
+    a drift: it moves no decision. Raises ValueError for fewer than 6 session runs.
     """
     medians = np.log(np.median(_rounds(samples), axis=1))
     third = len(medians) // 3
     if third < 2:
-        raise ValueError(f"drift needs at least 6 sittings, got {len(medians)}")
+        raise ValueError(f"drift needs at least 6 session runs, got {len(medians)}")
     first, last = medians[:third], medians[-third:]
     errors = [part.var(ddof=1) / third for part in (first, last)]
     total = sum(errors)
@@ -309,22 +313,22 @@ def mean_interval(values: ArrayLike, *, seed: int = 0) -> Interval:
 
 
 def _rounds(samples: ArrayLike) -> Floats:
-    """(sittings, all samples of each) of samples with one to three dimensions."""
+    """(session runs, all samples of each) of samples with one to three dimensions."""
     table = np.asarray(samples, dtype=np.float64)
     if table.ndim in (1, 3) and table.size:
         table = table.reshape(len(table), -1)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 1:
-        raise ValueError(f"an interval needs samples of at least 2 sittings, got the shape {np.shape(samples)}")
+        raise ValueError(f"an interval needs samples of at least 2 session runs, got the shape {np.shape(samples)}")
     if not np.all(np.isfinite(table)):
         raise ValueError("samples must be finite")
     return table
 
 
 def _round_logs(samples: ArrayLike) -> Floats:
-    """(sittings, rounds) logs of the median of each block."""
+    """(session runs, rounds) logs of the median of each block."""
     table = np.asarray(samples, dtype=np.float64)
     if table.ndim != 3 or table.size == 0:
-        raise ValueError(f"a ratio needs samples of shape (sittings, rounds, n), got {table.shape}")
+        raise ValueError(f"a ratio needs samples of shape (session runs, rounds, n), got {table.shape}")
     medians = np.median(table, axis=2)
     if not (np.all(np.isfinite(medians)) and np.all(medians > 0)):
         raise ValueError("latency samples must be finite and above zero")
@@ -334,7 +338,7 @@ def _round_logs(samples: ArrayLike) -> Floats:
 def _log_table(logs: ArrayLike) -> Floats:
     table = np.asarray(logs, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] < 2 or table.shape[1] < 1 or not np.all(np.isfinite(table)):
-        raise ValueError(f"intervals need finite logs of shape (at least 2 sittings, k), got {table.shape}")
+        raise ValueError(f"intervals need finite logs of shape (at least 2 session runs, k), got {table.shape}")
     return table
 
 

@@ -1,8 +1,8 @@
 """What else the machine did while it was measured: other processes, steal, throttling, clock, temperature.
 
-`Watch.mark` takes a cheap snapshot between sittings, never inside a timed call; `Watch.summary` tells of all of them,
-and `Watch.warnings` turns that into sentences with a next step. Linux only; elsewhere the load and the number of cores
-are all that is known of the machine.
+`Watch.mark` takes a cheap snapshot between session runs, never inside a timed call; `Watch.summary` tells of all of
+them, and `Watch.warnings` turns that into sentences with a next step. Linux only; elsewhere the load and the number of
+cores are all that is known of the machine.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import MachineError, UsageError
-from evaluate.profiling.profile_runs import CHAIN, Leg, Subject, chains
+from evaluate.profiling.profile_runs import CHAIN, CandidatePlan, Subject, chains
 from evaluate.profiling.sums import Cost, event_cost, summed
 
 Array = NDArray[Any]
@@ -96,31 +96,43 @@ def profiles(
             f"{min_calls}"
         )
     with _folder() as folder, contextlib.ExitStack() as stack:
-        legs = [
-            Leg(subject, provider, threads, folder / f"{place}", stack)
+        candidates = [
+            CandidatePlan(subject, provider, threads, folder / f"{place}", stack)
             for place, subject in enumerate([*models, *(chains() if provider == "cpu" else ())])
         ]
-        _measure(legs, len(models), seconds, min_calls, seed, clock, status or _silent)
-        timed = [leg.timed() for leg in legs]
+        _measure(candidates, len(models), seconds, min_calls, seed, clock, status or _silent)
+        timed = [candidate.timed() for candidate in candidates]
     cost = event_cost(timed[-2], timed[-1], CHAIN) if len(timed) > len(models) else Cost(0.0, 0.0)
     run = uuid.uuid4().hex
-    return [{**leg.about(), "run": run, **summed(one, cost, leg.names)} for leg, one in zip(legs[: len(models)], timed)]
+    return [
+        {**candidate.about(), "run": run, **summed(one, cost, candidate.names)}
+        for candidate, one in zip(candidates[: len(models)], timed)
+    ]
 
 
 def _measure(
-    legs: Sequence[Leg], models: int, seconds: float, min_calls: int, seed: int, clock: Clock, status: Status
+    candidates: Sequence[CandidatePlan],
+    models: int,
+    seconds: float,
+    min_calls: int,
+    seed: int,
+    clock: Clock,
+    status: Status,
 ) -> None:
-    """Fill the legs' times. On a GPU all calls without the profiler come first: it slows those beside it down."""
-    apart = legs[0].session.provider != "cpu"
+    """Fill the candidates' times. On a GPU all calls without the profiler come first: it slows those beside it down."""
+    apart = candidates[0].session.provider != "cpu"
     for kinds in (("plain",), ("profiled",)) if apart else (("plain", "profiled"),):
-        turns = [(leg, kind) for leg in legs for kind in kinds]
-        calls = {(id(leg), kind): leg.plain if kind == "plain" else leg.profiled() for leg, kind in turns}
-        for place, leg in enumerate(legs):
-            status(f"warming up {leg.subject.name}", 0, ROUNDS)
-            one = max(_warmed(calls[id(leg), kind], clock, 0.05 * seconds) for kind in kinds)
+        turns = [(candidate, kind) for candidate in candidates for kind in kinds]
+        calls = {
+            (id(candidate), kind): candidate.plain if kind == "plain" else candidate.profiled()
+            for candidate, kind in turns
+        }
+        for place, candidate in enumerate(candidates):
+            status(f"warming up {candidate.subject.name}", 0, ROUNDS)
+            one = max(_warmed(calls[id(candidate), kind], clock, 0.05 * seconds) for kind in kinds)
             if kinds[0] == "plain":
-                leg.calls = _block(one, seconds, min_calls, leg) if place < models else CHAIN_CALLS
-                leg.lead = 1 if leg.calls > 1 else 0
+                candidate.calls = _block(one, seconds, min_calls, candidate) if place < models else CHAIN_CALLS
+                candidate.lead = 1 if candidate.calls > 1 else 0
         _rounds(turns, calls, random.Random(seed), clock, status)
 
 
@@ -132,14 +144,14 @@ def _warmed(call: Call, clock: Clock, longest: float) -> float:
     return float(np.median(taken[len(taken) // 2 :]))
 
 
-def _block(one_call: float, seconds: float, min_calls: int, leg: Leg) -> int:
+def _block(one_call: float, seconds: float, min_calls: int, candidate: CandidatePlan) -> int:
     """Calls in one turn: both turns of a round, with the call that leads each, fit into the model's time."""
-    fitting = min(MEASURING * seconds / 2 / max(one_call, 1e-6), MOST_CALLS, MOST_EVENTS / leg.kernels()) / ROUNDS
+    fitting = min(MEASURING * seconds / 2 / max(one_call, 1e-6), MOST_CALLS, MOST_EVENTS / candidate.kernels()) / ROUNDS
     return max(-(-min_calls // ROUNDS), int(fitting) - 1)
 
 
 def _rounds(
-    turns: Sequence[tuple[Leg, str]],
+    turns: Sequence[tuple[CandidatePlan, str]],
     calls: Mapping[tuple[int, str], Call],
     shuffle: random.Random,
     clock: Clock,
@@ -148,11 +160,11 @@ def _rounds(
     order = list(turns)
     for done in range(ROUNDS):
         shuffle.shuffle(order)
-        for leg, kind in order:
-            call = calls[id(leg), kind]
-            for _ in range(leg.lead):
+        for candidate, kind in order:
+            call = calls[id(candidate), kind]
+            for _ in range(candidate.lead):
                 call()
-            leg.times[kind].append([_one(call, clock) for _ in range(leg.calls)])
+            candidate.times[kind].append([_one(call, clock) for _ in range(candidate.calls)])
         status("profiling", done + 1, ROUNDS)
 
 

@@ -18,7 +18,7 @@ from tiny_onnx import cast_onnx, dividing_onnx, hanging_onnx, linear_onnx, model
 import evaluate
 from evaluate.benchmark import bench_steps as steps
 from evaluate.benchmark import compare as comparison
-from evaluate.benchmark.candidates import TWIN, checked, find_candidates
+from evaluate.benchmark.candidates import CONTROL, checked, find_candidates
 from evaluate.benchmark.compare import compare, measure, serve
 from evaluate.benchmark.inputs import feeds_for, random_feeds, unique_names
 from evaluate.benchmark.supervise import Ended
@@ -199,15 +199,15 @@ def test_a_candidate_that_takes_its_process_down_is_named(runs, monkeypatch):
     assert found.results[1]["speedup"]["verdict"] == "faster" and found.exit_code == 4
 
 
-@pytest.mark.parametrize(("leg", "left"), [("small", ["big"]), ("big", ["small"]), (TWIN, ["small"])])
-def test_what_fails_only_while_it_is_timed_is_left_out_and_the_rest_timed_anew(runs, monkeypatch, leg, left):
+@pytest.mark.parametrize(("candidate", "left"), [("small", ["big"]), ("big", ["small"]), (CONTROL, ["small"])])
+def test_what_fails_only_while_it_is_timed_is_left_out_and_the_rest_timed_anew(runs, monkeypatch, candidate, left):
     real, jobs = steps.run_job, []
 
-    def once(job, legs, on_event, **options):
+    def once(job, candidates, on_event, **options):
         jobs.append(job["kind"])
         if job["kind"] == "latency" and jobs.count("latency") == 1:
-            return Ended("crashed", leg, "timing", "the process ended by SIGSEGV while timing")
-        return real(job, legs, on_event, **options)
+            return Ended("crashed", candidate, "timing", "the process ended by SIGSEGV while timing")
+        return real(job, candidates, on_event, **options)
 
     monkeypatch.setattr(steps, "run_job", once)
     found = compare([runs / "big", runs / "small"], **QUICK)

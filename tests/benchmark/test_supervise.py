@@ -24,7 +24,7 @@ def worker(body):
         import json, os, signal, sys, time
         from evaluate.benchmark.supervise import Beacon
         job = json.loads(sys.stdin.readline())
-        beacon = Beacon(job["beacon"], job["legs"])
+        beacon = Beacon(job["beacon"], job["candidates"])
         emit = lambda event: print(json.dumps(event), flush=True)
     """
     return [sys.executable, "-c", textwrap.dedent(start) + textwrap.dedent(body)]
@@ -36,27 +36,29 @@ def run(body, patience=PATIENT, **job):
 
 
 def test_a_worker_is_given_its_job_and_heard_to_the_end():
-    ended, heard = run('emit({"got": job["what"]}); emit({"legs": job["legs"]}); emit({"done": True})', what="x")
-    assert ended.kind == "done" and heard == [{"got": "x"}, {"legs": LEGS}]
+    ended, heard = run(
+        'emit({"got": job["what"]}); emit({"candidates": job["candidates"]}); emit({"done": True})', what="x"
+    )
+    assert ended.kind == "done" and heard == [{"got": "x"}, {"candidates": LEGS}]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGKILL])
-def test_a_crash_is_named_with_its_leg_and_signal(number):
+def test_a_crash_is_named_with_its_candidate_and_signal(number):
     ended, heard = run(f'emit({{"n": 1}}); beacon.show("b", "timing"); os.kill(os.getpid(), {int(number)})')
-    assert (ended.kind, ended.leg, ended.doing) == ("crashed", "b", "timing")
+    assert (ended.kind, ended.candidate, ended.doing) == ("crashed", "b", "timing")
     assert signal.Signals(number).name in ended.reason and heard == [{"n": 1}]
 
 
 def test_an_early_exit_is_a_crash_with_its_last_words():
     ended, _ = run('beacon.show("a", "opening"); sys.exit("terminate called: out of luck")')
-    assert (ended.kind, ended.leg) == ("crashed", "a")
+    assert (ended.kind, ended.candidate) == ("crashed", "a")
     assert "exit code 1" in ended.reason and "out of luck" in ended.reason
 
 
-def test_a_hang_is_named_with_its_leg():
+def test_a_hang_is_named_with_its_candidate():
     ended, _ = run('beacon.show("b", "first call"); time.sleep(600)', patience=1.0)
-    assert (ended.kind, ended.leg, ended.doing) == ("hung", "b", "first call") and "1 s" in ended.reason
+    assert (ended.kind, ended.candidate, ended.doing) == ("hung", "b", "first call") and "1 s" in ended.reason
 
 
 @pytest.mark.parametrize("sign", ['emit({"n": i})', 'beacon.show("a", "timing")'])
@@ -114,7 +116,7 @@ def test_the_real_worker_ends_when_nobody_listens_any_more(tmp_path):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(worker_command(WORKER), stdin=subprocess.PIPE, **quiet)
     # Its stdin closes at once, as when its parent is killed: the job is not worked on.
-    job = {"kind": "latency", "beacon": str(tmp_path / "beacon"), "legs": ["a"]}
+    job = {"kind": "latency", "beacon": str(tmp_path / "beacon"), "candidates": ["a"]}
     process.communicate(json.dumps(job).encode() + b"\n", timeout=30)
     assert process.returncode is not None
 
@@ -129,10 +131,10 @@ def test_a_beacon_is_read_by_others_and_costs_little(tmp_path):
     place.write_bytes(bytes(64))
     mine, other = Beacon(place, LEGS), Beacon(place, LEGS)
     assert other.read() == (0, None, "starting")
-    for leg in LEGS:
+    for candidate in LEGS:
         for doing in DOING:
-            mine.show(leg, doing)
-            assert other.read()[1:] == (leg, doing)
+            mine.show(candidate, doing)
+            assert other.read()[1:] == (candidate, doing)
     assert other.read()[0] == len(LEGS) * len(DOING)
     start = time.process_time()
     for _ in range(10_000):

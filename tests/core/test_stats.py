@@ -14,8 +14,8 @@ from scipy.stats import t as student
 from evaluate.core import stats
 
 
-def sittings(rng, count=20, rounds=8, n=4, median=1e-3, own=0.02, shared=0.0):
-    """Latency samples as machines give them: skewed, with a part that all samples of a sitting, of a round share."""
+def session_runs(rng, count=20, rounds=8, n=4, median=1e-3, own=0.02, shared=0.0):
+    """Latency samples as machines give them: skewed, with parts shared by a session run and by a round."""
     return median * np.exp(
         rng.normal(0, own, (count, 1, 1))
         + rng.normal(0, 0.05, (count, rounds, 1))
@@ -24,29 +24,29 @@ def sittings(rng, count=20, rounds=8, n=4, median=1e-3, own=0.02, shared=0.0):
     )
 
 
-def ratios(rng, factor=1.0, legs=1, **how):
-    """(sittings, legs) log ratios of models that are `factor` times faster than their baseline."""
-    base = sittings(rng, median=1e-3 * factor, **how)
-    return np.stack([stats.sitting_ratios(base, sittings(rng, **how)) for _ in range(legs)], axis=1)
+def ratios(rng, factor=1.0, candidates=1, **how):
+    """(session runs, candidates) log ratios of models that are `factor` times faster than their baseline."""
+    base = session_runs(rng, median=1e-3 * factor, **how)
+    return np.stack([stats.session_run_ratios(base, session_runs(rng, **how)) for _ in range(candidates)], axis=1)
 
 
 @pytest.mark.parametrize("count", [6, 12, 40])
-def test_the_interval_of_a_median_covers_it_however_few_the_sittings(count):
+def test_the_interval_of_a_median_covers_it_however_few_the_session_runs(count):
     rng = np.random.default_rng(1)
-    intervals = [stats.median_interval(sittings(rng, count)) for _ in range(150)]
+    intervals = [stats.median_interval(session_runs(rng, count)) for _ in range(150)]
     covered = np.mean([low <= 1e-3 <= high for _, low, high in intervals])
     assert 0.9 <= covered <= 0.995
 
 
-def test_resampling_samples_instead_of_sittings_would_claim_too_much():
-    samples = sittings(np.random.default_rng(2), count=30, own=0.05)
+def test_resampling_samples_instead_of_session_runs_would_claim_too_much():
+    samples = session_runs(np.random.default_rng(2), count=30, own=0.05)
     _, low, high = stats.median_interval(samples)
     _, flat_low, flat_high = stats.median_interval(samples.reshape(-1, 1))
     assert high - low > 2 * (flat_high - flat_low)
 
 
 def test_a_median_is_that_of_all_samples_and_lies_in_its_interval():
-    samples = sittings(np.random.default_rng(3), count=7)
+    samples = session_runs(np.random.default_rng(3), count=7)
     value, low, high = stats.median_interval(samples)
     assert value == np.median(samples)
     assert low <= value <= high
@@ -55,7 +55,7 @@ def test_a_median_is_that_of_all_samples_and_lies_in_its_interval():
 
 @pytest.mark.parametrize(("count", "n"), [(9, 5), (8, 4)])
 def test_the_fast_bootstrap_is_the_plain_one(count, n):
-    samples = sittings(np.random.default_rng(4), count, 1, n).reshape(count, n)
+    samples = session_runs(np.random.default_rng(4), count, 1, n).reshape(count, n)
     counts = np.concatenate(stats._draws(count, cells=count * n, seed=0))
     plain = [np.median(np.repeat(samples, row, axis=0)) for row in counts]
     value, low, high = stats.median_interval(samples, seed=0)
@@ -65,7 +65,7 @@ def test_the_fast_bootstrap_is_the_plain_one(count, n):
 
 
 def test_many_samples_give_the_interval_of_all_of_them_nearly():
-    samples = sittings(np.random.default_rng(4), 12, 16, 40)
+    samples = session_runs(np.random.default_rng(4), 12, 16, 40)
     assert samples.size > 4 * stats.GRID
     counts = np.concatenate(stats._draws(12, cells=12, seed=0))[:400]
     plain = [np.median(np.repeat(samples.reshape(12, -1), row, axis=0)) for row in counts]
@@ -76,24 +76,24 @@ def test_many_samples_give_the_interval_of_all_of_them_nearly():
 
 def test_the_ratio_is_paired_by_round():
     rng = np.random.default_rng(5)
-    slowdown = np.exp(rng.normal(0, 1.0, (10, 6, 1)))  # a machine that others use: all legs suffer alike
+    slowdown = np.exp(rng.normal(0, 1.0, (10, 6, 1)))  # a machine that others use: all candidates suffer alike
     base, other = 2e-3 * slowdown * np.ones((10, 6, 4)), 1e-3 * slowdown * np.ones((10, 6, 9))
-    (found,) = stats.joint_intervals(stats.sitting_ratios(base, other)[:, None])
+    (found,) = stats.joint_intervals(stats.session_run_ratios(base, other)[:, None])
     assert found == pytest.approx((2, 2, 2))
 
 
-@pytest.mark.parametrize("legs", [1, 5])
+@pytest.mark.parametrize("candidates", [1, 5])
 @pytest.mark.parametrize("count", [5, 8, 20])
-def test_intervals_of_ratios_cover_all_of_them_at_once(legs, count):
+def test_intervals_of_ratios_cover_all_of_them_at_once(candidates, count):
     rng = np.random.default_rng(6)
     covered = [
-        all(low <= 1.5 <= high for _, low, high in stats.joint_intervals(ratios(rng, 1.5, legs, count=count)))
+        all(low <= 1.5 <= high for _, low, high in stats.joint_intervals(ratios(rng, 1.5, candidates, count=count)))
         for _ in range(300)
     ]
     assert np.mean(covered) >= 0.92
 
 
-def test_a_stall_in_a_few_sittings_does_not_decide():
+def test_a_stall_in_a_few_session_runs_does_not_decide():
     rng = np.random.default_rng(12)
     logs = ratios(rng, 1.05)
     stalled = logs.copy()
@@ -110,14 +110,14 @@ def test_however_wild_the_samples_no_bound_is_absurd():
 
 
 def test_a_family_pays_for_its_size():
-    logs = ratios(np.random.default_rng(7), legs=8)
+    logs = ratios(np.random.default_rng(7), candidates=8)
     alone = stats.joint_intervals(logs[:, :1])[0]
     among = stats.joint_intervals(logs)[0]
     assert among.value == alone.value and among.high - among.low > 1.2 * (alone.high - alone.low)
 
 
-def test_correlated_sittings_are_joined_into_longer_blocks():
-    """A machine that stays slow for one model over many sittings must not pass for many independent measurements."""
+def test_correlated_session_runs_are_joined_into_longer_blocks():
+    """A machine that stays slow for one model over many session runs must not pass for many measurements."""
     rng = np.random.default_rng(8)
     covered = []
     for _ in range(200):
@@ -126,29 +126,29 @@ def test_correlated_sittings_are_joined_into_longer_blocks():
             walk[i] = 0.7 * walk[i - 1] + noise[i]
         (found,) = stats.joint_intervals(walk[:, None])
         covered.append(found.low <= 1 <= found.high)
-    assert np.mean(covered) >= 0.8  # about 0.6 where every sitting counts as its own block
+    assert np.mean(covered) >= 0.8  # about 0.6 where every session run counts as its own block
 
 
 def test_the_same_seed_gives_the_same_interval():
-    samples = sittings(np.random.default_rng(7))
+    samples = session_runs(np.random.default_rng(7))
     assert stats.median_interval(samples, seed=3) == stats.median_interval(samples, seed=3)
     assert stats.median_interval(samples, seed=3) != stats.median_interval(samples, seed=4)
 
 
 @pytest.mark.parametrize("bad", [[], [1.0], [[1.0, 2.0]], [[1.0], [float("nan")]], np.ones((2, 2, 2, 2))])
 def test_samples_that_carry_no_interval_are_refused(bad):
-    with pytest.raises(ValueError, match=r"sittings|finite"):
+    with pytest.raises(ValueError, match=r"session runs|finite"):
         stats.median_interval(bad)
 
 
 def test_a_ratio_needs_equal_rounds_and_positive_times():
-    with pytest.raises(ValueError, match=r"pairs sittings"):
-        stats.sitting_ratios(np.ones((3, 2, 1)), np.ones((4, 2, 1)))
-    with pytest.raises(ValueError, match=r"shape \(sittings, rounds, n\)"):
-        stats.sitting_ratios(np.ones((4, 2)), np.ones((4, 2, 1)))
+    with pytest.raises(ValueError, match=r"pairs session runs"):
+        stats.session_run_ratios(np.ones((3, 2, 1)), np.ones((4, 2, 1)))
+    with pytest.raises(ValueError, match=r"shape \(session runs, rounds, n\)"):
+        stats.session_run_ratios(np.ones((4, 2)), np.ones((4, 2, 1)))
     with pytest.raises(ValueError, match=r"above zero"):
-        stats.sitting_ratios(np.ones((3, 2, 1)), np.zeros((3, 2, 1)))
-    with pytest.raises(ValueError, match=r"2 sittings"):
+        stats.session_run_ratios(np.ones((3, 2, 1)), np.zeros((3, 2, 1)))
+    with pytest.raises(ValueError, match=r"2 session runs"):
         stats.joint_intervals(np.ones((1, 3)))
 
 
@@ -186,11 +186,11 @@ def test_a_verdict_is_the_same_seen_from_the_other_side(floor):
 
 def test_drift_is_found_and_not_invented():
     rng = np.random.default_rng(11)
-    still = [stats.drift(sittings(rng)).drifts for _ in range(200)]
-    rising = [stats.drift(sittings(rng, shared=np.linspace(0, 0.2, 20)[:, None, None])).drifts for _ in range(50)]
+    still = [stats.drift(session_runs(rng)).drifts for _ in range(200)]
+    rising = [stats.drift(session_runs(rng, shared=np.linspace(0, 0.2, 20)[:, None, None])).drifts for _ in range(50)]
     assert np.mean(still) <= 0.1 and np.mean(rising) >= 0.9
-    with pytest.raises(ValueError, match=r"6 sittings"):
-        stats.drift(sittings(rng, count=5))
+    with pytest.raises(ValueError, match=r"6 session runs"):
+        stats.drift(session_runs(rng, count=5))
 
 
 @pytest.mark.parametrize(("q", "least"), [(90, 64), (95, 130), (99, 662)])

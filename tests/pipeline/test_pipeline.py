@@ -23,7 +23,7 @@ from compress.pipeline.stages import locked
 from evaluate.benchmark import latency
 from evaluate.core.errors import DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.journal import find_records
-from evaluate.core.stats import joint_intervals, sitting_ratios
+from evaluate.core.stats import joint_intervals, session_run_ratios
 
 FAST = {"seconds": 0.4}
 RECIPE = {
@@ -74,7 +74,7 @@ def test_the_figures_hang_together(run: Path):
     assert drop["low"] <= drop["value"] <= drop["high"]
     assert [p["kind"] for p in record["passes"]] == ["prune", "quantize"]
     assert record["passes"][0]["sizes_after"] == record["passes"][1]["sizes_before"]
-    ratios = np.exp(sitting_ratios(record["samples"]["baseline"], record["samples"]["compressed"]))
+    ratios = np.exp(session_run_ratios(record["samples"]["baseline"], record["samples"]["compressed"]))
     (ratio,) = joint_intervals(np.log(ratios)[:, None])
     assert record["speedup"]["value"] == pytest.approx(ratio.value, rel=1e-3)
     assert ratios.min() < record["speedup"]["value"] < ratios.max()

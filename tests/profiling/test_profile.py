@@ -19,7 +19,7 @@ from tiny_onnx import dividing_onnx, linear_onnx, model_bytes
 
 from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError
 from evaluate.profiling import profile as profiling
-from evaluate.profiling import profile_runs as profile_legs
+from evaluate.profiling import profile_runs as profile_candidates
 from evaluate.profiling.node_names import Names, is_integer, kind
 from evaluate.profiling.profile import profile, profiles
 from evaluate.profiling.profile_runs import Subject
@@ -150,20 +150,20 @@ def test_the_profiled_session_has_the_options_of_the_one_that_is_timed(traces, t
     plain = open_session(linear_onnx(), threads=2)
     folder = tmp_path / "one"
     folder.mkdir()
-    twin = profile_legs._profiling(plain, linear_onnx(), folder)
-    ours, theirs = (s._native._sess.session_options for s in (plain, twin))
+    control = profile_candidates._profiling(plain, linear_onnx(), folder)
+    ours, theirs = (s._native._sess.session_options for s in (plain, control))
     for key in ("intra_op_num_threads", "inter_op_num_threads", "execution_mode", "graph_optimization_level"):
         assert getattr(ours, key) == getattr(theirs, key)
     spinning = "session.intra_op.allow_spinning"
     assert ours.get_session_config_entry(spinning) == theirs.get_session_config_entry(spinning) == "0"
     assert theirs.enable_profiling and not ours.enable_profiling
-    assert Path(twin._native.end_profiling()).parent == folder and (folder / "graph.onnx").exists()
+    assert Path(control._native.end_profiling()).parent == folder and (folder / "graph.onnx").exists()
 
 
 def test_a_graph_that_cannot_be_written_is_done_without(traces, tmp_path):
-    twin = profile_legs._profiling(open_session(linear_onnx()), linear_onnx(), tmp_path / "nowhere" / "deeper")
-    assert twin._native._sess.session_options.optimized_model_filepath == ""
-    twin.bind({"x": X})()
+    control = profile_candidates._profiling(open_session(linear_onnx()), linear_onnx(), tmp_path / "nowhere" / "deeper")
+    assert control._native._sess.session_options.optimized_model_filepath == ""
+    control.bind({"x": X})()
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,15 @@ def test_a_model_that_cannot_run_is_one_clear_error_and_leaves_nothing_behind(tr
 def test_the_profiler_is_closed_when_something_fails_meanwhile(monkeypatch, traces):
     ended = []
 
-    def failing(legs, *_):
-        for leg in legs:
-            leg.profiled()
+    def failing(candidates, *_):
+        for candidate in candidates:
+            candidate.profiled()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(profiling, "_measure", failing)
-    monkeypatch.setattr(profile_legs.Leg, "end", lambda leg: ended.append(leg._native.end_profiling()))
+    monkeypatch.setattr(
+        profile_candidates.CandidatePlan, "end", lambda candidate: ended.append(candidate._native.end_profiling())
+    )
     with pytest.raises(KeyboardInterrupt):
         profile(linear_onnx(), {"x": X})
     assert len(ended) == 3 and list(traces.iterdir()) == []
@@ -235,13 +237,13 @@ def test_a_model_whose_work_is_done_beforehand_has_no_kernels(traces):
 
 
 class FakeLegs:
-    """Legs whose calls move a clock: by default 1 ms without the profiler, 3 ms with it."""
+    """Candidates whose calls move a clock: by default 1 ms without the profiler, 3 ms with it."""
 
     def __init__(self, provider="cpu", count=2, plain=0.001):
         self.now, self.log, self.plain = 0.0, [], plain
-        self.legs = [self.leg(i, provider) for i in range(count)]
+        self.candidates = [self.candidate(i, provider) for i in range(count)]
 
-    def leg(self, place, provider):
+    def candidate(self, place, provider):
         def call(kind, seconds):
             self.log.append((place, kind))
             self.now += seconds
@@ -262,17 +264,19 @@ class FakeLegs:
         return call
 
     def measure(self, seconds=2.0, min_calls=20):
-        profiling._measure(self.legs, len(self.legs), seconds, min_calls, 0, lambda: self.now, lambda *_: None)
+        profiling._measure(
+            self.candidates, len(self.candidates), seconds, min_calls, 0, lambda: self.now, lambda *_: None
+        )
         return self
 
 
 def test_each_round_times_every_model_with_and_without_the_profiler():
     fake = FakeLegs().measure()
-    for leg in fake.legs:
-        assert len(leg.times["plain"]) == len(leg.times["profiled"]) == profiling.ROUNDS
-        assert {len(turn) for kind in leg.times.values() for turn in kind} == {leg.calls}
-        assert np.allclose(leg.times["plain"], 0.001) and np.allclose(leg.times["profiled"], 0.003)
-    turns = [key for key, _ in itertools.groupby(fake.log[-4 * (fake.legs[0].calls + 1) :])]
+    for candidate in fake.candidates:
+        assert len(candidate.times["plain"]) == len(candidate.times["profiled"]) == profiling.ROUNDS
+        assert {len(turn) for kind in candidate.times.values() for turn in kind} == {candidate.calls}
+        assert np.allclose(candidate.times["plain"], 0.001) and np.allclose(candidate.times["profiled"], 0.003)
+    turns = [key for key, _ in itertools.groupby(fake.log[-4 * (fake.candidates[0].calls + 1) :])]
     assert sorted(turns) == [(0, "plain"), (0, "profiled"), (1, "plain"), (1, "profiled")]
 
 
@@ -283,7 +287,7 @@ def test_the_time_given_is_kept():
 
 def test_a_slow_model_still_gets_its_least_calls():
     fake = FakeLegs().measure(seconds=0.001, min_calls=45)
-    assert all(sum(map(len, leg.times["profiled"])) >= 45 for leg in fake.legs)
+    assert all(sum(map(len, candidate.times["profiled"])) >= 45 for candidate in fake.candidates)
 
 
 def test_on_a_gpu_no_profiler_is_open_while_calls_are_timed_without_it():

@@ -12,7 +12,7 @@ from evaluate.core.errors import MachineError
 from evaluate.runtime.worker_process import WorkerProcess, worker_command
 
 WORKERS = {
-    "evaluate.benchmark.worker": ({"kind": "no such job", "beacon": "", "legs": []}, "bug"),
+    "evaluate.benchmark.worker": ({"kind": "no such job", "beacon": "", "candidates": []}, "bug"),
     "compress.study.study_worker": ({"out": ".", "device": "cpu", "threads": 1}, "ready"),
 }
 NOT_THESE = ("evaluate", "compress", "json", "random", "numpy", "queue", "torch", "typing")
