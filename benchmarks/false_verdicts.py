@@ -59,7 +59,7 @@ def main() -> None:
         floors[state].append(same["noise_floor"])
         for candidate, samples in (
             ("base", base["samples"]),
-            ("control", found.record["floors"][0]["samples"]),
+            ("twin", found.record["floors"][0]["samples"]),
             ("same", same["samples"]),
         ):
             kept[f"{number}-{state}-{candidate}"] = np.array(samples, dtype=np.float32)

@@ -191,7 +191,7 @@ def measure(place: Place, depths: list[int], batches: list[int], seconds: float)
         for name, samples in timing.samples.items():
             latency = summarise(samples, provider=place.provider, threads=place.threads, batch=batch)
             speedup = verdicts.speedups.get(name)
-            results.append({"depth": depth, "candidate": name, "batch": batch, "latency": latency, "speedup": speedup,
+            results.append({"depth": depth, "leg": name, "batch": batch, "latency": latency, "speedup": speedup,
                             "noise_floor": verdicts.floor, "samples": samples.round(9).tolist()})  # fmt: skip
     return {"environment": environment(), "torch": torch.__version__, "place": vars(place), "results": results}
 
@@ -211,7 +211,7 @@ def table(results: list[dict[str, Any]]) -> str:
         latency, speedup = row["latency"], row["speedup"]
         span = f"{latency['low']:.3f} to {latency['high']:.3f}"
         rate = 1e3 * row["batch"] / latency["median_ms"]
-        line = f"{row['candidate']:<26}{latency['median_ms']:>11.3f}  {span:<18}{rate:>11.0f}"
+        line = f"{row['leg']:<26}{latency['median_ms']:>11.3f}  {span:<18}{rate:>11.0f}"
         if speedup:
             line += f"   {speedup['value']:.2f}x ({speedup['low']:.2f} to {speedup['high']:.2f}) {speedup['verdict']}"
         lines.append(line)
@@ -219,7 +219,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def _heading(row: dict[str, Any]) -> list[str]:
-    what = f"ResNet-{row['depth']}, batch {row['batch']}, {row['latency']['session_runs']} session runs"
+    what = f"ResNet-{row['depth']}, batch {row['batch']}, {row['latency']['sittings']} session runs"
     columns = f"{'candidate':<26}{'median ms':>11}  {'95 %':<18}{'samples/s':>11}   speed-up over {BASELINE}"
     return ["", f"{what}; differences below {row['noise_floor']:.1%} cannot be claimed", columns]
 
@@ -232,7 +232,7 @@ def saturations(results: list[dict[str, Any]]) -> str:
     for row in results:
         median, low, high = (row["latency"][key] for key in ("median_ms", "low", "high"))
         rates = tuple(1e3 * row["batch"] / ms for ms in (median, high, low))
-        sweeps.setdefault((row["depth"], row["candidate"]), {})[row["batch"]] = rates
+        sweeps.setdefault((row["depth"], row["leg"]), {})[row["batch"]] = rates
     lines = ["", "smallest batch within 5 % of the best throughput:"]
     for (depth, candidate), sweep in sweeps.items():
         if candidate != CONTROL:
