@@ -7,6 +7,7 @@ Names load on first use, so that `import evaluate` costs nothing. (Hugging Face 
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -69,7 +70,13 @@ _HOMES = {
 }
 
 
+_RENAMED = {"EvaluateError": "LeanfitError"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(f"evaluate.{name} is now evaluate.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        return __getattr__(_RENAMED[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'evaluate' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -36,6 +36,11 @@ def test_every_lazy_name_is_there_and_is_no_module(name):
     assert name in dir(evaluate)
 
 
+def test_a_renamed_name_says_its_new_one():
+    with pytest.warns(DeprecationWarning, match=r"evaluate\.LeanfitError"):
+        assert evaluate.EvaluateError is evaluate.LeanfitError
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"nonsense"):
         _ = evaluate.nonsense
