@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import warnings
@@ -273,9 +274,15 @@ def report(
             say(f"warning: {problem}")
         if kind != "html":
             text = exported(records, kind)
-            if out is None:
+            if as_json and out is None and kind != "json":
+                raise typer.BadParameter(
+                    f"--json prints one object: add --out FILE for the {kind}, or leave --json out"
+                )
+            if as_json:
+                emit(json.loads(text) if out is None else {"out": str(out), "records": len(records)})
+            if out is None and not as_json:
                 print(text, end="")
-            else:
+            elif out is not None:
                 write_text(out, text)
                 say(f"written  {out}")
             return

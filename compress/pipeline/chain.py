@@ -128,13 +128,14 @@ class Chain:
         module = model.module.cpu().eval()
         graph = model.graph if model.graph is not None else export_onnx(module, example, opset=self.recipe.export.opset)
         data = serialise(graph)
+        parity = check_parity(module, data, example)  # first: it says in words what cannot run
         write_bytes(folder / "weights.safetensors", save_state(module))
         write_bytes(folder / "model.onnx", data)
         return {
             **model.claims(),
             "quantized": model.graph is not None,
             "sizes": measure_sizes(module, example, graph, data),
-            "parity": check_parity(module, data, example).as_dict(),
+            "parity": parity.as_dict(),
             "validation": {"metric": self.validate(model, data)},
             "changes": [vars(change) for change in result.changes],
             "warnings": list(result.warnings),

@@ -124,6 +124,7 @@ def numbers_in(value: Any) -> list[float]:
     found, waiting = list[float](), [value]
     while waiting:
         item = waiting.pop()
+        item = item.tolist() if hasattr(item, "tolist") else item
         if isinstance(item, (list, tuple)):
             waiting += reversed(item)
         elif finite(item):

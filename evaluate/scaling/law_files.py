@@ -144,7 +144,9 @@ def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
             raise ArtifactError(str(error) if ":" in str(name) else unknown) from error
         try:
             _check(SHAPE, dict(data), "")
-            return _law(data, kind)
+            law = _law(data, kind)
+            _check_numbers(law)
+            return law
         except (
             LookupError,
             TypeError,
@@ -194,6 +196,17 @@ def _law(data: Mapping[str, Any], kind: LawKind) -> FittedLaw:
         errors=ErrorModel(**model, edges=Edges(*(tuple(spread[part]) for part in ("low", "high", "logs")))),
         holdout=dict(data["holdout"]),
     )  # fmt: skip
+
+
+def _check_numbers(law: FittedLaw) -> None:
+    """Raise ValueError where the parameters give no number at the ends of the law's own range."""
+    ends = np.array(
+        [[end if math.isfinite(end) else 1.0 for end in pair] for pair in law.range.values()], dtype=float
+    ).T
+    with np.errstate(all="ignore"):
+        predicted = law.form.predict(ends, law.theta)
+    if np.isnan(predicted).any():
+        raise ValueError("params: they give no number within the law's own range")
 
 
 def _ends(pair: Sequence[Any]) -> tuple[float, float]:

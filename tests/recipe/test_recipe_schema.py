@@ -8,12 +8,11 @@ import re
 
 import pytest
 
-from compress.models import models
+from compress.core.registries import MODELS, PASSES, TASKS
 from compress.passes.base import pass_kinds
 from compress.recipe.load import load_recipe, shipped_recipes
 from compress.recipe.schema import recipe_schema
 from compress.recipe.yaml_text import read_yaml
-from compress.tasks import tasks
 
 TYPES = {
     "object": dict,
@@ -121,9 +120,9 @@ def test_it_is_plain_json_with_every_name_and_no_loose_end(schema):
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     for ref in set(re.findall(r'"\$ref": "([^"]+)"', text)):
         resolved(ref, schema)
-    for block, names in (("pass", pass_kinds()), ("model", models()), ("task", tasks())):
-        for name in names:
-            assert f"{block}.{name}" in schema["$defs"]
+    for registry in (PASSES, MODELS, TASKS):
+        for component in registry.all().values():
+            assert f"{registry.kind}.{component.address}" in schema["$defs"]
     assert "x-leanfit" not in text
 
 

@@ -107,6 +107,7 @@ def test_broken_bytes_are_no_law(stored, tmp_path):
         ({"draws": [[1.0]]}, "draws: a list of 1, 2 were expected"),
         ({"params": {"b": 1.0}}, "params: c is missing"),
         ({"params": {"b": "1", "c": 1.0}}, "params.b: a str .*a number was expected"),
+        ({"params": {"b": -1.0, "c": 1.0}}, "params: they give no number within the law's own range"),
         ({"intervals": {"b": [1], "c": [1, 2]}}, "intervals: a list of 1, 2 were expected"),
         ({"range": {}}, "range: params is missing"),
         ({"settings": {}}, "settings.kind is missing"),

@@ -94,3 +94,7 @@ def test_the_command_writes_every_format(tmp_path: Path):
         assert out == exported(find_records(runs, whole=MOST_WHOLE), kind)
     code, out, _ = called("report", runs, "--format", "csv", "--out", tmp_path / "t.csv", "--quiet")
     assert (code, out) == (0, "") and (tmp_path / "t.csv").read_text().startswith("table,")
+    code, out, _ = called("report", runs, "--format", "json", "--json", "--quiet")
+    assert code == 0 and len(json.loads(out)["runs"]) == 3
+    code, out, _ = called("report", runs, "--format", "csv", "--json", "--quiet")
+    assert code == 2
