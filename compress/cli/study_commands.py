@@ -11,7 +11,6 @@ import typer
 from compress.cli.console import Json, Progress, Quiet, emit, error_boundary
 from evaluate.bundle.terminal import say
 from evaluate.core.errors import quoted
-from evaluate.core.units import LONG_TIMES, parse_number
 
 if TYPE_CHECKING:
     from compress.study.study_report import StudyResult
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 def seconds_of(text: str) -> float:
     """ "8h", "90m", "30 s" or "2d" in seconds. Raises typer.BadParameter."""
+    from evaluate.core.units import LONG_TIMES, parse_number
+
     seconds = parse_number(text, LONG_TIMES)
     if not seconds:
         raise typer.BadParameter(f"expected a time with its unit, as 8h, 90min or 30s; got {quoted(text)}")

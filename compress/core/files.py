@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from compress.core.errors import disk_problem
 from evaluate.core.whole_files import write_together
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -45,6 +45,8 @@ def writing(place: Path) -> Iterator[None]:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """`write_bytes` of named arrays as an .npz file."""
+    import numpy as np  # a recipe is read and checked without it
+
     buffer = BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     write_bytes(path, buffer.getvalue())

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import importlib
-import importlib.metadata
 import inspect
 import io
 import os
@@ -195,6 +194,8 @@ def only_allowed(allow: Sequence[str] = ()) -> Iterator[None]:
 @functools.lru_cache(maxsize=1)
 def _load_entry_points() -> tuple[str, ...]:
     """Import what installed packages offer under the entry point group `leanfit`; a sentence for each that fails."""
+    import importlib.metadata  # ten milliseconds, which only a look-up of what is installed is worth
+
     problems = []
     found: Any = importlib.metadata.entry_points()  # of Python 3.9: a dict
     for point in found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, []):

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from evaluate.core.errors import MachineError
 
 
@@ -74,7 +72,7 @@ def plain(value: Any) -> Any:
     """`value` as JSON can hold it: numpy to Python, tuples to lists, paths to text, NaN and infinities to null."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
+    if hasattr(value, "tolist"):  # of numpy, which a recipe is read without
         return plain(value.tolist())
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
