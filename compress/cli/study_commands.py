@@ -101,10 +101,10 @@ def _finish(outcome: StudyResult, as_json: bool) -> None:
 
 
 def _left(outcome: StudyResult) -> str:
-    from compress.study.forecast import duration_text
+    from evaluate.core.text import long_duration
 
     seconds = outcome.seconds_left()
-    about = "" if seconds is None else f", about {duration_text(seconds)} of work for one worker"
+    about = "" if seconds is None else f", about {long_duration(seconds)} of work for one worker"
     folder = shlex.quote(str(outcome.folder))
     return (
         f"leanfit: the time is up: {outcome.left} of {len(outcome.trials)} trials are left{about}. "

@@ -15,6 +15,8 @@ from compress.study.trial_records import FINISHED
 Floats = NDArray[np.float64]
 LEAST = 1e-6  # seconds
 REACH = 2.0  # a largest model so many times larger than any that is done leaves its cost open by orders
+PRIOR = 20.0  # seconds at the estimated pace that are taken for granted: one slow start says little
+Records = Mapping[str, Mapping[str, Any]]
 ENOUGH = 0.2  # of the trials: by then there is something to say all the same
 
 
@@ -73,17 +75,6 @@ class Estimate:
 def _base(record: Mapping[str, Any]) -> Mapping[str, Any]:
     sizes: Mapping[str, Any] = record["baseline"] or record["sizes"]
     return sizes
-
-
-def duration_text(seconds: float) -> str:
-    """A time as people say it: `40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-PRIOR = 20.0  # seconds at the estimated pace that are taken for granted: one slow start says little
-Records = Mapping[str, Mapping[str, Any]]
 
 
 class Forecast:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.report.html.law_view import Answer, part
 from evaluate.report.messages.law_messages import answer_sentence, beyond_text, quantity
+from evaluate.report.messages.law_view import Answer, part
+from evaluate.report.text.text_columns import aligned
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.law import read_law
 from evaluate.scaling.points.cells import is_numeric
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from evaluate.scaling.points.points import Points
 
 Floats = NDArray[np.float64]
+UNLIMITED = 2**20  # columns: a table that a program may read is not folded
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,13 @@ def run_predict(request: PredictRequest) -> dict[str, Any]:
     if request.points is not None:
         columns, problems, labels, actual = _columns_of(request, law, stored)
         found["predictions"] = _predictions(law, columns, request.interval, labels)
-        problems += extrapolation(law, _numbers(law, columns))
+        problems += extrapolation(law, law.fitted_.numbers(columns))
         if actual is not None:
             found["score"] = _score(found["predictions"], actual)
     elif not request.solve:
         columns = _aligned(given)
         found["predictions"] = _predictions(law, columns, request.interval, [])
-        problems += extrapolation(law, _numbers(law, columns))
+        problems += extrapolation(law, law.fitted_.numbers(columns))
     fixed = {name: values[0] for name, values in given.items()}
     found["solve"] = [ask_solve(law, y, request.solve_for, fixed, request.interval) for y in request.solve]
     found["warnings"] = [*law.warnings_, *problems]
@@ -129,21 +131,14 @@ def _renamed(points: Points, variables: Sequence[str], known_as: Sequence[Any]) 
 
 
 def _predictions(law: Law, columns: Mapping[str, Any], interval: float, labels: Sequence[str]) -> list[dict[str, Any]]:
-    y, low, high = law.predict(columns, interval=interval)
-    far = beyond(law, _numbers(law, columns))
+    ends = law.predict(columns, interval=interval)
+    far = beyond(law, law.fitted_.numbers(columns))
     rows = []
-    for place in range(len(y)):
-        values = {name: _plain(columns[name][place]) for name in law.variables}
-        row = {"x": values, "y": float(y[place]), "low": float(low[place]), "high": float(high[place])}
-        rows.append({**row, "beyond": float(far[place])})
-        if labels:
-            rows[-1]["row"] = labels[place]
+    for place, (y, low, high, past) in enumerate(zip(*(values.tolist() for values in (*ends, far)), strict=True)):
+        x = {name: _plain(columns[name][place]) for name in law.variables}
+        row = {"x": x, "y": y, "low": low, "high": high, "beyond": past}
+        rows.append({**row, "row": labels[place]} if labels else row)
     return rows
-
-
-def _numbers(law: Law, columns: Mapping[str, Any]) -> Floats:
-    """x (n, k) as the law computes with it."""
-    return law.fitted_.numbers(columns)
 
 
 def _score(rows: list[dict[str, Any]], actual: Floats) -> dict[str, Any]:
@@ -164,36 +159,22 @@ def _plain(value: Any) -> Any:
 
 def predicted_table(found: Mapping[str, Any]) -> str:
     """Predictions as aligned columns, and answers as sentences."""
-    lines = []
+    lines, target, share = [], found["target"], f"{100 * found['interval']:.4g} % interval"
     if found["predictions"]:
-        lines += _table(found)
+        rows = [
+            [
+                *(quantity(name, row["x"][name]) for name in found["variables"]),
+                *(quantity(target, row["y"]), f"{quantity(target, row['low'])} to {quantity(target, row['high'])}"),
+                beyond_text(row["beyond"]),
+            ]
+            for row in found["predictions"]
+        ]
+        lines += aligned([*found["variables"], target, share, ""], rows, UNLIMITED)
     if (found.get("score") or {}).get("n"):
         score = found["score"]
         lines.append(
-            f"against the {score['n']} known values of {found['target']}: off by {100 * score['rmsle']:.3g} % (rms), "
-            f"{100 * score['inside']:.3g} % of them inside the {100 * found['interval']:.4g} % interval"
+            f"against the {score['n']} known values of {target}: off by {100 * score['rmsle']:.3g} % (rms), "
+            f"{100 * score['inside']:.3g} % of them inside the {share}"
         )
-    lines += [answer_sentence(part(Answer, answer), found["target"]) for answer in found["solve"]]
+    lines += [answer_sentence(part(Answer, answer), target) for answer in found["solve"]]
     return "\n".join(lines)
-
-
-def _table(found: Mapping[str, Any]) -> list[str]:
-    target, variables = found["target"], found["variables"]
-    head = [*variables, target, f"{100 * found['interval']:.4g} % interval", ""]
-    rows = [
-        [*(_shown(name, row["x"][name]) for name in variables), *_answer(row, target)] for row in found["predictions"]
-    ]
-    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
-    ]
-
-
-def _shown(name: str, value: Any) -> str:
-    return quantity(name, value) if isinstance(value, (int, float)) else str(value)
-
-
-def _answer(row: Mapping[str, Any], target: str) -> list[str]:
-    far = beyond_text(row["beyond"])
-    ends = f"{quantity(target, row['low'])} to {quantity(target, row['high'])}"
-    return [quantity(target, row["y"]), ends, far]

@@ -11,12 +11,13 @@ from typing import Any
 
 from compress.core.errors import PassError, RecipeError
 from compress.core.progress import Status
-from compress.study.forecast import Forecast, duration_text
+from compress.study.forecast import Forecast
 from compress.study.pools import Event, Pool
 from compress.study.trial import Plan, Trial
 from compress.study.trial_records import FINISHED, failed_record
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.journal import Journal
+from evaluate.core.text import long_duration
 
 POLL = 0.5
 ATTEMPTS = 2
@@ -165,11 +166,12 @@ class Drive:
         total = len(self.plan.trials)
         done = total - len(self.left())
         seconds = self.forecast.seconds(slots)
-        about = "" if seconds is None else f", about {duration_text(seconds)} left"
+        about = "" if seconds is None else f", about {long_duration(seconds)} left"
         self.status(f"{done} of {total} trials{about}; {self.saying}", done, total)
 
 
 def _pass_stages(trial: Trial, record: Mapping[str, Any], needed: set[str]) -> set[str]:
     """Folders of the passes of a finished trial that are not among the `needed` prefixes."""
     starts = tuple(f"{n}-" for n, prefix in enumerate(trial.prefixes[1:]) if prefix not in needed)
-    return {name for name in record.get("stages") or () if name.startswith(starts)} if starts else set()
+    names = [name for name in record.get("stages") or () if Path(name).name == name]  # never a path: it is removed
+    return {name for name in names if name.startswith(starts)} if starts else set()

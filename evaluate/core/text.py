@@ -68,6 +68,13 @@ def duration(milliseconds: Any) -> str:
     return _scaled(milliseconds, ((1e3, "s"), (1, "ms"), (1e-3, "us"))) if finite(milliseconds) else "-"
 
 
+def long_duration(seconds: float) -> str:
+    """A time in seconds as people say it: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def ratio(value: Any) -> str:
     """A ratio with a trailing x: `0.32x`, `0.031x`, `12.3x`."""
     if not finite(value):

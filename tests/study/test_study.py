@@ -285,6 +285,15 @@ def test_what_every_trial_would_meet_ends_the_study(inline, tmp_path: Path):
     assert not records(tmp_path / "disk") and not records(tmp_path / "data")
 
 
+def test_no_record_makes_anything_outside_of_the_stages_be_removed(done):
+    from compress.study.scheduler import _pass_stages
+
+    _, outcome = done
+    trial = next(t for t in outcome.trials if t.role == "compressed")
+    names = ["0-prune", "0-x/../../thesis", "/0-", "../0-", "1-quantize"]
+    assert _pass_stages(trial, {"stages": names}, set()) <= {"0-prune", "1-quantize"}
+
+
 WIDTHS = {**STUDY, "sizes": {"width": [4, 6, 8, 10, 12, 14]}, "levels": {}, "data": []}
 LAST_WORDS = "its worker ended by exit code 1; its last words: ModuleNotFoundError: no module named 'x'"
 

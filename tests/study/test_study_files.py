@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -116,6 +120,38 @@ def test_targets_in_macs_leave_the_native_model_open():
     level = {"pruned": {"passes": [{"kind": "prune", "keep": {"macs": 0.5}}]}}
     plan = plan_study(changed(levels=level, data=[]))
     assert len(plan.pending) == 6 and not [t for t in plan.trials if t.role == "native"]
+
+
+MINE = """
+from compress.core.config import Config
+from compress.passes.base import PassResult, register_pass
+from beside import AMOUNT
+
+
+@register_pass("noise", Config)
+def noise(model, config, context):
+    return PassResult(model)
+"""
+
+
+def test_a_trial_is_another_one_once_the_code_of_its_own_pass_changes(tmp_path: Path):
+    """The pass's module and what that imports from the same place; nothing of leanfit's own."""
+    (tmp_path / "my_noise.py").write_text(MINE)
+    levels = {"noisy": {"passes": [{"kind": "my_noise:noise"}]}}
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps(changed(levels=levels, data=[], seeds=1, native=False)))
+    found = []
+    for amount in (1, 2, 1):
+        (tmp_path / "beside.py").write_text(f"AMOUNT = {amount}\n")
+        command = [sys.executable, "-m", "compress", "study", str(path), "--dry-run", "--json"]
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found.append({t["label"]: t["id"] for t in json.loads(done.stdout)["trials"]})
+    first, second, third = found
+    assert first == third and len(first) == 6
+    assert {label for label in first if first[label] != second[label]} == {k for k in first if "noisy" in k}
 
 
 BAD = {

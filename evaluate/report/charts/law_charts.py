@@ -16,8 +16,8 @@ from evaluate.core.text import clean, finite
 from evaluate.report.charts.axes import STEPS, series_style, strokes
 from evaluate.report.charts.picture_files import LawPicture, drawn
 from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LINE, LOST, MUTED
-from evaluate.report.html.law_view import Candidate, Floats, Sample, View, sample_of, view_of
 from evaluate.report.messages.law_messages import axis_label, interval_figure, named, plain_figure, quantity, span_text
+from evaluate.report.messages.law_view import Candidate, Floats, Sample, View, sample_of, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

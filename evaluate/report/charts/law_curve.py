@@ -13,7 +13,6 @@ from evaluate.core.text import clean, finite
 from evaluate.report.charts.law_charts import hatched, legend_above, legend_height, log_axis, padded, sized
 from evaluate.report.charts.picture_files import LawPicture, drawn
 from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED
-from evaluate.report.html.law_view import Answer, BreakEven, Ends, Floats, Sample, View, sample_of, view_of
 from evaluate.report.messages.law_messages import (
     answer_sentence,
     crossing_figure,
@@ -22,6 +21,7 @@ from evaluate.report.messages.law_messages import (
     quantity,
     span_text,
 )
+from evaluate.report.messages.law_view import Answer, BreakEven, Ends, Floats, Sample, View, sample_of, view_of
 from evaluate.scaling.forms.form import LAWS
 
 if TYPE_CHECKING:

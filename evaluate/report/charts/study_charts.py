@@ -14,8 +14,8 @@ from evaluate.report.charts.axes import series_style
 from evaluate.report.charts.law_charts import legend_above, legend_height, log_axis, padded
 from evaluate.report.charts.picture_files import LawPicture, drawn
 from evaluate.report.charts.svg import ACCENT, BASE, LOST, MUTED
-from evaluate.report.html.law_view import Floats, View
 from evaluate.report.messages.law_messages import axis_label, interval_figure, named, quantity
+from evaluate.report.messages.law_view import Floats, View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,6 @@ from evaluate.report.charts.law_curve import curve_picture
 from evaluate.report.charts.picture_files import LawPicture
 from evaluate.report.charts.study_charts import Level, effective_picture, worth_picture
 from evaluate.report.html.document import shell, written
-from evaluate.report.html.law_view import View, has_names, sample_of, view_of
 from evaluate.report.html.markup import Html, element, flat, folded, joined, pairs, table
 from evaluate.report.html.overview import figures
 from evaluate.report.messages.law_messages import (
@@ -28,6 +27,7 @@ from evaluate.report.messages.law_messages import (
     questions,
     range_sentence,
 )
+from evaluate.report.messages.law_view import View, has_names, sample_of, view_of
 from evaluate.scaling.points.cells import label
 from evaluate.scaling.points.point_files import from_records
 from evaluate.scaling.query.budget import Formula

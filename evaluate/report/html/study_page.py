@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluate.core.records import Accuracy, Sizes, TrialRecord, read_record
-from evaluate.core.text import clean, duration, finite
+from evaluate.core.text import clean, finite, long_duration
 from evaluate.core.units import show_amount
 from evaluate.metrics.base import metric_of
 from evaluate.report.charts.study_charts import native_picture, study_curves
@@ -78,7 +78,7 @@ def study_line(name: str, trials: Trials) -> str:
 def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Html:
     """One study: sentence, table by size and level, pictures, and the trials that failed, by name with the reason."""
     seconds = [t.seconds for t in trials if t.seconds is not None]
-    spent = f" Together they took {_long_time(sum(seconds))}." if seconds else ""
+    spent = f" Together they took {long_duration(sum(seconds))}." if seconds else ""
     body = [
         element(f"h{level}", f"Study {name}"),
         element("p", f"{study_line(name, trials).partition(': ')[2]}.{spent}", class_="quiet"),
@@ -91,12 +91,6 @@ def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Htm
 
 def _many(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
-
-
-def _long_time(seconds: float) -> str:
-    if seconds < 600:
-        return duration(1000 * seconds)
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
 def _finished(trial: TrialRecord) -> bool:

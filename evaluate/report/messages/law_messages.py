@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluate.core.text import clean, count, finite, ratio, size
-from evaluate.report.html.law_view import Answer, BreakEven, Candidate, Optimum, View, view_of
+from evaluate.report.messages.law_view import Answer, BreakEven, Candidate, Optimum, View, view_of
 from evaluate.report.text.text_columns import BOLD, aligned, columns_of, painted, speakable, wrapped
 
 LOSSES = {"huber": "sum of Huber's loss", "squares": "sum of squares"}
