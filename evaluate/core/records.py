@@ -15,206 +15,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from evaluate.core.bench_parts import Failure, Floor, Machine, Profile, Result, Scenario
 from evaluate.core.blocks import RAW, Block, define_block, misshapen, read_block
+from evaluate.core.record_parts import (
+    Accuracy,
+    ClassDrop,
+    Drop,
+    Environment,
+    Goal,
+    PassEntry,
+    Side,
+    Sizes,
+    Speedup,
+    TaskEntry,
+)
 from evaluate.core.whole_files import plain
 
 SCHEMA = 1
 R = TypeVar("R", bound="Record")
-
-
-@dataclass(frozen=True)
-class Sizes(Block):
-    """What a model takes: counts, bytes of the deployed file, the same after zlib level 9, stored bits a weight."""
-
-    params: float | None = None
-    nonzero: float | None = None
-    macs: float | None = None
-    bytes: float | None = None
-    packed_bytes: float | None = None
-    bits: float | None = None
-
-
-@dataclass(frozen=True)
-class ClassScore(Block):
-    """Precision, recall and F1 (shares) of one class with `n` samples; or of their plain means, without a class."""
-
-    label: str | None = field(default=None, metadata={"json": "class"})
-    n: float | None = None
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
-
-
-@dataclass(frozen=True)
-class ClassDrop(Block):
-    """Points of recall that a class lost."""
-
-    label: str | None = field(default=None, metadata={"json": "class"})
-    n: float | None = None
-    drop: float | None = None
-
-
-@dataclass(frozen=True)
-class Accuracy(Block):
-    """A metric with its 95 % interval on `n` samples, in the metric's own unit."""
-
-    metric: str | None = None
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: float | None = None
-    per_class: tuple[ClassScore, ...] = ()
-    macro: ClassScore | None = None
-
-
-@dataclass(frozen=True)
-class Drop(Block):
-    """Baseline minus compressed on the same samples, in points, with its paired interval and test."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    gained: float | None = None
-    lost: float | None = None
-    p: float | None = None
-
-
-@dataclass(frozen=True)
-class Latency(Block):
-    """One call, in milliseconds: the median with its interval; a percentile that too few samples carry is None."""
-
-    median_ms: float | None = None
-    low: float | None = None
-    high: float | None = None
-    mad_ms: float | None = None
-    p90: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    needs: dict[str, float] = field(default_factory=dict)
-    provider: str | None = None
-    io: str | None = None
-    threads: float | None = None
-    batch: float | None = None
-    n: float | None = None
-    loops: float | None = None
-    sittings: float | None = None
-
-
-@dataclass(frozen=True)
-class Speedup(Block):
-    """Baseline latency over compressed latency; the verdict is faster, slower or not resolved."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    verdict: str | None = None
-
-
-@dataclass(frozen=True)
-class Width(Block):
-    """Output channels of a layer."""
-
-    layer: str | None = None
-    channels: float | None = None
-
-
-@dataclass(frozen=True)
-class Side(Block):
-    """One of the two models of a run."""
-
-    sizes: Sizes | None = None
-    accuracy: Accuracy | None = None
-    latency: Latency | None = None
-    validation: dict[str, Any] = field(default_factory=dict)
-    parity: dict[str, float] = field(default_factory=dict)
-    widths: tuple[Width, ...] = ()
-
-
-@dataclass(frozen=True)
-class Change(Block):
-    """One layer that a pass changed."""
-
-    layer: str | None = None
-    what: str | None = None
-    before: Any = None
-    after: Any = None
-
-
-@dataclass(frozen=True)
-class PassEntry(Block):
-    """One pass of a run: its settings, seconds, changes, and the sizes before and after it."""
-
-    kind: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    seconds: float | None = None
-    changes: tuple[Change, ...] = ()
-    warnings: tuple[str, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
-    sizes_before: Sizes | None = None
-    sizes_after: Sizes | None = None
-    validation: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Goal(Block):
-    """A goal of the recipe; the status is met, missed or not resolved."""
-
-    goal: str | None = None
-    limit: Any = None
-    value: float | None = None
-    status: str | None = None
-
-
-@dataclass(frozen=True)
-class TaskEntry(Block):
-    """The task a model was judged on; `splits` are samples by name."""
-
-    name: str | None = None
-    fingerprint: str | None = None
-    classes: tuple[str, ...] = ()
-    splits: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cpu(Block):
-    """A processor as `evaluate.hardware` describes it."""
-
-    name: str | None = None
-    architecture: str | None = None
-    isa: tuple[str, ...] = ()
-    cores: float | None = None
-    usable_cores: float | None = None
-    affinity_cores: float | None = None
-    quota_cores: float | None = None
-    smt: bool | None = None
-    governor: str | None = None
-    clock_driver: str | None = None
-    frequency_mhz: dict[str, Any] = field(default_factory=dict)
-    boost: bool | None = None
-    temperature_c: float | None = None
-    virtual: bool | None = None
-
-
-@dataclass(frozen=True)
-class Environment(Block):
-    """The machine and its software; `why` says what could not be read."""
-
-    machine_id: str | None = None
-    cpu: Cpu | None = None
-    int8_path: str | None = None
-    channel_block: float | None = None
-    memory_mb: float | None = None
-    memory_limit_mb: float | None = None
-    transparent_hugepages: str | None = None
-    container: str | None = None
-    hypervisor: str | None = None
-    load: tuple[float, ...] = ()
-    gpu: tuple[dict[str, Any], ...] = ()
-    os: str | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    providers: tuple[str, ...] = ()
-    onnxruntime_build: str | None = None
-    why: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -266,68 +84,18 @@ class CompressRecord(Record):
 
 
 @dataclass(frozen=True)
-class Result(Block):
-    """One candidate of a comparison under one condition (provider, threads, batch)."""
-
-    name: str | None = None
-    path: str | None = None
-    file: str | None = None
-    sha256: str | None = None
-    sizes: Sizes | None = None
-    baseline: bool | None = None
-    inputs: tuple[dict[str, Any], ...] = ()
-    latency: Latency | None = None
-    speedup: Speedup | None = None
-    noise_floor: float | None = None
-    start: dict[str, float] = field(default_factory=dict)
-    drift: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
-    energy: dict[str, Any] = field(default_factory=dict)
-    accuracy: Accuracy | None = None
-    drop: Drop | None = None
-    agreement: dict[str, Any] = field(default_factory=dict)
-    samples: Any = field(default=None, metadata=RAW)
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Floor(Block):
-    """The baseline against itself under one condition: what the comparison cannot tell."""
-
-    provider: str | None = None
-    threads: float | None = None
-    batch: float | None = None
-    noise_floor: float | None = None
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    samples: Any = field(default=None, metadata=RAW)
-
-
-@dataclass(frozen=True)
-class Failure(Block):
-    """A candidate that could not be measured, and why."""
-
-    name: str | None = None
-    path: str | None = None
-    kind: str | None = None
-    reason: str | None = None
-    exit_code: float | None = None
-
-
-@dataclass(frozen=True)
 class BenchRecord(Record):
     """One comparison, profile or load scenario: kind "bench"."""
 
     environment: Environment | None = None
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: Machine | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     baseline: str | None = None
     results: tuple[Result, ...] = ()
     floors: tuple[Floor, ...] = ()
     failed: tuple[Failure, ...] = ()
-    profiles: tuple[dict[str, Any], ...] = ()
-    scenarios: tuple[dict[str, Any], ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    scenarios: tuple[Scenario, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
 

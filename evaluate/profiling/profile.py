@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import MachineError, UsageError
-from evaluate.profiling.profile_runs import CHAIN, CandidatePlan, Subject, chains
+from evaluate.profiling.profile_runs import CHAIN, ProfiledModel, Subject, chains
 from evaluate.profiling.sums import Cost, event_cost, summed
 
 Array = NDArray[Any]
@@ -97,7 +97,7 @@ def profiles(
         )
     with _folder() as folder, contextlib.ExitStack() as stack:
         candidates = [
-            CandidatePlan(subject, provider, threads, folder / f"{place}", stack)
+            ProfiledModel(subject, provider, threads, folder / f"{place}", stack)
             for place, subject in enumerate([*models, *(chains() if provider == "cpu" else ())])
         ]
         _measure(candidates, len(models), seconds, min_calls, seed, clock, status or _silent)
@@ -111,7 +111,7 @@ def profiles(
 
 
 def _measure(
-    candidates: Sequence[CandidatePlan],
+    candidates: Sequence[ProfiledModel],
     models: int,
     seconds: float,
     min_calls: int,
@@ -144,14 +144,14 @@ def _warmed(call: Call, clock: Clock, longest: float) -> float:
     return float(np.median(taken[len(taken) // 2 :]))
 
 
-def _block(one_call: float, seconds: float, min_calls: int, candidate: CandidatePlan) -> int:
+def _block(one_call: float, seconds: float, min_calls: int, candidate: ProfiledModel) -> int:
     """Calls in one turn: both turns of a round, with the call that leads each, fit into the model's time."""
     fitting = min(MEASURING * seconds / 2 / max(one_call, 1e-6), MOST_CALLS, MOST_EVENTS / candidate.kernels()) / ROUNDS
     return max(-(-min_calls // ROUNDS), int(fitting) - 1)
 
 
 def _rounds(
-    turns: Sequence[tuple[CandidatePlan, str]],
+    turns: Sequence[tuple[ProfiledModel, str]],
     calls: Mapping[tuple[int, str], Call],
     shuffle: random.Random,
     clock: Clock,

@@ -32,7 +32,7 @@ class Subject(NamedTuple):
     feeds: Mapping[str, Array]
 
 
-class CandidatePlan:
+class ProfiledModel:
     """One model opened twice, without and with the profiler, and what was timed of both."""
 
     def __init__(
@@ -53,10 +53,10 @@ class CandidatePlan:
         """The call with the profiler on; opened at first use, since a GPU's profiler slows all sessions down."""
         if self._profiled is None:
             self.folder.mkdir()
-            control = _profiling(self.session, self.subject.model, self.folder)
-            self._native = control._native
+            second = _profiling(self.session, self.subject.model, self.folder)
+            self._native = second._native
             self._stack.callback(self.end)
-            self._profiled = control.bind(self.subject.feeds)
+            self._profiled = second.bind(self.subject.feeds)
         return self._profiled
 
     def kernels(self) -> int:
@@ -100,7 +100,7 @@ def chains() -> list[Subject]:
 
 
 def _profiling(plain: Session, model: str | Path | bytes, folder: Path) -> Session:
-    """A control of an open session, with the very same options and the profiler on, that also writes down its graph.
+    """The same as an open session, with its very options and the profiler on, that also writes down its graph.
 
     A graph that cannot be written (compiled nodes, more than 2 GB) is done without: names then lead back less far.
     """
@@ -108,11 +108,11 @@ def _profiling(plain: Session, model: str | Path | bytes, folder: Path) -> Sessi
     options = native.get_session_options()
     options.enable_profiling, options.profile_file_prefix = True, str(folder / "trace")
     chain = [(name, native.get_provider_options().get(name, {})) for name in native.get_providers()]
-    control = copy.copy(plain)
+    second = copy.copy(plain)
     try:
         options.optimized_model_filepath = str(folder / "graph.onnx")
-        control._native = load_runtime().InferenceSession(source, options, providers=chain, enable_fallback=0)
+        second._native = load_runtime().InferenceSession(source, options, providers=chain, enable_fallback=0)
     except runtime_errors():
         options.optimized_model_filepath = ""
-        control._native = load_runtime().InferenceSession(source, options, providers=chain, enable_fallback=0)
-    return control
+        second._native = load_runtime().InferenceSession(source, options, providers=chain, enable_fallback=0)
+    return second

@@ -13,19 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.core.records import (
-    Accuracy,
-    BenchRecord,
-    CompressRecord,
-    Drop,
-    Latency,
-    LawRecord,
-    Record,
-    Sizes,
-    Speedup,
-    TrialRecord,
-    read_record,
-)
+from evaluate.core.record_parts import Accuracy, Drop, Latency, Sizes, Speedup
+from evaluate.core.records import BenchRecord, CompressRecord, LawRecord, Record, TrialRecord, read_record
 from evaluate.metrics.base import metric_of
 from evaluate.report.messages.run_messages import drop_verdict
 

@@ -192,7 +192,7 @@ def test_the_profiler_is_closed_when_something_fails_meanwhile(monkeypatch, trac
 
     monkeypatch.setattr(profiling, "_measure", failing)
     monkeypatch.setattr(
-        profile_candidates.CandidatePlan, "end", lambda candidate: ended.append(candidate._native.end_profiling())
+        profile_candidates.ProfiledModel, "end", lambda candidate: ended.append(candidate._native.end_profiling())
     )
     with pytest.raises(KeyboardInterrupt):
         profile(linear_onnx(), {"x": X})

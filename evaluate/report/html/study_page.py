@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.core.records import Accuracy, Sizes, TrialRecord, read_record
+from evaluate.core.record_parts import Accuracy, Sizes
+from evaluate.core.records import TrialRecord, read_record
 from evaluate.core.text import clean, finite, long_duration
 from evaluate.core.units import show_amount
 from evaluate.metrics.base import metric_of

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate.core.records import Accuracy, CompressRecord, Record, Side, Sizes, TrialRecord, read_record
+from evaluate.core.record_parts import Accuracy, Side, Sizes
+from evaluate.core.records import CompressRecord, Record, TrialRecord, read_record
 from evaluate.core.text import a_few
 from evaluate.metrics.base import metric_of
 
