@@ -158,6 +158,8 @@ KINDS: dict[str, type[Record]] = {
     "stage": StageLine,
 }
 
+_RUN_PARTS = {one.name for one in dataclasses.fields(CompressRecord)} - {one.name for one in dataclasses.fields(Record)}
+
 
 def read_record(value: Any, problems: list[str] | None = None) -> Record | None:
     """The Record in a JSON value; None where it is none at all. Never raises.
@@ -177,11 +179,11 @@ def read_record(value: Any, problems: list[str] | None = None) -> Record | None:
 def repaired(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """A line of a journal as its type has it, and what is wrong with it, as the end of a sentence; None to skip it.
 
-    What a wrong entry holds becomes null or empty; an object without a kind is none of ours to judge.
+    What a wrong entry holds becomes null or empty; an object without a kind is judged where it has parts of a run.
     """
     if fault := _other_schema(value):
         return None, f"{fault}; it was skipped"
-    if not isinstance(value.get("kind"), str):
+    if not isinstance(value.get("kind"), str) and _RUN_PARTS.isdisjoint(value):
         return dict(value), ""
     kind, problems = _kind(value), list[str]()
     if wrong := misshapen(kind, value):
@@ -192,14 +194,15 @@ def repaired(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
 
 
 def _kind(value: Mapping[str, Any]) -> type[Record]:
-    """An artifact of an older leanfit wrote no kind that is known here."""
-    return KINDS.get(value["kind"], CompressRecord if "compressed" in value else Record)
+    """One without a kind that is known here is shown as a run, as far as it is one."""
+    kind = value.get("kind")
+    return KINDS.get(kind, CompressRecord) if isinstance(kind, str) else CompressRecord
 
 
 def _other_schema(value: Mapping[str, Any]) -> str:
     """That a Record is of another schema, as the end of a sentence; empty where it is not."""
     given = value.get("schema", SCHEMA)
-    if given == SCHEMA:
+    if given == SCHEMA and not isinstance(given, bool):
         return ""
     shown = given if isinstance(given, (int, str)) and len(str(given)[:50]) < 10 else "unknown"
     return f"has schema {shown!r}, and this leanfit reads {SCHEMA} (update leanfit)"

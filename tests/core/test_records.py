@@ -120,6 +120,18 @@ def test_a_journal_of_mutants_is_read_in_the_types_of_its_records(kind: str, tmp
             assert str(error), number
 
 
+@pytest.mark.parametrize("kind", [None, 3, ["trial"], "Trial", "later"])
+def test_a_record_whose_kind_was_lost_is_still_of_right_types_or_skipped(kind: object, tmp_path: Path):
+    """What shows a run asks for its parts by name, whatever the kind says."""
+    original = {**original_of("compress"), "kind": kind}
+    for place, junk in (("task", [{}, {}]), ("baseline", {"sizes": [1]}), ("schema", True)):
+        journal = Journal(tmp_path / "records.jsonl")
+        journal.path.write_text(json.dumps({**original, place: junk}), "utf-8")
+        found = journal.read()
+        assert len(journal.problems) == 1
+        assert not found or found[0][place] == {"sizes": None}
+
+
 @pytest.mark.parametrize("value", [None, [], 3, "x", {}, {"kind": 3}, {"kind": "compress", "schema": 99}])
 def test_what_is_no_record_is_said_to_be_none(value: object):
     problems: list[str] = []
