@@ -19,6 +19,7 @@ from evaluate.scaling.fit.fitted import ErrorModel, FittedLaw, Settings, fitted_
 from evaluate.scaling.forms.combined import CANDIDATES
 from evaluate.scaling.forms.form import LAWS, Form, LawKind, Loss, kind_of
 from evaluate.scaling.forms.joint import reference_in
+from evaluate.scaling.points.scale import PLAIN, Scale, share_scale
 from evaluate.scaling.query.solve import Solved, solve
 from evaluate.scaling.select.selection import fit_named, holdout_of, select
 from evaluate.scaling.uncertainty.prediction_interval import errors_of, prediction_interval
@@ -42,6 +43,8 @@ class Law:
     confidence : of `intervals_`.  bootstrap : how many resamples they rest on.  seed : decides the resamples.
     fixed      : parameters that keep a given value, as {"E": 0}.
     force      : fit even where the points do not identify an exponent.
+    scale      : the unit of y, as Scale(higher=True, top=100, unit=100, limit=1) of an accuracy in per cent.
+    end        : "high" or "low": beyond which end of the points the law is to predict; that end is held out.
     options    : what the law takes besides, as `reference` of EffectiveParameters.
 
     After `fit`: `params_` (name -> float), `intervals_` (name -> (low, high)), `objective_` (the SUM of the loss),
@@ -71,6 +74,8 @@ class Law:
         seed: int = 0,
         fixed: Mapping[str, float] | None = None,
         force: bool = False,
+        scale: Scale = PLAIN,
+        end: str = "high",
         **options: Any,
     ) -> None:
         kind = self.kind
@@ -79,8 +84,9 @@ class Law:
             raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {strange[0]!r}")
         chosen = {**kind.options, **options}
         self.settings = Settings(
-            loss_of(kind.loss, loss, delta, space), confidence, bootstrap, seed, dict(fixed or {}), force, chosen
-        )
+            loss_of(kind.loss, loss, delta, space), confidence, bootstrap, seed, dict(fixed or {}), force, chosen,
+            scale, end,
+        )  # fmt: skip
 
     @property
     def kind(self) -> LawKind:
@@ -133,21 +139,26 @@ class Law:
 
         The interval is that of a new point: parameters, noise of the points, and the error of the form itself.
         """
-        law = fitted_of(self)
+        law, told = fitted_of(self), fitted_of(self).settings.scale.told
         numbers = law.numbers(x)
-        found = law.form.predict(numbers, law.theta)
-        return found if interval is None else (found, *prediction_interval(law, numbers, interval))
+        found = told(law.at(numbers, law.theta))
+        if interval is None:
+            return found
+        ends = prediction_interval(law, numbers, interval)
+        return (found, *law.settings.scale.told_ends(*ends))
 
     def curves(self, x: Any) -> NDArray[np.float64]:
         """The prediction (b, n) at x by each of the bootstrap's parameters."""
-        return fitted_of(self).curves(x)
+        law = fitted_of(self)
+        return np.asarray(law.settings.scale.told(law.curves(x)))
 
     def solve(
         self, y: float, variable: str | None = None, given: Mapping[str, Any] | None = None, interval: float = 0.9
     ) -> Solved:
         """Where the law reaches y: the value of `variable` (needed where there are several), the others as `given`.
 
-        Gives a Solved: value, low, high, reachable, reason, beyond. See query/solve.py.
+        Gives a Solved: value, low, high, reachable, reason, beyond and more. Between the points it lies where they pass
+        y; beyond them the law is fitted to predict that end. See query/solve.py.
         """
         return solve(self, y, variable, given, interval)
 
@@ -253,15 +264,20 @@ def select_law(
     candidates: Sequence[str] | None = None,
     sample_weight: Any = None,
     groups: Any = None,
+    higher_is_better: bool = False,
     **settings: Any,
 ) -> Law:
     """The law that predicts the largest points best from the smaller ones, fitted to all of them.
 
     x (n,), (n, k) or name -> (n,); y (n,) positive; candidates : names of laws, None takes those that suit the columns;
-    sample_weight (n,); groups (n,) labels, held out and resampled together; settings go to the law (seed, bootstrap,
-    confidence, force). `holdout_` of the result says what was tried and why the others were not taken. Deterministic.
+    sample_weight (n,); groups (n,) labels, held out and resampled together; higher_is_better : y is a fraction, or per
+    cent, of which more is better; settings go to the law (seed, bootstrap, confidence, force, end).
+    `holdout_` of the result says what was tried and why the others were not taken. Deterministic.
     Raises UsageError for unsuitable candidates, DataError where none can be fitted.
     """
+
+    if higher_is_better:
+        settings["scale"] = share_scale(np.asarray(y, dtype=float))
 
     def make(name: str, options: Mapping[str, Any]) -> Settings:
         return law_class(name)(**settings, **options).settings

@@ -19,6 +19,8 @@ from evaluate.core.errors import ArtifactError, UsageError
 from evaluate.core.record_files import write_record
 from evaluate.scaling.fit.fitted import NO_DATA, Edges, ErrorModel, FittedLaw, Settings, loss_of
 from evaluate.scaling.forms.form import LAWS, Form, LawKind, Loss
+from evaluate.scaling.points.measured import Cells
+from evaluate.scaling.points.scale import PLAIN, Scale
 from evaluate.scaling.select.selection import holdout_of
 from evaluate.scaling.uncertainty.prediction_interval import errors_of
 
@@ -52,6 +54,10 @@ def plain(law: FittedLaw) -> dict[str, Any]:
             **{name: getattr(model, name) for name in ("noise", "drift", "degrees", "trials", "space")},
             **{name: list(values) for name, values in asdict(model.edges).items()},
         },
+        **({"cells": law.cells.plain()} if law.cells is not None else {}),
+        **({"scale": settings.scale.plain()} if settings.scale != PLAIN else {}),
+        **({"x_scales": [scale.plain() for scale in law.x_scales]} if law.x_scales else {}),
+        **({"end": settings.end} if settings.end != "high" else {}),
         "draws": [[float(f"{value:.8g}") for value in row] for row in law.draws.tolist()],
         "settings": {
             **asdict(settings.loss), "confidence": settings.confidence, "bootstrap": settings.bootstrap,
@@ -180,13 +186,21 @@ def _law(data: Mapping[str, Any], kind: LawKind) -> FittedLaw:
     goodness = stored.get("goodness", {})
     _check({str: float}, goodness, "settings.goodness")
     loss = loss_of(Loss(), stored["kind"], stored["delta"], stored["space"])
+    end = data.get("end", "high")
+    if end not in ("high", "low"):
+        raise ValueError(f"end: {str(end)[:40]!r}, high or low was expected")
+    scales = tuple(Scale.of(one) for one in data.get("x_scales", ()))
+    if scales:
+        _count(scales, len(variables), "x_scales")
     model = {name: spread[name] for name in ("noise", "drift", "degrees", "trials", "space")}
     return FittedLaw(
         form, variables, NO_DATA,
         Settings(
             loss, stored["confidence"], stored["bootstrap"], stored["seed"], stored["fixed"], stored["force"],
             {name: stored[name] for name in kind.options if name in stored},
+            Scale.of(data.get("scale", {})), end,
         ),
+        scales,
         theta=np.array(theta, dtype=float), params=dict(data["params"]), objective=data["objective"],
         agreed=tuple(data["agreed"]), residuals=np.array(data["residuals"], dtype=float), n=data["n"],
         range={name: _range(form, name == variables[-1], pair) for name, pair in data["range"].items()},
@@ -195,6 +209,7 @@ def _law(data: Mapping[str, Any], kind: LawKind) -> FittedLaw:
         intervals={name: _ends(pair) for name, pair in data["intervals"].items()}, warnings=list(data["warnings"]),
         errors=ErrorModel(**model, edges=Edges(*(tuple(spread[part]) for part in ("low", "high", "logs")))),
         holdout=dict(data["holdout"]),
+        cells=Cells.read(data["cells"], len(variables)) if "cells" in data else None,
     )  # fmt: skip
 
 
@@ -204,7 +219,7 @@ def _check_numbers(law: FittedLaw) -> None:
         [[end if math.isfinite(end) else 1.0 for end in pair] for pair in law.range.values()], dtype=float
     ).T
     with np.errstate(all="ignore"):
-        predicted = law.form.predict(ends, law.theta)
+        predicted = law.form.predict(law.scaled(ends), law.theta)
     if np.isnan(predicted).any():
         raise ValueError("params: they give no number within the law's own range")
 

@@ -80,6 +80,8 @@ def beyond(law: Any, x: Array) -> NDArray[np.float64]:
 
 def _past(law: FittedLaw, column: int, values: Array) -> NDArray[np.float64]:
     low, high = law.range[law.variables[column]]
+    if law.x_scales:
+        low, high = sorted(law.x_scales[column].fitted(end) for end in (low, high))
     limits = law.form.domains.get(law.form.variables[column])
     if limits is not None and limits[0] == 0 and limits[1] == 1:
         low, high, values = 1 - high, 1 - low, 1 - np.asarray(values)
@@ -100,8 +102,10 @@ def extrapolation(law: Any, x: Array) -> list[str]:
         at = int(np.argmax(past))
         if past[at] > 1.05:
             low, high = law.range[name]
+            value = float(x[at, column])
+            value = float(law.x_scales[column].told(value)) if law.x_scales else value
             told.append(
-                f"{name} = {brief(float(x[at, column]))} is {times(past[at])} times past the points "
+                f"{name} = {brief(value)} is {times(past[at])} times past the points "
                 f"({brief(low)} to {brief(high)}): nothing was measured there"
             )
     return told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.fit.fitting import Minimum, fit
 from evaluate.scaling.forms.form import Array, Form, LawKind, Loss
 from evaluate.scaling.points.cells import as_columns, as_target, as_weights, encoded
+from evaluate.scaling.points.measured import Cells, Measured
+from evaluate.scaling.points.scale import PLAIN, Scale, x_scale
 
 Floats = NDArray[np.float64]
 ORDINARY = Loss("squares", space="raw")
@@ -49,6 +51,7 @@ class Settings:
     confidence : of the intervals.  bootstrap : how many resamples they rest on.  seed : decides the resamples.
     fixed      : parameters that keep a given value.  force : fit even where the points do not identify an exponent.
     options    : what the law itself takes besides.
+    scale      : the unit of y.  end : "high" or "low", the sizes that the law is to predict: those are held out.
     """
 
     loss: Loss = field(default_factory=Loss)
@@ -58,6 +61,8 @@ class Settings:
     fixed: Mapping[str, float] = field(default_factory=dict)
     force: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    scale: Scale = PLAIN
+    end: str = "high"
 
 
 def loss_of(default: Loss, kind: str | None, delta: float | None, space: str | None) -> Loss:
@@ -79,6 +84,8 @@ class Problem:
     variables: tuple[str, ...]
     data: Data
     settings: Settings
+    x_scales: tuple[Scale, ...]
+    """How columns of the table become those of the data; empty where all stay as they are."""
 
     @property
     def name(self) -> str:
@@ -114,8 +121,15 @@ class Problem:
 
     def domains(self) -> dict[str, tuple[float, float]]:
         """The closed ranges of variables, by the names that the points have for them."""
-        own = self.form.domains
+        own = dict(self.form.domains)
+        own |= {name: (0.0, scale.top) for name, scale in zip(self.form.variables, self.x_scales) if scale.higher}
         return {shown: own[name] for name, shown in zip(self.form.variables, self.variables) if name in own}
+
+    def scaled(self, x: Array) -> Floats:
+        """Columns of the table (n, k), as numbers, as the form takes them."""
+        if not self.x_scales:
+            return np.asarray(x, dtype=float)
+        return np.stack([scale.fitted(column) for scale, column in zip(self.x_scales, x.T)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -180,6 +194,7 @@ class FittedLaw(Problem):
     draws (b, p) : bootstrap parameters.  intervals : name -> (low, high).  warnings : plain sentences.
     left_out : how many points were not used, of very many.
     errors, holdout : what is learnt by holding out, once it was asked for.
+    cells : the points with repeats averaged.  again : gives the law of another end, where the points are still there.
     """
 
     theta: Floats
@@ -197,6 +212,19 @@ class FittedLaw(Problem):
     left_out: int = 0
     errors: ErrorModel | None = None
     holdout: dict[str, Any] | None = None
+    cells: Cells | None = None
+    again: Callable[[str], FittedLaw] | None = None
+
+    def toward(self, end: str) -> FittedLaw:
+        """The law as fitted to predict sizes beyond an end, "low" or "high"; this one where the points are gone."""
+        return self if self.again is None or self.settings.end == end else self.again(end)
+
+    def measured(self, variable: str, given: Mapping[str, Any]) -> Measured | None:
+        """The points along a variable with the others as given; None for fewer than two of them."""
+        if self.cells is None or self.names_of(variable):
+            return None
+        others = self.numbers({name: [given.get(name, self.range[name][0])] for name in self.variables})[0]
+        return self.cells.along(self.variables.index(variable), others.tolist())
 
     def names_of(self, variable: str) -> tuple[str, ...]:
         """The values of a variable that are names, as levels of compression; empty where they are numbers."""
@@ -205,17 +233,21 @@ class FittedLaw(Problem):
     def numbers(self, x: Any) -> Floats:
         """x, as `fit` takes it, as numbers (n, k). Raises UsageError, DataError."""
         given, _ = as_columns(x, self.variables, named=True)
-        found = self.form.encode(given)
+        found = self.scaled(self.form.encode(given))
         _check_domain(self.form, self.variables, found)
         return found
 
+    def at(self, numbers: Array, theta: Array) -> Floats:
+        """The prediction (..., n), as fitted, at numbers (n, k) by parameters (..., p); a rate never goes past 1."""
+        return np.asarray(np.minimum(self.form.predict(numbers, theta), self.settings.scale.limit))
+
     def predict(self, x: Any) -> Floats:
-        """The prediction (n,)."""
-        return self.form.predict(self.numbers(x), self.theta)
+        """The prediction (n,), as fitted."""
+        return self.at(self.numbers(x), self.theta)
 
     def curves(self, x: Any) -> Floats:
-        """The prediction (b, n) at x by each of the bootstrap's parameters."""
-        return self.form.predict(self.numbers(x), self.draws)
+        """The prediction (b, n), as fitted, at x by each of the bootstrap's parameters."""
+        return self.at(self.numbers(x), self.draws)
 
     @property
     def floor(self) -> tuple[float, float, float] | None:
@@ -245,10 +277,13 @@ def read_problem(
     form = form or kind.form_for(x, **{**kind.options, **settings.options})
     raw, variables = as_columns(x, form.variables)
     numbers = form.encode(raw)
+    scales = _x_scales(form, variables, numbers)
+    problem = Problem(form, variables, NO_DATA, settings, scales)
+    numbers = problem.scaled(numbers)
     _check_domain(form, variables, numbers)
-    target = as_target(y, len(numbers))
+    target = as_target(settings.scale.fitted(np.asarray(y, dtype=float)), len(numbers), settings.scale.text)
     data = Data(numbers, target, as_weights(sample_weight, len(target)), encoded(groups, len(target)))
-    problem = Problem(form, variables, data.part(data.weights > 0), settings)
+    problem.data = data.part(data.weights > 0)
     unknown = [name for name in settings.fixed if name not in form.names]
     if unknown:
         near = did_you_mean(unknown[0], form.names)
@@ -261,6 +296,15 @@ def read_problem(
         )
     _refuse_constant(problem)
     return problem
+
+
+def _x_scales(form: Form, variables: Sequence[str], x: Array) -> tuple[Scale, ...]:
+    """Of a sparsity, what it keeps is fitted, but by a law that takes a sparsity."""
+    found = tuple(
+        PLAIN if wanted in form.domains else x_scale(shown, column)
+        for wanted, shown, column in zip(form.variables, variables, x.T)
+    )
+    return found if any(scale.higher for scale in found) else ()
 
 
 def _check_domain(form: Form, variables: Sequence[str], x: Array) -> None:
@@ -306,14 +350,17 @@ def fitted(problem: Problem, found: Minimum) -> FittedLaw:
     with np.errstate(invalid="ignore", divide="ignore"):
         residuals = np.log(form.predict(data.x, found.theta)) - np.log(data.y)
     free = len(found.theta) - len(problem.fixed)
-    ranges = zip(problem.variables, data.x.min(axis=0), data.x.max(axis=0))
+    ranges = [sorted(map(float, pair)) for pair in zip(data.x.min(axis=0), data.x.max(axis=0))]
+    if problem.x_scales:
+        ranges = [sorted(map(float, scale.told(np.array(pair)))) for scale, pair in zip(problem.x_scales, ranges)]
     return FittedLaw(
-        form, problem.variables, data, problem.settings,
+        form, problem.variables, data, problem.settings, problem.x_scales,
         theta=found.theta, params={name: float(value) for name, value in zip(form.names, found.theta)},
         objective=found.objective, agreed=(found.agreed, found.tried), residuals=residuals, n=len(data.y),
-        range={name: (float(low), float(high)) for name, low, high in ranges},
+        range={name: (low, high) for name, (low, high) in zip(problem.variables, ranges)},
         criteria=criteria(residuals, free),
         goodness=goodness(data.y, form.predict(data.x, found.theta), free, data.weights) if form.closed else {},
+        cells=None if np.any(data.y <= 0) else Cells.of(data.x, data.y, data.weights),
     )  # fmt: skip
 
 

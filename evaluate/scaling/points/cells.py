@@ -214,16 +214,16 @@ def width(x: Any) -> int:
     return shape[1] if len(shape) == 2 else 1
 
 
-def as_target(y: Any, count: int) -> NDArray[np.float64]:
-    """y (n,) as positive finite numbers. Raises DataError."""
+def as_target(y: Any, count: int, shown: str = "y") -> NDArray[np.float64]:
+    """y (n,) as positive finite numbers; `shown` is what is fitted, as "100 - y". Raises DataError."""
     target = np.asarray(y, dtype=float).reshape(-1)
     if len(target) != count:
         raise DataError(f"x has {count} points and y {len(target)}; give one y a point")
     bad = np.flatnonzero(~(np.isfinite(target) & (target > 0)))
     if len(bad):
         raise DataError(
-            f"y must be positive and finite; {len(bad)} of {count} points are not, the first at {bad[0]} "
-            f"({target[bad[0]]:g}). Give an error or a loss, not an accuracy, and drop points without a value"
+            f"{shown} must be positive and finite; {len(bad)} of {count} points are not, the first at {bad[0]} "
+            f"({target[bad[0]]:g}). Drop points without a value, or give what is lacking to the best there can be"
         )
     return target
 

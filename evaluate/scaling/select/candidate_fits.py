@@ -34,6 +34,7 @@ from evaluate.scaling.uncertainty.prediction_interval import (
     refit_members,
     relative_size,
     shifts,
+    size_of,
     with_shifts,
 )
 
@@ -143,7 +144,7 @@ def _hold_out(problem: Problem, candidate: CandidateFit, weights: Array, thetas:
     starts = np.broadcast_to(thetas, (len(weights), *thetas.shape))
     again = refit(form, data.x, data.y, weights * part.kept, starts, loss=problem.loss)[0]
     missed = form.missed(data.x, data.y, again)
-    missed = missed - shifts(missed, data.x[:, 0], part.kept, data.weights)[:, None]
+    missed = missed - shifts(missed, size_of(problem), part.kept, data.weights)[:, None]
     held = data.weights * part.held
     with np.errstate(all="ignore"):
         errors = np.sqrt(missed**2 @ held / held.sum())

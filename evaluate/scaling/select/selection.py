@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -42,9 +44,13 @@ def fit_named(
     """The law of a name, fitted; an average with what its choice rests on. Raises as fit_law."""
     kind = kind_of(name)
     if kind is not kind_of(AVERAGE):
-        return fit_law(kind, x, y, sample_weight, groups, settings, tell)
-    law, candidates = fit_average(kind, x, y, sample_weight, groups, settings)
-    law.holdout = _holdout_of_average(law, candidates)
+        law = fit_law(kind, x, y, sample_weight, groups, settings, tell)
+    else:
+        law, candidates = fit_average(kind, x, y, sample_weight, groups, settings)
+        law.holdout = _holdout_of_average(law, candidates)
+    law.again = cache(
+        lambda end: fit_named(name, x, y, sample_weight, groups, replace(settings, end=end))  # of the same points
+    )
     return law
 
 
@@ -56,10 +62,16 @@ def select(x: Any, y: Any, candidates: Sequence[str] | None, sample_weight: Any,
     count = width(x)
     names = _candidates(count, candidates)
 
-    def fit(name: str, options: Mapping[str, Any]) -> FittedLaw:
-        return fit_named(name, x, y, sample_weight, groups, make(name, options))
+    def chosen(end: str | None) -> FittedLaw:
+        def fit(name: str, options: Mapping[str, Any]) -> FittedLaw:
+            settings = make(name, options)
+            return fit_named(name, x, y, sample_weight, groups, settings if end is None else replace(settings, end=end))
 
-    return _of_one(names, fit) if count == 1 else _of_several(names, fit)
+        return _of_one(names, fit) if count == 1 else _of_several(names, fit)
+
+    law = chosen(None)
+    law.again = cache(chosen)
+    return law
 
 
 def _candidates(count: int, given: Sequence[str] | None) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ ROUNDING = 1 + 1e-9
 TOP = 0.75
 FEWEST_AT_TOP = 3
 REPEATS = 1.02
+FAR = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,13 @@ class Block:
 
 
 def size_of(law: Problem) -> NDArray[np.float64]:
-    """The size (n,) of the points: the geometric mean of the columns that are sizes."""
+    """The size (n,) of the points, the geometric mean of the columns that are sizes; 1 over it of a law that is to
+    predict small ones, so that what is "larger" here is always what is held out, and weighs more."""
+    size = _size_of(law)
+    return size if law.settings.end == "high" else 1.0 / size
+
+
+def _size_of(law: Problem) -> NDArray[np.float64]:
     x = law.data.x
     use = [j for j, shut in enumerate(law.closed_columns) if not shut and np.all(x[:, j] > 0)]
     if not use:
@@ -131,7 +138,7 @@ def with_shifts(law: Problem, form: Form, thetas: Sequence[Array], kept: Array) 
     parts = []
     for member, theta in zip(form.members, thetas):
         missed = member.form.missed(data.x, data.y, theta)
-        shift = shifts(missed, data.x[:, 0], kept, data.weights)
+        shift = shifts(missed, size_of(law), kept, data.weights)
         parts += [theta, shift[:, None]]
     return np.concatenate(parts, axis=1)
 
@@ -142,7 +149,9 @@ def in_effect(weights: Array) -> float:
 
 
 def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.float64]:
-    """(b,): the mean of prediction less point (b, n), in log y, over the largest kept points, at least three.
+    """(b,): the middle of prediction less point (b, n), in log y, over the largest kept points, at least three.
+
+    The weighted mean, but for points that lie far from the others there, as one diverged run does.
 
     Where points are repeated, as by seeds, their noise is known, and the mean is shrunk by what noise alone would make
     of it (James and Stein 1961).
@@ -150,9 +159,17 @@ def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.f
     at = np.flatnonzero(kept)
     largest = np.sort(x[at])[-min(FEWEST_AT_TOP, len(at))]
     top = kept & (x >= min(TOP * x[at].max(), largest))
-    mean = missed[:, top] @ weights[top] / weights[top].sum()
+    share = weights[top] * _near(missed[:, top])
+    mean = np.sum(missed[:, top] * share, axis=1) / np.sum(share, axis=1)
     noise = _pure_error(missed[:, at], x[at]) / in_effect(weights[top])
     return np.asarray(mean * np.clip(1 - noise / np.maximum(mean**2, 1e-300), 0.0, 1.0))
+
+
+def _near(missed: Array) -> NDArray[np.float64]:
+    """1 for values (b, n) near the median of their row, 0 for those farther than FAR typical distances from it."""
+    away = np.abs(missed - np.median(missed, axis=1, keepdims=True))
+    typical = np.maximum(np.median(away, axis=1, keepdims=True), 1e-3)
+    return np.asarray((away <= FAR * typical).astype(float))
 
 
 def _pure_error(missed: Array, x: Array) -> NDArray[np.float64]:
@@ -238,8 +255,8 @@ def prediction_interval(law: FittedLaw, x: Array, interval: float) -> tuple[NDAr
     """(low, high), (n,) each, that hold a new point at x (n, k) with the share `interval`. Raises UsageError."""
     check_share(interval)
     model = errors_of(law)
-    middle = law.form.predict(x, law.theta)
-    scale = np.hypot(model.scale(x), _parameters(law, x, model.space))
+    middle = law.at(x, law.theta)
+    scale = spread_of(law, x)
     reach = float(stdtrit(model.degrees, (1 + interval) / 2)) * scale
     if model.space == "raw" or np.any(middle <= 0):
         if model.space != "raw":
@@ -247,7 +264,14 @@ def prediction_interval(law: FittedLaw, x: Array, interval: float) -> tuple[NDAr
         return middle - reach, middle + reach
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = middle * np.exp(-reach), middle * np.exp(np.minimum(reach, 700.0))
-    return np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), np.inf, high)  # no end where a law overflows
+    most = law.settings.scale.limit
+    return np.where(np.isnan(low), 0.0, low), np.minimum(np.where(np.isnan(high), np.inf, high), most)
+
+
+def spread_of(law: FittedLaw, x: Array) -> NDArray[np.float64]:
+    """Standard deviation (n,) of a new point at x (n, k), in log y or as y is: parameters, noise, error of the form."""
+    model = errors_of(law)
+    return np.asarray(np.hypot(model.scale(x), _parameters(law, x, model.space)))
 
 
 def _parameters(law: FittedLaw, x: Array, space: str) -> NDArray[np.float64]:

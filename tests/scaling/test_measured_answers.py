@@ -1,0 +1,90 @@
+"""Answers between the points agree with the points, whatever the law says; units and directions change no answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluate.scaling import load_law, select_law, write_law
+
+SIZES = np.array([1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7])
+U_SHAPE = np.array([0.40, 0.28, 0.20, 0.15, 0.12, 0.105, 0.115, 0.14, 0.19])
+DENSITY = np.array([1, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02])
+PRUNED = np.array([0.066, 0.065, 0.067, 0.071, 0.076, 0.092, 0.121, 0.199])
+GROWN = np.array([1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5])
+CORRECT = np.array([68.22, 74.06, 79.65, 83.04, 85.71, 88.16, 89.53, 90.73, 92.02])
+
+
+def _diverged() -> tuple[np.ndarray, np.ndarray]:
+    x = np.geomspace(1e4, 1e7, 12)
+    y = 0.05 + 2 * x**-0.35
+    y[9] = 0.9
+    return x, y
+
+
+def test_a_target_that_points_reach_is_never_out_of_reach():
+    law = select_law({"params": SIZES}, U_SHAPE)
+    found = law.solve(0.13)
+    assert found.reachable and 3e4 <= found.value <= 1e5
+    assert len(found.crossings) == 2 and 1e6 <= found.crossings[1] <= 3e6
+    assert "2 times" in found.reason
+
+
+def test_a_target_below_every_point_of_a_curve_that_turns_is_refused_with_the_best_point():
+    found = select_law({"params": SIZES}, U_SHAPE).solve(0.1)
+    assert not found.reachable and "0.105 at params = 3e+05" in found.reason and "worse again" in found.reason
+
+
+def test_a_plateau_and_a_cliff_are_answered_between_the_points():
+    found = select_law({"density": DENSITY}, PRUNED).solve(0.08)
+    assert 0.1 <= found.low <= found.value <= found.high <= 0.2
+
+
+def test_one_diverged_run_does_not_put_a_target_out_of_reach():
+    x, y = _diverged()
+    found = select_law({"params": x}, y).solve(0.06)
+    assert found.reachable and found.value == pytest.approx((2 / 0.01) ** (1 / 0.35), rel=0.02)
+
+
+@pytest.mark.parametrize(("x", "y"), [(SIZES, U_SHAPE), (DENSITY, PRUNED), (GROWN, 1 - CORRECT / 100), _diverged()])
+def test_every_target_between_the_points_is_answered_between_those_that_pass_it(x, y):
+    law = select_law({"x": x}, y)
+    order = np.argsort(x)
+    x, y = x[order], y[order]
+    for target in np.geomspace(y.min() * 1.001, y.max() * 0.999, 23):
+        found = law.solve(float(target))
+        passed = np.flatnonzero((y[1:] <= target) != (y[:-1] <= target))
+        assert found.reachable and found.low <= found.value <= found.high
+        assert x[passed[0]] * (1 - 1e-9) <= found.value <= x[passed[-1] + 1] * (1 + 1e-9)
+
+
+def test_accuracy_error_fractions_and_per_cent_have_one_answer():
+    error = select_law({"params": GROWN}, 1 - CORRECT / 100).solve(0.12).value
+    per_cent = select_law({"params": GROWN}, CORRECT, higher_is_better=True)
+    fraction = select_law({"params": GROWN}, CORRECT / 100, higher_is_better=True)
+    assert per_cent.solve(88.0).value == pytest.approx(error, rel=1e-6)
+    assert fraction.solve(0.88).value == pytest.approx(error, rel=1e-6)
+    y, low, high = per_cent.predict([3e6], interval=0.9)
+    assert 0 < low[0] < y[0] < high[0] <= 100
+
+
+def test_sparsity_and_density_have_one_answer_and_the_dense_point_counts():
+    density = select_law({"density": DENSITY}, PRUNED)
+    sparsity = select_law({"sparsity": 1 - DENSITY}, PRUNED)
+    for target in (0.08, 0.12, 0.3):
+        kept, removed = density.solve(target).value, sparsity.solve(target).value
+        assert 1 - removed == pytest.approx(kept, rel=1e-5)
+    assert sparsity.n_ == len(DENSITY) and sparsity.range_["sparsity"] == (0.0, 0.98)
+
+
+def test_a_rate_is_never_predicted_above_one():
+    law = select_law({"params": GROWN}, CORRECT, higher_is_better=True)
+    y, low, high = law.predict([1e-3, 1.0], interval=0.9)
+    assert np.all((y >= 0) & (low >= 0) & (high <= 100))
+
+
+def test_a_law_from_a_file_answers_between_the_points_as_well(tmp_path):
+    law = select_law({"params": SIZES}, U_SHAPE)
+    write_law(tmp_path / "law.json", law)
+    again = load_law(tmp_path / "law.json").solve(0.13)
+    assert again.value == pytest.approx(law.solve(0.13).value, rel=1e-6)
