@@ -39,6 +39,7 @@ from evaluate.report.messages.law_messages import interval_figure, law_table, nu
 from evaluate.report.messages.law_view import Candidate, view_of
 from evaluate.report.text.run_table import lines_of
 from evaluate.scaling.query.budget import Formula
+from evaluate.scaling.query.solve import solve
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"
 SOLVED = {"low": 9e3, "high": 14e3, "value": 11e3, "reachable": True, "reason": "", "beyond": 1.0, "given": {}}
@@ -161,7 +162,7 @@ def test_what_compressed_models_are_worth_is_read_from_the_law_of_the_dense_ones
     full = next(t["sizes"]["params"] for t in mine if t["role"] == "dense")
     for level in levels:
         errors = [t["error"] for t in mine if t["retained"]["bytes"] == pytest.approx(level.at) and t["error"]]
-        assert view.law.predict([level.value * full])[0] == pytest.approx(np.mean(errors))
+        assert level.value * full == pytest.approx(solve(view.law, float(np.mean(errors))).value)
         assert level.low <= level.value <= level.high
     assert worth_picture(view_of(stored("joint")), points) is None
 
