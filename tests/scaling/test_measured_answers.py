@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluate.scaling import load_law, select_law, write_law
+from evaluate.scaling import PowerLaw, load_law, select_law, write_law
 
 SIZES = np.array([1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7])
 U_SHAPE = np.array([0.40, 0.28, 0.20, 0.15, 0.12, 0.105, 0.115, 0.14, 0.19])
@@ -56,6 +56,18 @@ def test_every_target_between_the_points_is_answered_between_those_that_pass_it(
         passed = np.flatnonzero((y[1:] <= target) != (y[:-1] <= target))
         assert found.reachable and found.low <= found.value <= found.high
         assert x[passed[0]] * (1 - 1e-9) <= found.value <= x[passed[-1] + 1] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_noisy_plateau_is_answered_among_its_points_as_far_as_noise_lets_them_tell(seed):
+    noise = np.random.default_rng(seed + 50).standard_normal((7, 3))
+    sizes, y = np.geomspace(1e3, 1e6, 7), 0.08 * np.exp(0.01 * noise)
+    law = PowerLaw(bootstrap=20, force=True).fit({"params": np.repeat(sizes, 3)}, y.ravel())
+    means = y.mean(axis=1)
+    for target in np.linspace(means.min() * 1.0002, means.max() * 0.9998, 15):
+        found = law.solve(float(target))
+        assert found.reachable and sizes[0] <= found.low <= found.value <= found.high <= sizes[-1]
+        assert found.within[0] <= found.value <= found.within[1]
 
 
 def test_accuracy_error_fractions_and_per_cent_have_one_answer():

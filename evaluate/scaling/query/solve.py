@@ -342,10 +342,12 @@ def _inside(along: Line, measured: Measured, asked: float, target: float, interv
     grid = _cell_grid(along, [low, high] if told_by_noise else sorted(map(along.shown, first.cell)))
     reasons = []
     for part in (replace(along, grid=grid), replace(along, grid=grid).through(measured)):
-        at, reached = part.first_below(part.best(grid)[None], target)
-        if reached[0] and not part.at_the_start(at)[0]:
+        value, always = _root(part, target)
+        passes = not (always or math.isnan(value))
+        if passes:
             break
-    value = _refined(part, int(at[0]), target) if reached[0] else along.shown(first.value)
+    if not passes:  # the nearest curve that goes one way lies to one side of the target, though points do not
+        value = along.shown(first.value)
     if part.moved is not None:
         missed = abs(float(np.interp(along.inner(np.array([value]))[0], *part.moved)))
         if missed > max(CLEAR * errors_of(along.law).noise, CLEAR_AT_LEAST):
@@ -377,16 +379,16 @@ def _cell_grid(along: Line, ends: Sequence[float]) -> Floats:
 
 def _local_reach(along: Line, value: float, interval: float) -> tuple[float, float]:
     """How far the noise of the points about the law lets the place of a crossing move, by the law's slope there."""
+    errors = errors_of(along.law)
     step = 1e-4 * max(float(np.ptp(along.inner(along.grid))), 1e-12)
-    inner = float(along.inner(np.array([value]))[0]) + np.array([-step, step])
-    with np.errstate(all="ignore"):
-        slope = float(np.diff(np.log(along.best(along.outer(inner))))[0]) / (2 * step)
-    noise = errors_of(along.law).noise / math.sqrt(NEIGHBOURS)
-    if not (math.isfinite(slope) and slope != 0 and errors_of(along.law).space == "log"):
-        return value, value
-    reach = float(ndtri((1 + interval) / 2)) * noise / abs(slope)
-    found = along.outer(float(along.inner(np.array([value]))[0]) + np.array([-reach, reach]))
-    return float(found[0]), float(found[1])
+    place = float(along.inner(np.array([value]))[0])
+    with np.errstate(all="ignore"):  # of a law that is nearly flat here, the ends lie past all numbers
+        slope = float(np.diff(np.log(along.best(along.outer(place + np.array([-step, step])))))[0]) / (2 * step)
+        if errors.space != "log" or not math.isfinite(slope) or slope == 0:
+            return value, value
+        reach = float(ndtri((1 + interval) / 2)) * errors.noise / math.sqrt(NEIGHBOURS) / abs(slope)
+        low, high = along.outer(place + np.array([-reach, reach]))
+    return float(low), float(high)
 
 
 def _beyond(along: Line, measured: Measured | None, asked: float, target: float, interval: float) -> Solved:
