@@ -26,7 +26,7 @@ from evaluate.scaling.query.crossing import (
     assignments,
     level_of,
 )
-from evaluate.scaling.query.solve import unknown_to_solve
+from evaluate.scaling.query.line import unknown_to_solve
 
 Status = Callable[[str, float, float], None]
 Say = Callable[[str], None]

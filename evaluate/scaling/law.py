@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -275,14 +276,13 @@ def select_law(
     `holdout_` of the result says what was tried and why the others were not taken. Deterministic.
     Raises UsageError for unsuitable candidates, DataError where none can be fitted.
     """
-
     if higher_is_better:
         settings["scale"] = share_scale(np.asarray(y, dtype=float))
+    return law_of(select(x, y, candidates, sample_weight, groups, partial(_settings, settings)))
 
-    def make(name: str, options: Mapping[str, Any]) -> Settings:
-        return law_class(name)(**settings, **options).settings
 
-    return law_of(select(x, y, candidates, sample_weight, groups, make))
+def _settings(given: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> Settings:
+    return law_class(name)(**given, **options).settings
 
 
 def write_law(path: str | Path, law: Law | Mapping[str, Any]) -> None:

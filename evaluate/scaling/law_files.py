@@ -56,7 +56,7 @@ def plain(law: FittedLaw) -> dict[str, Any]:
         },
         **({"cells": law.cells.plain()} if law.cells is not None else {}),
         **({"scale": settings.scale.plain()} if settings.scale != PLAIN else {}),
-        **({"x_scales": [scale.plain() for scale in law.x_scales]} if law.x_scales else {}),
+        **({"x_scales": [scale.plain() for scale in law.x_scales]} if set(law.x_scales) != {PLAIN} else {}),
         **({"end": settings.end} if settings.end != "high" else {}),
         "draws": [[float(f"{value:.8g}") for value in row] for row in law.draws.tolist()],
         "settings": {
@@ -189,9 +189,8 @@ def _law(data: Mapping[str, Any], kind: LawKind) -> FittedLaw:
     end = data.get("end", "high")
     if end not in ("high", "low"):
         raise ValueError(f"end: {str(end)[:40]!r}, high or low was expected")
-    scales = tuple(Scale.of(one) for one in data.get("x_scales", ()))
-    if scales:
-        _count(scales, len(variables), "x_scales")
+    scales = tuple(Scale.of(one) for one in data.get("x_scales", [PLAIN.plain()] * len(variables)))
+    _count(scales, len(variables), "x_scales")
     model = {name: spread[name] for name in ("noise", "drift", "degrees", "trials", "space")}
     return FittedLaw(
         form, variables, NO_DATA,

@@ -160,10 +160,24 @@ def test_what_compressed_models_are_worth_is_read_from_the_law_of_the_dense_ones
     assert size == "width 128, depth 2"
     mine = [t for t in trials() if t["size"]["width"] == 128]
     full = next(t["sizes"]["params"] for t in mine if t["role"] == "dense")
+    sizes: dict[float, list[float]] = {}
+    for trial in trials():
+        if trial["role"] == "dense" and trial["error"]:
+            sizes.setdefault(trial["sizes"]["params"], []).append(trial["error"])
+    dense = [(params, float(np.mean(of_size))) for params, of_size in sorted(sizes.items())]
+    between = 0
     for level in levels:
         errors = [t["error"] for t in mine if t["retained"]["bytes"] == pytest.approx(level.at) and t["error"]]
-        assert level.value * full == pytest.approx(solve(view.law, float(np.mean(errors))).value)
+        error = float(np.mean(errors))
+        assert level.value * full == pytest.approx(solve(view.law, error).value)
+        passed = [(params, mean >= error) for params, mean in dense]
+        below = max((params for params, above in passed if above), default=0)
+        above = min((params for params, above in passed if not above), default=np.inf)
+        if below < above < np.inf and below:  # measured sizes that the error lies between
+            assert below <= level.value * full <= above
+            between += 1
         assert level.low <= level.value <= level.high
+    assert between
     assert worth_picture(view_of(stored("joint")), points) is None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,10 @@ def test_every_target_between_the_points_is_answered_between_those_that_pass_it(
         found = law.solve(float(target))
         passed = np.flatnonzero((y[1:] <= target) != (y[:-1] <= target))
         assert found.reachable and found.low <= found.value <= found.high
+        assert not found.sure < found.value, "a chance of 90 % before the place where it is even"
+        if y[0] <= target:  # the smallest size has it already, though a larger one has not
+            assert found.value <= x[0] and len(found.crossings) == len(passed) and "worse than" in found.reason
+            continue
         assert x[passed[0]] * (1 - 1e-9) <= found.value <= x[passed[-1] + 1] * (1 + 1e-9)
 
 
@@ -100,3 +106,10 @@ def test_a_law_from_a_file_answers_between_the_points_as_well(tmp_path):
     write_law(tmp_path / "law.json", law)
     again = load_law(tmp_path / "law.json").solve(0.13)
     assert again.value == pytest.approx(law.solve(0.13).value, rel=1e-6)
+
+
+def test_a_law_that_was_pickled_answers_as_before():
+    law = PowerLaw(bootstrap=20, force=True).fit({"params": SIZES}, U_SHAPE)
+    again = pickle.loads(pickle.dumps(law))
+    for target in (0.3, 0.13, 0.09):
+        assert again.solve(target).value == pytest.approx(law.solve(target).value, nan_ok=True)

@@ -80,8 +80,7 @@ def beyond(law: Any, x: Array) -> NDArray[np.float64]:
 
 def _past(law: FittedLaw, column: int, values: Array) -> NDArray[np.float64]:
     low, high = law.range[law.variables[column]]
-    if law.x_scales:
-        low, high = sorted(law.x_scales[column].fitted(end) for end in (low, high))
+    low, high = sorted(law.x_scales[column].fitted(end) for end in (low, high))
     limits = law.form.domains.get(law.form.variables[column])
     if limits is not None and limits[0] == 0 and limits[1] == 1:
         low, high, values = 1 - high, 1 - low, 1 - np.asarray(values)
@@ -103,7 +102,7 @@ def extrapolation(law: Any, x: Array) -> list[str]:
         if past[at] > 1.05:
             low, high = law.range[name]
             value = float(x[at, column])
-            value = float(law.x_scales[column].told(value)) if law.x_scales else value
+            value = float(law.x_scales[column].told(value))
             told.append(
                 f"{name} = {brief(value)} is {times(past[at])} times past the points "
                 f"({brief(low)} to {brief(high)}): nothing was measured there"

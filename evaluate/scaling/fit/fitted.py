@@ -85,7 +85,7 @@ class Problem:
     data: Data
     settings: Settings
     x_scales: tuple[Scale, ...]
-    """How columns of the table become those of the data; empty where all stay as they are."""
+    """How columns of the table become those of the data."""
 
     @property
     def name(self) -> str:
@@ -127,7 +127,7 @@ class Problem:
 
     def scaled(self, x: Array) -> Floats:
         """Columns of the table (n, k), as numbers, as the form takes them."""
-        if not self.x_scales:
+        if all(scale == PLAIN for scale in self.x_scales):
             return np.asarray(x, dtype=float)
         return np.stack([scale.fitted(column) for scale, column in zip(self.x_scales, x.T)], axis=1)
 
@@ -194,7 +194,7 @@ class FittedLaw(Problem):
     draws (b, p) : bootstrap parameters.  intervals : name -> (low, high).  warnings : plain sentences.
     left_out : how many points were not used, of very many.
     errors, holdout : what is learnt by holding out, once it was asked for.
-    cells : the points with repeats averaged.  again : gives the law of another end, where the points are still there.
+    cells : the points with repeats averaged.  again : fits the law of another end, where its fit depends on the end.
     """
 
     theta: Floats
@@ -214,10 +214,20 @@ class FittedLaw(Problem):
     holdout: dict[str, Any] | None = None
     cells: Cells | None = None
     again: Callable[[str], FittedLaw] | None = None
+    other_end: FittedLaw | None = None
 
     def toward(self, end: str) -> FittedLaw:
-        """The law as fitted to predict sizes beyond an end, "low" or "high"; this one where the points are gone."""
-        return self if self.again is None or self.settings.end == end else self.again(end)
+        """The law as fitted to predict sizes beyond an end, "low" or "high"; this one where the points are gone.
+
+        A single form is the same at both: only what is held out, and so its errors, differ.
+        """
+        if self.settings.end == end or not len(self.data.y):
+            return self
+        if self.other_end is None:
+            settings = replace(self.settings, end=end)
+            alike = replace(self, settings=settings, errors=None, holdout=None)
+            self.other_end = alike if self.again is None else self.again(end)
+        return self.other_end
 
     def measured(self, variable: str, given: Mapping[str, Any]) -> Measured | None:
         """The points along a variable with the others as given; None for fewer than two of them."""
@@ -300,11 +310,10 @@ def read_problem(
 
 def _x_scales(form: Form, variables: Sequence[str], x: Array) -> tuple[Scale, ...]:
     """Of a sparsity, what it keeps is fitted, but by a law that takes a sparsity."""
-    found = tuple(
+    return tuple(
         PLAIN if wanted in form.domains else x_scale(shown, column)
         for wanted, shown, column in zip(form.variables, variables, x.T)
     )
-    return found if any(scale.higher for scale in found) else ()
 
 
 def _check_domain(form: Form, variables: Sequence[str], x: Array) -> None:
@@ -350,9 +359,8 @@ def fitted(problem: Problem, found: Minimum) -> FittedLaw:
     with np.errstate(invalid="ignore", divide="ignore"):
         residuals = np.log(form.predict(data.x, found.theta)) - np.log(data.y)
     free = len(found.theta) - len(problem.fixed)
-    ranges = [sorted(map(float, pair)) for pair in zip(data.x.min(axis=0), data.x.max(axis=0))]
-    if problem.x_scales:
-        ranges = [sorted(map(float, scale.told(np.array(pair)))) for scale, pair in zip(problem.x_scales, ranges)]
+    ends = zip(problem.x_scales, data.x.min(axis=0), data.x.max(axis=0))
+    ranges = [tuple(map(float, scale.told_ends(low, high))) for scale, low, high in ends]
     return FittedLaw(
         form, problem.variables, data, problem.settings, problem.x_scales,
         theta=found.theta, params={name: float(value) for name, value in zip(form.names, found.theta)},

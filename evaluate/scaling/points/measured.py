@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 SAME = 1e-9  # of a size: values that differ by less are one
@@ -41,24 +43,31 @@ class Measured:
     error: Floats
     rises: bool
 
-    @property
+    @cached_property
     def straight(self) -> bool:
         """Whether y falls (or rises) throughout, but for noise."""
-        return _straight(*self._ordered()[1:])
+        return _straight(*self._ordered[1:])
 
     def reaches(self, target: float) -> tuple[bool, bool]:
         """(whether a point is at most the target, whether one is above it)."""
         return bool(np.any(self.y <= target)), bool(np.any(self.y > target))
 
+    def starts_below(self, target: float) -> bool:
+        """Whether the point at the worst end reaches the target already, by more than noise."""
+        _, log_y, error = self._ordered
+        return bool(log_y[0] + WIDE * error[0] < math.log(target))
+
+    @cached_property
     def _ordered(self) -> tuple[Floats, Floats, Floats]:
         """x, log y and its standard errors, from the worst end to the best."""
         step = slice(None, None, -1 if self.rises else 1)
         return self.x[step], np.log(self.y[step]), self.error[step]
 
+    @cached_property
     def curve(self) -> Floats:
         """log y (m,) at x: that of the nearest curve that goes one way, where the points do but for noise."""
-        _, log_y, error = self._ordered()
-        found = _falling(log_y, error) if _straight(log_y, error) else log_y
+        _, log_y, error = self._ordered
+        found = _falling(log_y, error) if self.straight else log_y
         return found[::-1] if self.rises else found
 
     def brackets(self, target: float) -> list[Bracket]:
@@ -67,9 +76,9 @@ class Measured:
         The curve is the monotone one nearest to the means (isotonic regression, Barlow et al. 1972) where they are
         monotone but for noise, and the means themselves elsewhere; between them straight in log y against log x.
         """
-        x, log_y, error = self._ordered()
+        x, log_y, error = self._ordered
         goal = math.log(target)
-        curve = _falling(log_y, error) if _straight(log_y, error) else log_y
+        curve = self.curve[::-1] if self.rises else self.curve
         curve = curve if _passes(curve, goal) else log_y
         passages: list[tuple[int, int]] = []  # first and last point of each, those that noise could make joined
         for at in _passes(curve, goal):
@@ -106,8 +115,6 @@ def _between(low: float, high: float, share: float) -> float:
 
 def _straight(log_y: Floats, error: Floats) -> bool:
     """Whether no point rises above an earlier one by more than noise would let any pair of them."""
-    from scipy.special import ndtri
-
     gaps = log_y[None, :] - log_y[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         rise = np.where(gaps > 1e-12, gaps / np.sqrt(error[None, :] ** 2 + error[:, None] ** 2), 0.0)
@@ -157,19 +164,17 @@ class Cells:
             noise = _local_noise(places[:, 0], mean) if x.shape[1] == 1 else 0.0
         return cls(places, mean, noise / np.sqrt(count), noise)
 
-    def along(self, column: int, others: Sequence[float | None], rises: bool | None = None) -> Measured | None:
+    def along(self, column: int, others: Sequence[float]) -> Measured | None:
         """The points along one column where the others have these values; None for fewer than two of them."""
         kept = np.ones(len(self.y), dtype=bool)
         for place, value in enumerate(others):
-            if place != column and value is not None:
+            if place != column:
                 kept &= np.abs(self.x[:, place] - value) <= 1e-6 * max(abs(value), 1e-300)
         x, y, error = self.x[kept, column], self.y[kept], self.error[kept]
         if len(x) < 2:
             return None
         order = np.argsort(x, kind="stable")
-        x, y, error = x[order], y[order], error[order]
-        upward = _upward(y) if rises is None else rises
-        return Measured(x, y, error, upward)
+        return Measured(x[order], y[order], error[order], _upward(y[order]))
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""

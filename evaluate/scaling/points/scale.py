@@ -37,8 +37,8 @@ class Scale:
         return (self.top - value) / self.unit if self.higher else value / self.unit
 
     def told(self, fitted: Any) -> Any:
-        """Back in the table's unit; what is fitted never goes past its limit."""
-        inside = np.minimum(fitted, self.limit) * self.unit
+        """Back in the table's unit."""
+        inside = fitted * self.unit
         return self.top - inside if self.higher else inside
 
     def told_ends(self, low: Any, high: Any) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.fit.fitted import FittedLaw, fitted_of
 from evaluate.scaling.forms.form import Array
-from evaluate.scaling.query.solve import quantiles
+from evaluate.scaling.query.line import quantiles
 
 LONGEST = 200  # signs; also bounds how deep it nests
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {

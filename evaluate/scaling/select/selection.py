@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,12 @@ def fit_named(
     else:
         law, candidates = fit_average(kind, x, y, sample_weight, groups, settings)
         law.holdout = _holdout_of_average(law, candidates)
-    law.again = cache(
-        lambda end: fit_named(name, x, y, sample_weight, groups, replace(settings, end=end))  # of the same points
-    )
+        law.again = partial(_average_toward, settings, name, x, y, sample_weight, groups)
     return law
+
+
+def _average_toward(settings: Settings, name: str, x: Any, y: Any, weight: Any, groups: Any, end: str) -> FittedLaw:
+    return fit_named(name, x, y, weight, groups, replace(settings, end=end))
 
 
 def select(x: Any, y: Any, candidates: Sequence[str] | None, sample_weight: Any, groups: Any, make: Make) -> FittedLaw:
@@ -59,19 +61,21 @@ def select(x: Any, y: Any, candidates: Sequence[str] | None, sample_weight: Any,
 
     Raises UsageError for unsuitable candidates, DataError where none can be fitted.
     """
-    count = width(x)
-    names = _candidates(count, candidates)
-
-    def chosen(end: str | None) -> FittedLaw:
-        def fit(name: str, options: Mapping[str, Any]) -> FittedLaw:
-            settings = make(name, options)
-            return fit_named(name, x, y, sample_weight, groups, settings if end is None else replace(settings, end=end))
-
-        return _of_one(names, fit) if count == 1 else _of_several(names, fit)
-
+    names = _candidates(width(x), candidates)
+    chosen = partial(_chosen, names, x, y, sample_weight, groups, make)
     law = chosen(None)
-    law.again = cache(chosen)
+    law.again = chosen
     return law
+
+
+def _chosen(names: Sequence[str], x: Any, y: Any, weight: Any, groups: Any, make: Make, end: str | None) -> FittedLaw:
+    """The choice by how laws predict that end; None takes the one that `make` says."""
+
+    def fit(name: str, options: Mapping[str, Any]) -> FittedLaw:
+        settings = make(name, options)
+        return fit_named(name, x, y, weight, groups, settings if end is None else replace(settings, end=end))
+
+    return _of_one(names, fit) if width(x) == 1 else _of_several(names, fit)
 
 
 def _candidates(count: int, given: Sequence[str] | None) -> tuple[str, ...]:
