@@ -16,9 +16,9 @@ from evaluate.scaling.forms.form import kind_of, laws_with_levels
 from evaluate.scaling.law import Law, law_class, read_law, select_law
 from evaluate.scaling.law_files import is_law_file
 from evaluate.scaling.points.cells import is_numeric, number
+from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import read_points
 from evaluate.scaling.points.points import Chosen, Points, input_checks, target_hint
-from evaluate.scaling.query.budget import Formula
 from evaluate.scaling.query.crossing import (
     ask_break_even,
     ask_optimum,

@@ -38,7 +38,7 @@ from evaluate.report.html.study_page import studies_of, study_line, study_sectio
 from evaluate.report.messages.law_messages import interval_figure, law_table, number, number_interval, quantity
 from evaluate.report.messages.law_view import Candidate, view_of
 from evaluate.report.text.run_table import lines_of
-from evaluate.scaling.query.budget import Formula
+from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.query.solve import solve
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"

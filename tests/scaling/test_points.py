@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, UsageError
 from evaluate.scaling.points.cells import parse_conditions
+from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import read_points
 from evaluate.scaling.points.points import Points, input_checks, target_hint
-from evaluate.scaling.query.budget import Formula
 
 PUBLISHED = Path(__file__).parents[2] / "studies" / "points"
 ROWS = [(1e4, 0.3, "a"), (2e4, 0.2, "a"), (4e4, 0.15, "b"), (8e4, 0.12, "b")]

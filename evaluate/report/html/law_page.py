@@ -29,8 +29,8 @@ from evaluate.report.messages.law_messages import (
 )
 from evaluate.report.messages.law_view import View, has_names, sample_of, view_of
 from evaluate.scaling.points.cells import label
+from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import from_records
-from evaluate.scaling.query.budget import Formula
 
 LEFT_OUT = ("draws", "residuals", "spread")
 

@@ -16,7 +16,8 @@ from evaluate.scaling.diagnose.design import brief, times
 from evaluate.scaling.fit.fitted import fitted_of
 from evaluate.scaling.forms.form import Array, laws_with_levels
 from evaluate.scaling.points.cells import number, other_notation
-from evaluate.scaling.query.budget import Formula, optimum
+from evaluate.scaling.points.formula import Formula
+from evaluate.scaling.query.budget import optimum
 from evaluate.scaling.query.line import Line, line, quantiles, unknown_to_solve
 from evaluate.scaling.query.solve import Solved, solve
 
