@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 Interval = Annotated[float, typer.Option(help="Share that intervals of answers hold.", min=0.01, max=0.999)]
 Solve = Annotated[
-    list[float] | None, typer.Option(metavar="Y", help="Where does the law reach this y, in the unit of the points?")
+    list[str] | None,
+    typer.Option(metavar="Y", help="Where does the law reach this y, in the unit of the points, or 92%?"),
 ]
 
 
@@ -25,7 +26,13 @@ def fit(
         Path | None, typer.Argument(metavar="PATH", help="CSV, JSON or JSONL (gzip is read), or a folder of Records.")
     ] = None,
     x: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A variable: a column, or NAME=COLUMN.")] = None,
-    y: Annotated[str | None, typer.Option(metavar="NAME", help="What to fit: an error or a loss, positive.")] = None,
+    y: Annotated[
+        str | None, typer.Option(metavar="NAME", help='What to fit: an error, a loss, an accuracy, or "1 - acc1/100".')
+    ] = None,
+    higher: Annotated[
+        bool | None,
+        typer.Option("--higher-is-better/--lower-is-better", help="Of y.  [default: by its name and its values]"),
+    ] = None,
     law: Annotated[str, typer.Option(metavar="NAME", help="auto: choose by extrapolation. list: show all.")] = "auto",
     where: Annotated[
         list[str] | None, typer.Option(metavar="CONDITIONS", help='Rows to take, as "role=dense,density<=0.5".')
@@ -39,6 +46,12 @@ def fit(
         str | None, typer.Option(metavar="LEVEL", help="The uncompressed level, for --law effective.")
     ] = None,
     solve: Solve = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(metavar="SHARE", help="Where is 98% of the dense (or best) accuracy kept?")
+    ] = None,
+    drop: Annotated[
+        list[float] | None, typer.Option(metavar="POINTS", help="Where is y this many points worse than the dense?")
+    ] = None,
     solve_for: Annotated[str | None, typer.Option(metavar="NAME", help="Which variable to solve for.")] = None,
     given: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="The other variables, as D=1e9.")
@@ -67,12 +80,13 @@ def fit(
 
         _check_places(out, page, picture)
         query = Query(
-            solve=solve or (), solve_for=solve_for, given=given or (), interval=interval, compute=compute,
-            budget=budget, against=against,
+            solve=solve or (), keep=keep or (), drop=drop or (), solve_for=solve_for, given=given or (),
+            interval=interval, compute=compute, budget=budget, against=against,
         )  # fmt: skip
         request = FitRequest(
             points=path, x=x or (), y=y, law=law, where=where or (), group=group, weight=weight, bootstrap=bootstrap,
             seed=seed, set_param=set_param or (), reference=reference, force=force, query=query,
+            higher_is_better=higher,
         )  # fmt: skip
         with Progress(quiet) as progress:
             outcome = run_fit(request, say, progress)

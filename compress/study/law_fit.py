@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from evaluate.core.errors import LeanfitError, UsageError
+from evaluate.core.units import split_amount
 from evaluate.scaling.forms.form import kind_of, laws_with_levels
 from evaluate.scaling.law import Law, law_class, read_law, select_law
 from evaluate.scaling.law_files import is_law_file
-from evaluate.scaling.points.cells import is_numeric, number
+from evaluate.scaling.points.cells import is_numeric
 from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import read_points
-from evaluate.scaling.points.points import Chosen, Points, input_checks, target_hint
+from evaluate.scaling.points.points import Chosen, Points, holds_numbers, input_checks, reference_of, target_hint
+from evaluate.scaling.points.scale import PLAIN, SPARSE, Scale, read_target, y_scale
 from evaluate.scaling.query.crossing import (
     ask_break_even,
     ask_optimum,
@@ -35,9 +37,14 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Query:
-    """Questions to the law that is fitted. Values are in the units of the points."""
+    """Questions to the law that is fitted. Values are in the units of the points, or of a rate as "92%".
 
-    solve: Sequence[float] = ()
+    keep : shares ("98%") of the accuracy of the dense model, or of the best point.  drop : points below it.
+    """
+
+    solve: Sequence[float | str] = ()
+    keep: Sequence[str] = ()
+    drop: Sequence[float] = ()
     solve_for: str | None = None
     given: Sequence[str] = ()
     interval: float = 0.9
@@ -48,7 +55,9 @@ class Query:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """One call of `leanfit fit`; x are columns, or NAME=COLUMN where the law has another name for it."""
+    """One call of `leanfit fit`; x are columns, or NAME=COLUMN where the law has another name for it; x and y may be
+    formulas of columns.  higher_is_better : None leaves it to the name and the values of y (y_scale).
+    y_made : whether y is a formula, whose words say nothing of its unit."""
 
     points: Path | Points
     x: Sequence[str]
@@ -62,6 +71,8 @@ class FitRequest:
     set_param: Sequence[str] = ()
     reference: str | None = None
     force: bool = False
+    higher_is_better: bool | None = None
+    y_made: bool = False
     query: Query = field(default_factory=Query)
 
 
@@ -84,18 +95,23 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
     points = read_points(request.points)
     request = _completed(request, points, say)
     axes = _axes(request.x, points)
+    request = replace(request, y_made=request.y not in points.columns)
+    for text in (str(request.y), *axes.values()):
+        points = points.with_formula(text)
     _check_query(request, list(axes), points)
     warnings = list(points.problems)
     try:
         rows = points.where(request.where)
-        law, chosen = _fitted(request, rows, warnings, status)
-        answers = _answers(request, law, points, warnings, status)
+        chosen, scale = _chosen(request, rows, warnings)
+        targets = _targets(request, rows, chosen, scale, say)
+        law = _law(request, chosen, scale, status)
+        answers = _answers(request, law, targets, points, warnings, status)
     except LeanfitError:
         for sentence in warnings:
             say(f"warning: {sentence}")
         raise
     low, high = float(chosen.y.min()), float(chosen.y.max())
-    warnings += filter(None, (target_hint(str(request.y), low, high, target) for target in request.query.solve))
+    warnings += filter(None, (target_hint(str(request.y), low, high, target) for target, _ in targets))
     about = {
         "source": points.source,
         "columns": [name if axes[name] == name else f"{name}={axes[name]}" for name in law.variables],
@@ -125,14 +141,35 @@ def _check(request: FitRequest) -> None:
     if (query.compute is None) != (query.budget is None):
         missing = "--budget" if query.budget is None else '--compute, as "6*N*D"'
         raise UsageError(f"the best split of a budget takes --compute and --budget; add {missing}")
-    if (query.solve_for or query.given) and not (query.solve or query.against or query.compute):
+    if (query.solve_for or query.given) and not (_asks(query) or query.against or query.compute):
         raise UsageError("--solve-for and --given go with --solve, --against or --compute: add one, as --solve 0.08")
+    for asked in query.solve:
+        if not 0 < read_target(asked)[0] < math.inf:
+            raise UsageError(f"--solve takes a positive value of y, got {asked}")
+    for text in query.keep:
+        if not 0 < _share(text) <= 1:
+            raise UsageError(f"--keep takes a share such as 98% or 0.98, got {text!r}")
+    for points in query.drop:
+        if not 0 <= points < math.inf:
+            raise UsageError(f"--drop takes how many points may be lost, as 1, got {points:g}")
+
+
+def _asks(query: Query) -> bool:
+    return bool(query.solve or query.keep or query.drop)
+
+
+def _share(text: str) -> float:
+    """ "98%" or "0.98" as 0.98; NaN for what is no share."""
+    amount = split_amount(text.strip())
+    return math.nan if amount is None or amount[1] not in ("", "%") else amount[0] / (100 if amount[1] else 1)
 
 
 def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
     """The request with its x and y named, where the points leave no doubt. Raises UsageError."""
-    numeric = [name for name, column in points.columns.items() if _holds_numbers(column)]
-    y = request.y or ("error" if "error" in numeric else None)
+    numeric = [name for name, column in points.columns.items() if holds_numbers(column)]
+    other = [name for name in numeric if name != "params"]
+    usual = [name for name in ("error", "accuracy") if name in numeric] or other * (len(other) == 1 < len(numeric))
+    y = request.y or next(iter(usual), None)
     if y is None:
         raise UsageError(f"say what to fit by --y NAME; {points.source} has the columns {', '.join(numeric)}")
     others = [name for name in numeric if name != y]
@@ -142,11 +179,6 @@ def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
     if (x, y) != (list(request.x), request.y):
         say(f"fitting {y} along {', '.join(x)} (--x and --y name others)")
     return replace(request, x=x, y=y)
-
-
-def _holds_numbers(column: Any) -> bool:
-    """Whether a column is numbers but for a few cells, which the fit then names."""
-    return is_numeric(column) or 2 * sum(number(cell) is not None for cell in column if cell) > len(column)
 
 
 def _axes(x: Sequence[str], points: Points) -> dict[str, str]:
@@ -168,14 +200,11 @@ def _axes(x: Sequence[str], points: Points) -> dict[str, str]:
 def _check_query(request: FitRequest, names: Sequence[str], points: Points) -> None:
     """What is wrong with the questions, before the law is fitted. Raises UsageError, DataError."""
     query, given = request.query, _given(request, names)
-    if query.solve or query.against is not None:
+    if _asks(query) or query.against is not None:
         unknown_to_solve(names, query.solve_for, given)
-    for target in query.solve:
-        if not (math.isfinite(target) and target > 0):
-            raise UsageError(f"--solve takes a positive value of {request.y}, got {target:g}")
     if query.compute is not None:
         split = [name for name in Formula(query.compute, names).names if name in given]
-        if split and not (query.solve or query.against):
+        if split and not (_asks(query) or query.against):
             raise UsageError(f"--given holds {split[0]}, which the budget is to be split in: leave it out")
         if query.budget is not None and not (math.isfinite(query.budget) and query.budget > 0):
             raise UsageError(f"--budget takes a positive number, got {query.budget:g}")
@@ -197,16 +226,57 @@ def _single(name: str, values: Sequence[Any]) -> Any:
 # The fit.
 
 
-def _fitted(request: FitRequest, points: Points, warnings: list[str], status: Status) -> tuple[Law, Chosen]:
-    """The law of these points and the rows it was fitted to; what is odd about them is added to `warnings`."""
+def _chosen(request: FitRequest, points: Points, warnings: list[str]) -> tuple[Chosen, Scale]:
+    """The rows that are fitted and the unit of y; what is odd about them is added to `warnings`."""
     y, axes = str(request.y), _axes(request.x, points)
     asks = _columns_for(request.law, axes)
-    chosen = points.take(list(axes.values()), y, group=request.group, weight=request.weight, **asks)
-    warnings += [*chosen.problems, *input_checks(points, chosen, y, request.group)]
-    chosen = chosen._replace(columns={name: chosen.columns[column] for name, column in axes.items()})
-    what = "choosing the law" if request.law == AUTO else f"fitting the law {request.law}"
-    status(f"{what}: {len(chosen.y)} points", 0, 0)
-    return _law(request, chosen, status), chosen
+    sparse = {name: _most_sparse(points, name) for name in axes.values() if name.lower() in SPARSE}
+    asks["domains"] = {**{name: (0.0, most) for name, most in sparse.items()}, **asks.get("domains", {})}
+
+    def taken() -> Chosen:
+        return points.take(list(axes.values()), y, group=request.group, weight=request.weight, **asks)
+
+    chosen, scale = taken(), PLAIN
+    if request.law == AUTO or not kind_of(request.law).any_sign:
+        along = next(iter(chosen.columns.values())) if len(axes) == 1 and not sparse else None
+        scale, guess = y_scale("" if request.y_made else y, chosen.y, along, request.higher_is_better)
+        warnings += [guess] if guess else []
+    if scale.higher:  # what reaches the best there can be lacks nothing, and has no logarithm
+        asks["domains"][y] = (0.0, math.nextafter(scale.top, 0.0))
+        chosen = taken()
+    warnings += [*chosen.problems, *input_checks(points, chosen, request.group)]
+    return chosen._replace(columns={name: chosen.columns[column] for name, column in axes.items()}), scale
+
+
+def _most_sparse(points: Points, name: str) -> float:
+    """The largest sparsity that a law can take, as a fraction or in per cent: below all."""
+    column = points.column(name)
+    numbers = np.asarray(column, dtype=float) if is_numeric(column) else np.empty(0)
+    return math.nextafter(100.0 if np.nanmax(numbers, initial=0.0) > 1 else 1.0, 0.0)
+
+
+def _targets(
+    request: FitRequest, points: Points, chosen: Chosen, scale: Scale, say: Say
+) -> list[tuple[float, dict[str, str]]]:
+    """Each y that is asked for, and how it was asked where that was not by its value. Raises UsageError."""
+    query, found = request.query, []
+    for one in query.solve:
+        target = scale.read(one)
+        if not (math.isfinite(target) and scale.fitted(target) > 0):
+            limit = f" below {scale.top:g}" if scale.higher else ""
+            other = f"; {target:g} % is {target / 100:g} here" if scale.rate and scale.unit == 1 < target <= 100 else ""
+            raise UsageError(f"--solve takes a positive value of {request.y}{limit}, got {target:g}{other}")
+        found.append((target, {"asked": one} if isinstance(one, str) and "%" in one else {}))
+    if query.keep or query.drop:
+        best, of = reference_of(points, chosen, scale.higher)
+        asked = [(f"keep {text}", scale.kept(_share(text), best)) for text in query.keep]
+        asked += [(f"drop {lost:g}", scale.dropped(lost, best)) for lost in query.drop]
+        for words, target in asked:
+            say(f"{words} of {of} with {request.y} {best:.4g}: {request.y} {target:.4g}")
+            if not scale.fitted(target) > 0:
+                raise UsageError(f"--{words}: {request.y} would have to be {target:.4g}, which cannot be")
+            found.append((target, {"asked": f"{words} of {of}"}))
+    return found
 
 
 def _columns_for(law: str, axes: dict[str, str]) -> dict[str, Any]:
@@ -229,10 +299,12 @@ def _columns_for(law: str, axes: dict[str, str]) -> dict[str, Any]:
     return {"domains": domains, "names": [axes[level]] if level else [], "constant": True}
 
 
-def _law(request: FitRequest, chosen: Chosen, status: Status) -> Law:
+def _law(request: FitRequest, chosen: Chosen, scale: Scale, status: Status) -> Law:
+    what = "choosing the law" if request.law == AUTO else f"fitting the law {request.law}"
+    status(f"{what}: {len(chosen.y)} points", 0, 0)
     options = {"bootstrap": request.bootstrap, "reference": request.reference}
     settings: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    settings |= {"seed": request.seed, "force": request.force}
+    settings |= {"seed": request.seed, "force": request.force, "scale": scale}
     points: dict[str, Any] = {"sample_weight": chosen.weights, "groups": chosen.groups}
     if request.law == AUTO:
         return select_law(chosen.columns, chosen.y, **points, **settings)
@@ -254,10 +326,18 @@ def _counted(text: str) -> tuple[float, float]:
 # The answers.
 
 
-def _answers(request: FitRequest, law: Law, points: Points, warnings: list[str], status: Status) -> dict[str, Any]:
+def _answers(
+    request: FitRequest,
+    law: Law,
+    targets: Sequence[tuple[float, dict[str, str]]],
+    points: Points,
+    warnings: list[str],
+    status: Status,
+) -> dict[str, Any]:
     """solve, optimum and break_even, as far as they were asked."""
     query, given = request.query, _given(request, law.variables)
-    found: dict[str, Any] = {"solve": [ask_solve(law, y, query.solve_for, given, query.interval) for y in query.solve]}
+    solved = [{**ask_solve(law, y, query.solve_for, given, query.interval), **asked} for y, asked in targets]
+    found: dict[str, Any] = {"solve": solved}
     if query.compute is not None and query.budget is not None:
         formula = Formula(query.compute, law.variables)
         found["optimum"] = ask_optimum(law, formula, query.budget, given, query.interval)
@@ -277,7 +357,7 @@ def _other(request: FitRequest, points: Points, against: str, warnings: list[str
         return read_law(path)[0]
     rows = read_points(path) if path.exists() else _rows_of_condition(points, against)
     own: list[str] = []
-    law = _fitted(request, rows, own, status)[0]
+    law = _law(request, *_chosen(request, rows, own), status)
     warnings += [f"{sentence} (--against)" for sentence in own]
     return law
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.report.messages.law_messages import answer_sentence, beyond_text, quantity
-from evaluate.report.messages.law_view import Answer, part
+from evaluate.report.messages.law_view import Answer, in_unit, part
 from evaluate.report.text.text_columns import aligned
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.law import read_law
 from evaluate.scaling.points.cells import is_numeric
+from evaluate.scaling.points.scale import Scale
 from evaluate.scaling.query.crossing import ask_solve, assignments, level_of
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ class PredictRequest:
     points: Path | None = None
     where: Sequence[str] = ()
     interval: float = 0.9
-    solve: Sequence[float] = ()
+    solve: Sequence[float | str] = ()
     solve_for: str | None = None
 
 
 def run_predict(request: PredictRequest) -> dict[str, Any]:
-    """{law, variables, params, target, interval, predictions, solve, warnings}. Raises UsageError, ArtifactError,
-    DataError."""
+    """{law, variables, params, target, scale, interval, predictions, solve, warnings}. Raises UsageError,
+    ArtifactError, DataError."""
     law, stored = read_law(request.path)
     target = str(stored.get("target") or "y")
     problems: list[str] = []
@@ -51,6 +52,7 @@ def run_predict(request: PredictRequest) -> dict[str, Any]:
     _check(request, law, given)
     found: dict[str, Any] = {
         "law": law.name, "variables": list(law.variables), "params": law.params_, "target": target,
+        "scale": law.fitted_.settings.scale.plain(),
         "interval": request.interval, "predictions": [], "solve": [],
     }  # fmt: skip
     if request.points is not None:
@@ -64,7 +66,9 @@ def run_predict(request: PredictRequest) -> dict[str, Any]:
         found["predictions"] = _predictions(law, columns, request.interval, [])
         problems += extrapolation(law, law.fitted_.numbers(columns))
     fixed = {name: values[0] for name, values in given.items()}
-    found["solve"] = [ask_solve(law, y, request.solve_for, fixed, request.interval) for y in request.solve]
+    scale = law.fitted_.settings.scale
+    targets = [scale.read(y) for y in request.solve]
+    found["solve"] = [ask_solve(law, y, request.solve_for, fixed, request.interval) for y in targets]
     found["warnings"] = [*law.warnings_, *problems]
     return found
 
@@ -159,7 +163,11 @@ def _plain(value: Any) -> Any:
 
 def predicted_table(found: Mapping[str, Any]) -> str:
     """Predictions as aligned columns, and answers as sentences."""
-    lines, target, share = [], found["target"], f"{100 * found['interval']:.4g} % interval"
+    lines, target, share = (
+        [],
+        in_unit(found["target"], Scale.of(found["scale"])),
+        f"{100 * found['interval']:.4g} % interval",
+    )
     if found["predictions"]:
         rows = [
             [

@@ -15,6 +15,8 @@ from evaluate.report.html.law_page import law_sections
 from evaluate.report.messages.law_messages import law_table
 from evaluate.report.messages.law_view import view_of
 from evaluate.scaling import Average, Chinchilla, Law, PowerLaw, optimum, read_points, select_law
+from evaluate.scaling.forms.combined import averaged_form
+from evaluate.scaling.forms.form import Member, kind_of
 from evaluate.scaling.law import load_law, write_law
 from evaluate.scaling.points.trial_points import rows_of_records
 from evaluate.scaling.select.candidate_fits import MOST
@@ -100,8 +102,16 @@ def test_an_average_shows_shares_by_form_and_no_interval(average):
     for text in (law_table(stored, width=100), str(law_sections(view_of(stored)))):
         assert "fitted with weights" in text
         assert "0.3333" not in text
-    shares = [float(part.split("%")[0]) for part in stored["formula"].split(" of ")[-1].split(",")]
-    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert sum(average.params_.values()) == pytest.approx(1)
+
+
+def test_an_average_names_the_shares_of_several_forms_and_one_form_by_its_own_formula():
+    forms = [kind_of(name).form for name in ("m3", "m4")]
+    several = averaged_form([Member(form, power, 0.25) for form in forms for power in (0.5, 1.0)])
+    shares = [float(part.split("%")[0]) for part in several.formula.split(" of ")[-1].split(",")]
+    assert shares == [50, 50]
+    alone = averaged_form([Member(forms[0], power, 0.5) for power in (0.5, 1.0)])
+    assert alone.formula == forms[0].formula and forms[0].title in alone.title
 
 
 def test_levels_are_told_by_name(tmp_path):

@@ -141,8 +141,8 @@ def residuals_picture(
         if order:
             at, mean = [np.exp(np.mean(np.log(predicted[p]))) for p in order], [np.mean(off[p]) for p in order]
             axes.plot(at, mean, color=INK, linewidth=1.6, zorder=3)
-        log_axis(axes, "x", view.target, *padded(predicted, 0.04))
-        axes.set_xlabel(f"predicted {axis_label(view.target)}")
+        log_axis(axes, "x", view.y, *padded(predicted, 0.04))
+        axes.set_xlabel(f"predicted {axis_label(view.y)}")
         reach = 1.12 * max(float(np.max(np.abs(off))), 0.1)
         axes.set_ylim(-reach, reach)
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -303,7 +303,7 @@ def plane_picture(
         legend_above(axes)
 
     caption = _plane_caption(plane, budget)
-    title = f"Equal {named(view.target)} over {named(names[0])} and {named(names[1])}"
+    title = f"Equal {named(view.y)} over {named(names[0])} and {named(names[1])}"
     height, text = 330 + legend_height(5 if budget else 2), f"{view.title}. {caption}"
     return drawn(paint, height=height, title=title, text=text, caption=caption, key=key)
 
@@ -346,7 +346,7 @@ def _paint_contours(axes: Axes, plane: Plane) -> None:
     if len(levels) < CONTOURS - 2:
         levels = np.unique([float(f"{v:.3g}") for v in spread])
     curves = axes.contour(plane.across, plane.up, values, levels=levels, colors=[ACCENT], linewidths=1.3)
-    name = plane.view.target
+    name = plane.view.y
     style = {"fontsize": 11, "colors": [INK], "inline_spacing": 4}
     axes.clabel(curves, fmt=lambda v: quantity(name, float(f"{v:.4g}")), **style)
 
@@ -389,7 +389,7 @@ def frontier(plane: Plane, budget: Budget) -> Floats:
 def _plane_caption(plane: Plane, budget: Budget | None) -> str:
     view = plane.view
     spans = [span_text(name, span) for name in plane.names if (span := view.span(name))]
-    parts = [f"Each curve joins sizes of equal {named(view.target)}."]
+    parts = [f"Each curve joins sizes of equal {named(view.y)}."]
     parts += [f"Outside of the dotted box ({', '.join(spans)}) the law is extrapolated."] if spans else []
     others = [(n, value) for n, value in zip(view.variables, plane.fixed) if n not in plane.names]
     held = ", ".join(f"{named(name)} {quantity(name, value)}" for name, value in others)

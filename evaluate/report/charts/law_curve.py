@@ -159,7 +159,7 @@ def curve_picture(
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         log_axis(axes, "x", cut.variable, grid[0], grid[-1])
-        log_axis(axes, "y", view.target, *heights)
+        log_axis(axes, "y", view.y, *heights)
         hatched(axes, grid[0], cut.span[0])
         hatched(axes, cut.span[1], grid[-1])
         for end in cut.span:
@@ -172,7 +172,7 @@ def curve_picture(
             _paint_crossing(axes, crossing, grid, _other_curve(crossing, cut, grid))
         legend_above(axes)
 
-    title = f"{named(view.target).capitalize()} against {named(cut.variable)}"
+    title = f"{named(view.y).capitalize()} against {named(cut.variable)}"
     title += f" at {cut.given}" if cut.given else ""
     caption = " ".join(_caption(cut, answers, crossing, heights[0]))
     height = 270 + legend_height((6 if answers else 5) + (2 if crossing else 0))
@@ -214,7 +214,14 @@ def _paint_floor(axes: Axes, view: View) -> None:
         return
     _, value, low, high = view.floor
     ends = [max(end, bottom / 2) for end in (low if finite(low) else bottom, high if finite(high) else value)]
-    axes.axhspan(*ends, color=LOST, alpha=0.18, linewidth=0, zorder=0.8, label="floor, with interval")
+    axes.axhspan(
+        *ends,
+        color=LOST,
+        alpha=0.18,
+        linewidth=0,
+        zorder=0.8,
+        label=f"{'ceiling' if view.scale.higher else 'floor'}, with interval",
+    )
     axes.axhline(max(value, bottom / 2), color=LOST, linewidth=1.2, linestyle="-.", zorder=1.5)
 
 
@@ -305,9 +312,11 @@ def _caption(cut: Slice, answers: Sequence[Answer], crossing: BreakEven | None, 
         name, *triple = view.floor
         joint = "" if len(view.variables) == 1 else ", where everything grows"
         below = "" if _top(view.floor) > bottom else ", below the picture"
-        parts.append(f"Floor {name}{joint}{below}: {interval_figure(view.target, *triple)}.")
+        parts.append(
+            f"{'Ceiling' if view.scale.higher else 'Floor'} {name}{joint}{below}: {interval_figure(view.y, *triple)}."
+        )
     parts.append(f"Hatched and dashed: beyond the points ({span_text(cut.variable, cut.span)}).")
-    sentences = [answer_sentence(answer, view.target, doubts=False) for answer in answers]
+    sentences = [answer_sentence(answer, view.y, doubts=False) for answer in answers]
     parts += [f"{text[:1].upper()}{text[1:]}." for text in sentences]
     if crossing is not None:
         against = f" against {clean(crossing.against, 200)}" if crossing.against else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evaluate.core.text import clean, count, finite, ratio, size
-from evaluate.report.messages.law_view import Answer, BreakEven, Candidate, Optimum, View, view_of
+from evaluate.report.messages.law_view import PER_CENT, Answer, BreakEven, Candidate, Optimum, View, view_of
 from evaluate.report.text.text_columns import BOLD, aligned, columns_of, painted, speakable, wrapped
 
 LOSSES = {"huber": "sum of Huber's loss", "squares": "sum of squares"}
@@ -47,7 +47,7 @@ SHARES = (
 
 def axis_label(name: str) -> str:
     """The label of an axis: the quantity and its unit."""
-    return LABELS.get(name) or clean(name, 40) + (", %" if name in SHARES else "")
+    return LABELS.get(name) or clean(name, 40) + (PER_CENT if name in SHARES else "")
 
 
 def named(name: str) -> str:
@@ -63,6 +63,8 @@ def quantity(name: str, value: Any) -> str:
         return "no limit" if isinstance(value, float) and value > 0 else "-"
     if name in SHARES:
         return f"{100 * value:.3g} %"
+    if name.endswith(PER_CENT):
+        return f"{value:.4g} %"
     if name in BYTES:
         return size(value)
     return plain_figure(value)
@@ -136,6 +138,7 @@ def answer_of(answer: Answer, target: str, doubts: bool = True) -> tuple[str, st
         asked += f" for {named(target)} {quantity(target, answer.target)}"
     given = ", ".join(f"{named(name)} {quantity(name, value)}" for name, value in answer.given.items())
     asked += f" at {given}" if given else ""
+    asked += f" ({clean(answer.asked, 80)})" if answer.asked else ""
     if not answer.found:
         return asked, "out of reach" + (f", {clean(answer.reason, 200)}" if answer.reason else "")
     text = interval_figure(answer.variable, answer.value, answer.low, answer.high)
@@ -154,7 +157,7 @@ def _doubt(answer: Answer | Optimum) -> str:
 
 def questions(view: View) -> list[tuple[str, str]]:
     """(what was asked, the answer) of solve, the budget and the break-even point."""
-    found = [answer_of(answer, view.target) for answer in view.answers]
+    found = [answer_of(answer, view.y) for answer in view.answers]
     found += [_optimum(view, view.optimum)] if view.optimum is not None else []
     return found + ([_break_even(view, view.break_even)] if view.break_even is not None else [])
 
@@ -166,7 +169,7 @@ def _optimum(view: View, optimum: Optimum) -> tuple[str, str]:
         return asked, clean(optimum.reason, 200) or "not found"
     shown = [f"{named(name)} {interval_figure(name, *triple)}" for name, triple in optimum.best.items()]
     if finite(optimum.y):
-        shown += [f"{named(view.target)} {interval_figure(view.target, optimum.y, optimum.y_low, optimum.y_high)}"]
+        shown += [f"{named(view.y)} {interval_figure(view.y, optimum.y, optimum.y_low, optimum.y_high)}"]
     return asked, ", ".join(shown) + _doubt(optimum)
 
 
@@ -183,7 +186,7 @@ def _break_even(view: View, crossing: BreakEven) -> tuple[str, str]:
 def crossing_figure(view: View, crossing: BreakEven) -> str:
     """`23.4 k (20.1 k to 29.0 k), error 8 %`: where two curves cross."""
     text = interval_figure(crossing.variable, crossing.value, crossing.low, crossing.high)
-    at = f", {named(view.target)} {quantity(view.target, crossing.y)}" if finite(crossing.y) else ""
+    at = f", {named(view.y)} {quantity(view.y, crossing.y)}" if finite(crossing.y) else ""
     return text + at
 
 
@@ -191,7 +194,7 @@ def headline_of(view: View) -> str:
     """`error against params: power law with a floor (power-floor)`."""
     against = ", ".join(named(name) for name in view.variables)
     known = f" ({view.name})" if view.name != view.title else ""
-    return f"{named(view.target)} against {against}: {view.title}{known}"
+    return f"{named(view.y)} against {against}: {view.title}{known}"
 
 
 def parameter_table(view: View) -> tuple[list[str], list[list[str]]]:
@@ -236,6 +239,8 @@ def range_sentence(view: View) -> str:
         levels, span = view.levels(name), view.span(name)
         names = f"{named(name)} {', '.join(levels)} ({view.reference} is uncompressed)"
         parts.append(span_text(name, span) if span else names if levels else "")
+    as_fitted = re.sub(r"\by\b", named(view.target), view.scale.text)
+    parts += [f"fitted as {as_fitted}"] if view.scale.text != "y" else []
     return ", ".join(filter(None, parts))
 
 
@@ -279,9 +284,8 @@ def law_table(law: Any, width: int | None = None, color: bool = False) -> str:
     if len(view.candidates) > 1:
         lines += ["", *aligned(*candidate_table(view.candidates), wide, color)]
         for one in view.candidates:
-            lines += (
-                wrapped(f"{clean(one.law, 40)}: {clean(one.reason, 200)}", wide, "  ", "    ") if one.reason else []
-            )
+            reason = f"{clean(one.law, 40)}: {clean(one.reason, 400)}"
+            lines += wrapped(reason, wide, "  ", "    ") if one.reason else []
     lines += wrapped(chosen_sentence(view), wide, "  ", "  ")
     for asked, answer in questions(view):
         lines += ["", *wrapped(f"{asked}:", wide, "", "  "), *wrapped(answer, wide, "  ", "  ")]

@@ -14,18 +14,23 @@ from evaluate.core.errors import DataError
 from evaluate.core.text import clean, finite
 from evaluate.scaling.fit.fitted import FittedLaw
 from evaluate.scaling.law_files import restored
+from evaluate.scaling.points.scale import Scale
 from evaluate.scaling.uncertainty.prediction_interval import prediction_interval
 
 Floats = NDArray[np.float64]
 Ends = tuple[float, float]
 B = TypeVar("B", bound=Block)
 INTERVAL = 0.9
+PER_CENT = ", %"  # after the name of a quantity whose values are in per cent as they stand
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Answer(Block):
-    """Where the law reaches a target: the value of `variable`, the others as `given`; out of reach, why."""
+    """Where the law reaches a target: the value of `variable`, the others as `given`; out of reach, why.
+
+    asked : how the target was asked for, where that was not by its value, as "keep 98% of the dense model".
+    """
 
     variable: str = "x"
     target: float = NAN
@@ -36,6 +41,7 @@ class Answer(Block):
     reason: str = ""
     beyond: float = NAN
     given: dict[str, Any] = field(default_factory=dict)
+    asked: str = ""
 
     @property
     def found(self) -> bool:
@@ -126,9 +132,23 @@ class View:
         return self.law.variables
 
     @property
+    def y(self) -> str:
+        """The target with the unit of its values."""
+        return in_unit(self.target, self.scale)
+
+    @property
+    def scale(self) -> Scale:
+        """The unit of y."""
+        return self.law.settings.scale
+
+    @property
     def floor(self) -> tuple[str, float, float, float] | None:
-        """(name, value, low, high) of the parameter that is its limit; None for a law that tends to 0 or nothing."""
-        return None if self.law.floor is None else (str(self.law.form.floor), *self.law.floor)
+        """(name, value, low, high) of the limit that y tends to, in the unit of the points; None without one."""
+        if self.law.floor is None:
+            return None
+        value, *ends = self.law.floor
+        low, high = self.scale.told_ends(*ends)
+        return str(self.law.form.floor), float(self.scale.told(value)), float(low), float(high)
 
     def domain(self, column: int) -> Ends | None:
         """The closed range of a variable, where it is not all positive numbers."""
@@ -205,13 +225,18 @@ class View:
         return table
 
     def predict(self, x: NDArray[Any]) -> Floats:
-        """(n,) for x (n, k)."""
-        return np.asarray(self.law.predict(x), dtype=np.float64)
+        """(n,) for x (n, k), in the unit of the points."""
+        return np.asarray(self.scale.told(self.law.predict(x)), dtype=np.float64)
 
     def band(self, x: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
         """Prediction and the ends of its 90 % interval, (n,) each, for x (n, k)."""
         numbers = self.law.numbers(x)
-        return (self.predict(x), *prediction_interval(self.law, numbers, INTERVAL))
+        return (self.predict(x), *self.scale.told_ends(*prediction_interval(self.law, numbers, INTERVAL)))
+
+
+def in_unit(name: str, scale: Scale) -> str:
+    """The name of y with the unit of its values, which is per cent or none."""
+    return name + PER_CENT if scale.unit == 100 else name
 
 
 def _entries(value: Any) -> list[Mapping[str, Any]]:

@@ -163,8 +163,11 @@ def _partners(found: Covariance, name: str) -> str:
 
 @rule(of_averages=True)
 def flat(case: Diagnosis) -> Iterator[str]:
-    """Points that a constant explains as well, by the F test of the law against the mean of log y at 0.05."""
+    """Points that a constant explains as well, by the F test of the law against the mean of log y at 0.05, and that no
+    variable ranks either: a robust fit leaves few points far off, which squares take for noise."""
     law = case.law
+    if any(_ranks(column, law.data.y) for column in law.data.x.T):
+        return
     data, spare, terms = law.data, law.spare, law.free - 1
     if spare < 1 or terms < 1 or not np.all(np.isfinite(law.residuals)):
         return
@@ -175,6 +178,28 @@ def flat(case: Diagnosis) -> Iterator[str]:
         yield (
             f"the mean of y explains these {law.n} points about as well: the noise hides whether y depends on "
             f"{' and '.join(law.variables)}; add points over a wider range, or several at each size"
+        )
+
+
+def _ranks(x: Array, y: Array) -> bool:
+    """Whether y goes with x by ranks (Spearman 1904), at 0.05."""
+    if len(y) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return False
+    ranks = [np.unique(values, return_inverse=True)[1].astype(float) for values in (x, y)]
+    r2 = min(float(np.asarray(np.corrcoef(ranks))[0, 1]) ** 2, 1 - 1e-12)
+    return bool(fdtrc(1, len(y) - 2, (len(y) - 2) * r2 / (1 - r2)) < BY_LUCK)
+
+
+@rule(of_averages=True)
+def few_places(case: Diagnosis) -> Iterator[str]:
+    """As many parameters as sizes: repeats say how noisy the points are, and nothing of the form."""
+    law = case.law
+    places = len(np.unique(law.data.x, axis=0))
+    parameters = min((len(member.form.parameters) for member in law.form.members), default=law.free)
+    if places <= parameters < len(law.data.y) or places == 2:
+        yield (
+            f"the {law.n} points stand at {places} places, so they cannot tell whether the form of the law is right; "
+            "add points at other sizes"
         )
 
 
@@ -321,7 +346,7 @@ def residual_trend(case: Diagnosis) -> Iterator[str]:
         if bend:
             yield (
                 f"the residuals follow {name}: the points bend away from the law by up to {100 * bend:.2g} % along it, "
-                "so its form is wrong there; let other laws compete (--law auto)"
+                "so its form is wrong there, and past the points too"
             )
 
 

@@ -130,8 +130,11 @@ def averaged_form(members: Sequence[Member]) -> Form:
         parts = zip(members, places)
         return sum(m.weight * (m.form.log_y(x, theta[..., at]) - theta[..., at.stop, None]) for m, at in parts)  # type: ignore[return-value]
 
+    alone = members[0].form if len({member.form.name for member in members}) == 1 else None
     return Form(
-        name="average", title="average of laws", formula=f"log y = mean of log y of {_shares(members)}",
+        name="average",
+        title=f"{alone.title}, weighted by size" if alone else "average of laws",
+        formula=alone.formula if alone else f"log y = mean of log y of {_shares(members)}",
         source=SOURCE, variables=("x",), parameters=tuple(parameters), log_y=log_y,
         starts=lambda x, y: np.empty((0, len(parameters))), members=tuple(members),
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +22,16 @@ from evaluate.scaling.points.cells import (
     parse_conditions,
     shown,
 )
+from evaluate.scaling.points.formula import Formula
 
 Floats = NDArray[np.float64]
 Domain = tuple[float, float]
 LEAST = 3  # points; a law has two parameters at least
+
+
+def holds_numbers(column: Column) -> bool:
+    """Whether a column is numbers but for a few cells, which the fit then names."""
+    return is_numeric(column) or 2 * sum(number(cell) is not None for cell in column if cell) > len(column)
 
 
 class Chosen(NamedTuple):
@@ -97,6 +104,17 @@ class Points:
                 *(label.partition(" ")[2] for label in labels[1:]),
             ]
         return ", ".join(labels) + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+    def with_formula(self, text: str) -> Points:
+        """With a column more, named and made by a formula of the columns of numbers, as "1 - acc1/100"; these where
+        there is a column of that name, or no sign of arithmetic in it. Raises UsageError for a formula that is none.
+        """
+        if text in self.columns or not re.search(r"[-+*/(]", text):
+            return self
+        numeric = [name for name, column in self.columns.items() if holds_numbers(column)]
+        formula = Formula(text, numeric)
+        made = np.broadcast_to(formula.values({name: self._numbers(name) for name in formula.names}), len(self))
+        return replace(self, columns={**self.columns, text: np.where(np.isfinite(made), made, np.nan)})
 
     def where(self, filters: str | Iterable[str]) -> Points:
         """The rows that meet every condition, as "role=dense,seed=0,density<=0.5".
@@ -252,7 +270,8 @@ def _faults(column: Column, values: Floats, domain: Domain | None) -> list[tuple
     low, high = domain or (0.0, np.inf)
     with np.errstate(invalid="ignore"):
         outside = (values < low) | (values > high) if domain else values <= low
-    why = f"is not between {low:g} and {high:g}" if domain else "is not positive"
+    upper = f"{high:g}" if high == float(f"{high:g}") else f"below {high:g}"
+    why = f"is not between {low:g} and {upper}" if domain else "is not positive"
     return [
         ("is missing", empty & ~words),
         ("is not a number", words),
@@ -266,20 +285,8 @@ def _left_out(points: Points, name: str, why: str, bad: NDArray[np.bool_]) -> li
     return [f"{name} {why} in {points.named(rows)}"] if rows else []
 
 
-_RIGHT = ("accuracy", "acc", "top1", "top5", "precision", "recall", "f1")
-_WRONG = ("error", "err", "error_rate", "test_err", "test_error", "train_err")
-
-
-def input_checks(points: Points, chosen: Chosen, y: str, group: str | None = None) -> Iterator[str]:
-    """Sentences on the unit of y, on runs that are not independent, and on kinds of points that are mixed."""
-    name, top = y.lower(), float(chosen.y.max())
-    share = float(np.mean(chosen.y > 1))
-    if name in (*_RIGHT, *_WRONG) and 1 < top <= 100 and share > 0.5:
-        yield f"{y} goes up to {top:.4g}: it looks like per cent, and then answers are in per cent too"
-    elif name in (*_RIGHT, *_WRONG) and share > 0 and top > 1:
-        yield f"{y} is mostly a fraction and goes up to {top:.4g}: are some rows in per cent?"
-    if name in _RIGHT:
-        yield f"{y} rises to a limit, and the laws fall to a floor: fit the error (1 - {y}) instead"
+def input_checks(points: Points, chosen: Chosen, group: str | None = None) -> Iterator[str]:
+    """Sentences on runs that are not independent, and on kinds of points that are mixed."""
     runs = points.columns["run"][chosen.rows].tolist() if group is None and "run" in points.columns else []
     if 2 < len(set(runs)) < len(runs):
         yield (
@@ -293,6 +300,31 @@ def input_checks(points: Points, chosen: Chosen, y: str, group: str | None = Non
             told = ", ".join(f"{value} {count}" for value, count in list(zip(found, counts))[:5])
             yield f"one law is fitted to points of different {kind} ({told}); --where {kind}={found[0]} takes one"
             return
+
+
+_DENSE = {
+    "role": ("dense",),
+    "level": ("dense", "none", "fp32"),
+    "density": (1.0,),
+    "sparsity": (0.0,),
+    "bits": (32.0,),
+}
+
+
+def reference_of(points: Points, chosen: Chosen, higher: bool) -> tuple[float, str]:
+    """(y of what compressed models are compared with, what that is): the best of the dense models, of repeats the mean;
+    the best point where no column says which are dense. Columns: role, level, density 1, sparsity 0, bits 32."""
+    rows = np.ones(len(chosen.y), dtype=bool)
+    for name, values in _DENSE.items():
+        column = points.columns.get(name)
+        dense = np.isin(column[chosen.rows], values) if column is not None else np.zeros(1, dtype=bool)
+        if dense.any():
+            rows = dense
+            break
+    _, place = np.unique(chosen.x[rows].astype(str), axis=0, return_inverse=True)
+    means = np.bincount(place.ravel(), chosen.y[rows]) / np.bincount(place.ravel())
+    best = float(np.max(means) if higher else np.min(means))
+    return best, "the best point" if rows.all() else "the dense model" if len(means) == 1 else "the best dense model"
 
 
 def target_hint(y: str, low: float, high: float, target: float) -> str:
