@@ -24,7 +24,7 @@ from evaluate.metrics.base import get_metric
 from evaluate.report.charts.run_charts import classes_picture, latency_picture, widths_picture
 from evaluate.report.html.overview import tradeoffs
 from evaluate.report.html.pages import write_page
-from evaluate.report.html.run_sections import yaml_text
+from evaluate.report.html.run_page import yaml_text
 from evaluate.report.messages.run_messages import drop_verdict, goal_sentence, headline, latency_text, worst_class
 from evaluate.report.text.run_table import rows, summary, text_table
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from evaluate.core.text import clean, finite, size
 from evaluate.hardware.machines import differences, same_machine
 from evaluate.report.charts.ratio_charts import Spot, devices_picture
-from evaluate.report.html.markup import Html, chip, element, joined, table
-from evaluate.report.html.overview import figures
+from evaluate.report.charts.svg import Picture
+from evaluate.report.html.markup import Verdict, rendered
 from evaluate.report.messages.bench_blocks import (
     Block,
     Condition,
@@ -50,29 +52,44 @@ class _Column:
         return f"{self.condition.provider}, {threads} thread{'' if threads == 1 else 's'}"
 
 
-def devices_section(records: Sequence[RecordLike], *, key: str, level: int) -> Html:
+def devices_section(records: Sequence[RecordLike], *, key: str, level: int) -> Markup:
     """The tables and pictures of several bench Records beside each other, one table a batch; empty for fewer than two.
 
     Models are joined by the SHA-256 of their file, or by name where a Record does not hold it.
     """
     if len(records) < 2:
-        return Html("")
+        return Markup("")
     names, keys = device_names(records), _Keys(records)
     by_batch: dict[Any, list[_Column]] = {}
     for record, name in zip(records, names, strict=True):
         for block in blocks(record):
             column = _Column(name, block.condition, clean(record.get("baseline") or "?", 40), block)
             by_batch.setdefault(block.condition.batch, []).append(column)
-    shown = [element("p", sentence) for sentence in _sentences(records, names, keys)]
-    for number, (batch, columns) in enumerate(by_batch.items(), start=1):
-        settings = {column.setting for column in columns}
-        where = f"batch {clean(batch, 20)}" + (f", {columns[0].setting}" if len(settings) == 1 else "")
-        titles = [c.device if len(settings) == 1 else f"{c.device}: {c.setting}" for c in columns]
-        shown.append(element(f"h{level}", where[:1].upper() + where[1:]))
-        shown.append(_table(columns, titles, keys, where))
-        shown.append(_picture(columns, titles, keys, f"{key}-batch{number}", level + 1, where))
-    shown += [element(f"h{level}", "The devices"), _facts(records, names)]
-    return joined(shown)
+    batches = [
+        _batch(columns, keys, f"batch {clean(batch, 20)}", f"{key}-batch{number}")
+        for number, (batch, columns) in enumerate(by_batch.items(), start=1)
+    ]
+    facts = [_fact_row(record) for record in records]
+    known = [fact for fact in facts[0] if any(row[fact] for row in facts)]
+    return rendered(
+        "devices.html",
+        level=level,
+        sentences=_sentences(records, names, keys),
+        batches=batches,
+        fact_head=["device", *known],
+        facts=[[name, *(row[fact] or "-" for fact in known)] for name, row in zip(names, facts, strict=True)],
+    )
+
+
+def _batch(columns: Sequence[_Column], keys: _Keys, where: str, key: str) -> dict[str, Any]:
+    """The table and the picture of one batch."""
+    alike = len({column.setting for column in columns}) == 1
+    where += f", {columns[0].setting}" if alike else ""
+    titles = [c.device if alike else f"{c.device}: {c.setting}" for c in columns]
+    rows, cells = _rows(columns, keys)
+    body = [[clean(name, 60), *(_cell(mine.get(row)) for mine in cells)] for row, name in rows.items()]
+    drawn = _picture(titles, rows, cells, key, where) or (None, "")
+    return {"where": where, "head": ["model", *titles], "body": body, "drawn": drawn}
 
 
 def _environment(record: RecordLike) -> Mapping[str, Any]:
@@ -152,23 +169,17 @@ def _rows(columns: Sequence[_Column], keys: _Keys) -> tuple[dict[Key, str], list
     return rows, cells
 
 
-def _table(columns: Sequence[_Column], titles: Sequence[str], keys: _Keys, label: str) -> Html:
-    rows, cells = _rows(columns, keys)
-    body = [[clean(name, 60), *(_cell(mine.get(row)) for mine in cells)] for row, name in rows.items()]
-    return table(["model", *titles], body, label=f"devices, {label}", stack=True)
-
-
-def _cell(entry: Entry | None) -> Html:
+def _cell(entry: Entry | None) -> list[Any] | None:
+    """Latency, and below it the speed-up with its verdict; None where a model was not measured."""
     if entry is None:
-        return element("span", "not measured there", class_="quiet")
+        return None
     speed = speed_cell(entry)
-    return joined(
-        (latency_cell(entry), *([joined((speed, chip(verdict_of(entry))), " ")] if speed != "-" else [])), "<br>"
-    )
+    return [latency_cell(entry), *([(speed, Verdict(verdict_of(entry)))] if speed != "-" else [])]
 
 
-def _picture(columns: Sequence[_Column], titles: Sequence[str], keys: _Keys, key: str, level: int, where: str) -> Html:
-    rows, cells = _rows(columns, keys)
+def _picture(
+    titles: Sequence[str], rows: Mapping[Key, str], cells: Sequence[Mapping[Key, Entry]], key: str, where: str
+) -> tuple[Picture, str] | None:
     spots = []
     for title, mine in zip(titles, cells, strict=True):
         for row, entry in mine.items():
@@ -177,8 +188,7 @@ def _picture(columns: Sequence[_Column], titles: Sequence[str], keys: _Keys, key
             if finite(median) and median > 0:
                 low, high = (known[end] if finite(known.get(end)) else median for end in ("low", "high"))
                 spots.append(Spot(rows[row], title, (float(median), float(low), float(high))))
-    drawn = devices_picture(spots, key=key, title=f"Latency by device, {where}")
-    return figures([drawn], level) if drawn else Html("")
+    return devices_picture(spots, key=key, title=f"Latency by device, {where}")
 
 
 def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys) -> list[str]:
@@ -203,15 +213,8 @@ def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys)
     return said
 
 
-def _facts(records: Sequence[RecordLike], names: Sequence[str]) -> Html:
-    """A row a device, with those facts that any of them holds."""
-    rows = [_fact_row(record) for record in records]
-    known = [fact for fact in rows[0] if any(row[fact] for row in rows)]
-    body = [[name, *(row[fact] or "-" for fact in known)] for name, row in zip(names, rows, strict=True)]
-    return table(["device", *known], body, label="devices", stack=True)
-
-
 def _fact_row(record: RecordLike) -> dict[str, str]:
+    """What is known of a device; empty texts where a fact is not."""
     environment = _environment(record)
     cpu, versions = part(environment, "cpu"), part(environment, "versions")
     runtimes = [f"{n} {v}" for n, v in versions.items() if str(n).startswith(("onnxruntime", "ort-"))]

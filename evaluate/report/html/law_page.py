@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from markupsafe import Markup
 
 from evaluate.core.errors import LeanfitError
 from evaluate.core.text import clean, finite
@@ -15,9 +16,7 @@ from evaluate.report.charts.law_charts import Budget, candidates_picture, plane_
 from evaluate.report.charts.law_curve import curve_picture
 from evaluate.report.charts.picture_files import LawPicture
 from evaluate.report.charts.study_charts import Level, effective_picture, worth_picture
-from evaluate.report.html.document import shell, written
-from evaluate.report.html.markup import Html, element, flat, folded, joined, pairs, table
-from evaluate.report.html.overview import figures
+from evaluate.report.html.markup import capital, element, flat, rendered, write_document
 from evaluate.report.messages.law_messages import (
     candidate_table,
     chosen_sentence,
@@ -42,13 +41,9 @@ def write_law_page(law: Any, points: Any, out: str | Path) -> Path:
     Raises DataError for a JSON that is no law, MachineError where the file cannot be written.
     """
     view = view_of(law)
-    title = _capital(headline_of(view))
-    head = element("header", element("h1", "leanfit: a law"), element("p", title, class_="lead"))
-    return written(Path(out), shell(f"{title}: leanfit", element("main", head, law_sections(view, points))))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    title = capital(headline_of(view))
+    body = rendered("law_page.html", title=title, sections=law_sections(view, points))
+    return write_document(Path(out), f"{title}: leanfit", body)
 
 
 def law_line(law: Any) -> str:
@@ -61,71 +56,46 @@ def law_line(law: Any) -> str:
     return headline_of(view) + (f"; {answers}" if answers else "")
 
 
-def law_section(stored: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], key: str, alone: bool) -> Html:
+def law_section(stored: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], key: str, alone: bool) -> Markup:
     """A law under its headline; one of several is folded in. A law that cannot be read costs its pictures alone."""
-    title, _, answers = _capital(law_line(stored)).partition("; ")
+    title, _, answers = capital(law_line(stored)).partition("; ")
     try:
         view = view_of(stored)
         body = law_sections(view, points_of(view, trials), key=key, level=3, more=_worth(view, trials, key))
     except LeanfitError as error:
-        body = element("p", f"This law could not be drawn: {error}", class_="warn")
-    if alone:
-        return joined((element("h2", title), body))
-    said = [element("span", answers)] if answers else []
-    return element("details", element("summary", element("h2", title), *said), body, class_="run")
+        body = element("p", f"This law could not be drawn: {error}", "warn")
+    return rendered("law_among.html", title=title, answers=answers, body=body, alone=alone)
 
 
 def law_sections(
     view: View, points: Any = None, *, key: str = "law", level: int = 2, more: Sequence[LawPicture] = ()
-) -> Html:
+) -> Markup:
     """Everything about a law below its headline.
 
     points : those it was fitted to, or None: then the law is drawn alone. key : makes the ids of its pictures its own.
     level : the heading level of its sections. more : pictures that stand with its own.
     """
-    drawn = [(picture, picture.caption) for picture in (*law_pictures(view, points, key=key), *more)]
-    sections = [
-        ("Answers", pairs(questions(view)) if questions(view) else Html("")),
-        ("The law", _law(view)),
-        ("Warnings", joined(element("p", text, class_="warn") for text in view.warnings)),
-        ("Pictures", figures(drawn, level + 1)),
-        ("How it was chosen", _chosen(view)),
-        ("How it was fitted", _fitted(view)),
-    ]
-    return joined(joined((element(f"h{level}", name), body)) for name, body in sections if body)
-
-
-def _law(view: View) -> Html:
-    parts = [element("pre", element("code", Html(html.escape(view.formula))))] if view.formula else []
-    parts.append(table(*parameter_table(view), label="parameters of the law", stack=True))
-    text = ". ".join(_capital(t) for t in (range_sentence(view), fit_sentence(view)) if t)
-    parts.append(element("p", f"{text}.", class_="quiet"))
-    if source := clean(view.law.form.source, 200):
-        parts.append(element("p", f"Form: {source}.", class_="quiet"))
-    return joined(parts)
-
-
-def _chosen(view: View) -> Html:
-    sentence = chosen_sentence(view)
-    text = element("p", f"{_capital(sentence)}.") if sentence else Html("")
-    if len(view.candidates) < 2:
-        return text
+    head, parameters = parameter_table(view)
     _, rows = candidate_table(view.candidates)
     notes = [", ".join(filter(None, (row[-1], clean(c.reason, 200)))) for row, c in zip(rows, view.candidates)]
-    body = [[*row[:-1], note] for row, note in zip(rows, notes)]
-    return joined(
-        (text, table(("candidate", "held-out error", "AIC", "BIC", ""), body, label="candidates", stack=True))
+    about = {name: value for name, value in view.about.items() if name != "problems"}
+    short = {name: value for name, value in view.stored.items() if name not in LEFT_OUT}
+    return rendered(
+        "law.html",
+        level=level,
+        answers=questions(view),
+        formula=view.formula,
+        parameter_head=head,
+        parameters=parameters,
+        points_and_fit=". ".join(capital(t) for t in (range_sentence(view), fit_sentence(view)) if t),
+        source=clean(view.law.form.source, 200),
+        warnings=view.warnings,
+        drawn=[(picture, picture.caption) for picture in (*law_pictures(view, points, key=key), *more)],
+        chosen=chosen_sentence(view),
+        candidates=[[*row[:-1], note] for row, note in zip(rows, notes)] if len(rows) > 1 else [],
+        fitted=[*flat(about), *flat(view.stored.get("settings") or {})],
+        json=json.dumps(short, indent=1, ensure_ascii=False, default=str),
     )
-
-
-def _fitted(view: View) -> Html:
-    """Where the points are from and with which settings it was fitted; the JSON without its long lists, folded."""
-    entries = list(flat({k: v for k, v in view.about.items() if k != "problems"}))
-    entries += list(flat(view.stored.get("settings") or {}))
-    short = {k: v for k, v in view.stored.items() if k not in LEFT_OUT}
-    text = json.dumps(short, indent=1, ensure_ascii=False, default=str)
-    code = Html(html.escape("\n".join(clean(line) for line in text.split("\n"))))
-    return joined((pairs(entries), folded("its JSON, without draws", element("pre", element("code", code)))))
 
 
 def law_pictures(law: Any, points: Any = None, *, key: str = "law") -> list[LawPicture]:

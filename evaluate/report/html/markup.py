@@ -1,78 +1,80 @@
-"""HTML that cannot forget to escape: what is not already `Html` is text."""
+"""Pages from templates: what a template prints is escaped, safe to show, and keeps each number beside its unit."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
 from evaluate.core.text import clean, glued
+from evaluate.core.whole_files import write_whole
+
+CHIPS = {
+    **dict.fromkeys(("faster", "gained", "met"), "good"),
+    **dict.fromkeys(("slower", "lost", "missed"), "bad"),
+    "not resolved": "open",
+}
 
 
-class Html(str):
-    """Text that is markup already; anything else is escaped where it is put in."""
+class Verdict(str):
+    """A verdict word, on a page in its color: the word carries the meaning, the color repeats it."""
 
 
-def _markup(child: object) -> str:
-    return child if isinstance(child, Html) else glued(html.escape(clean(child)), "\N{NO-BREAK SPACE}")
+def shown(value: Any) -> Any:
+    """What a template prints of a value: a verdict as a chip, a tuple side by side, the lines of a list."""
+    if isinstance(value, Markup):
+        return value
+    if isinstance(value, (tuple, list)):
+        between = Markup("<br>") if isinstance(value, list) else Markup(" ")
+        return between.join(shown(part) for part in value if part != "")
+    if isinstance(value, Verdict) and value:
+        return element("span", str(value), f"chip {CHIPS.get(value, '')}".rstrip())
+    return glued(clean(value), "\N{NO-BREAK SPACE}")
 
 
-def joined(children: Iterable[object], between: str = "\n") -> Html:
-    """Children one after the other."""
-    return Html(between.join(_markup(child) for child in children))
+def element(name: str, text: str, kind: str) -> Markup:
+    """Text in an element of a class, for the few that no template makes."""
+    return Markup('<{0} class="{1}">{2}</{0}>').format(name, kind, shown(text))
 
 
-def element(name: str, *children: object, **attributes: str) -> Html:
-    """`<name ...>children</name>`; a trailing underscore of an attribute is dropped, other ones become hyphens."""
-    pairs = (f' {key.rstrip("_").replace("_", "-")}="{html.escape(clean(value))}"' for key, value in attributes.items())
-    return Html(f"<{name}{''.join(pairs)}>{joined(children, '')}</{name}>")
+def verbatim(text: str) -> Markup:
+    """Text whose line breaks are kept, and whose spaces stay what they are."""
+    return escape("\n".join(clean(line) for line in text.split("\n")))
 
 
-def table(head: Sequence[str], body: Sequence[Sequence[object]], *, label: str, stack: bool = False) -> Html:
-    """A table whose first column names its rows. It scrolls where it is too wide, or stacks its cells on a phone."""
-    heads = element("tr", *(element("th", h, scope="col") for h in head))
-    lines = [
-        element("tr", element("th", first, scope="row"), *_cells(head[1:], cells, stack)) for first, *cells in body
-    ]
-    whole = element("table", element("thead", heads), element("tbody", *lines), class_="stack" if stack else "wide")
-    return element("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("evaluate.report.html"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=shown,
+    )
+    found.filters.update(verbatim=verbatim, capital=capital)
+    return found
 
 
-def grouped_table(
-    head: Sequence[str], groups: Sequence[tuple[object, Sequence[Sequence[object]]]], *, label: str
-) -> Html:
-    """A table in groups of rows, each under a heading of its own; it stacks its cells on a phone."""
-    heads = element("tr", *(element("th", h, scope="col") for h in head))
-    bodies = []
-    for heading, body in groups:
-        named = element("tr", element("th", heading, scope="rowgroup", colspan=str(len(head))), class_="group")
-        lines = [
-            element("tr", element("th", first, scope="row"), *_cells(head[1:], cells, True)) for first, *cells in body
-        ]
-        bodies.append(element("tbody", named, *lines))
-    whole = element("table", element("thead", heads), *bodies, class_="stack")
-    return element("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
+def rendered(template: str, **values: Any) -> Markup:
+    """A template of `templates/`, filled."""
+    return Markup(_templates().get_template(template).render(values).strip())
 
 
-def _cells(head: Sequence[str], cells: Sequence[object], stack: bool) -> list[Html]:
-    if not stack:
-        return [element("td", cell) for cell in cells]
-    return [element("td", cell, data_label=name) for name, cell in zip(head, cells, strict=True)]
-
-
-def pairs(entries: Iterable[tuple[str, object]]) -> Html:
-    """A list of names and values."""
-    rows = [element("div", element("dt", name), element("dd", value)) for name, value in entries]
-    return element("dl", *rows, class_="pairs")
-
-
-def folded(summary: str, body: Html) -> Html:
-    """What is shown when its summary is opened."""
-    return element("details", element("summary", summary), body)
+def write_document(out: Path, title: str, body: Markup) -> Path:
+    """Write a page that needs nothing else: it appears whole, by one rename; parents are made. Raises MachineError."""
+    style = Markup(resources.files("evaluate.report.html").joinpath("page.css").read_text(encoding="utf-8"))
+    write_whole(out, rendered("document.html", title=title, style=style, body=body) + "\n", "the page")
+    return out
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested entries under one name each, for `pairs`; what is not known is left out."""
+    """Nested entries under one name each, for a list of pairs; what is not known is left out."""
     for key, item in value.items():
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(item, Mapping):
@@ -91,8 +93,11 @@ def _said(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def chip(word: str) -> Html:
-    """A verdict word in its color; the word carries the meaning, the color repeats it."""
-    good, bad = ("faster", "gained", "met"), ("slower", "lost", "missed")
-    kind = " good" if word in good else " bad" if word in bad else " open" if word == "not resolved" else ""
-    return element("span", word, class_=f"chip{kind}") if word else Html("")
+def capital(text: str) -> str:
+    """A sentence with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def plural(count: int, word: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"

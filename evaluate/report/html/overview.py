@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from markupsafe import Markup
 
 from evaluate.core.text import clean, finite, interval_text, ratio, size
 from evaluate.metrics import base
 from evaluate.metrics.base import Metric
 from evaluate.report.charts.run_charts import Point, tradeoff_picture
 from evaluate.report.charts.svg import Picture
-from evaluate.report.html.markup import Html, chip, element, joined, table
+from evaluate.report.html.markup import Verdict, plural, rendered
 from evaluate.report.messages.run_messages import (
     RecordLike,
     drop_text,
@@ -26,20 +28,11 @@ Drawn = tuple[Picture | None, str]
 Numbered = tuple[str, RecordLike]
 
 
-def figures(drawn: Iterable[Drawn], level: int) -> Html:
-    """The pictures that there are, each with a heading and a caption."""
-    shown = [
-        element("figure", element(f"h{level}", p.title), Html(p.svg), element("figcaption", caption))
-        for p, caption in drawn
-        if p is not None
-    ]
-    return element("div", *shown, class_="figures") if shown else Html("")
-
-
-def overview(records: Sequence[RecordLike]) -> Html:
+def overview(records: Sequence[RecordLike]) -> Markup:
     """A section for each task: its runs and baselines in one table, then the pictures."""
     numbered = [(str(number), record) for number, record in enumerate(records, start=1)]
-    return joined(_task(group, f"task{n}") for n, group in enumerate(_grouped(numbered, _task_key).values(), start=1))
+    groups = _grouped(numbered, _task_key).values()
+    return Markup("\n").join(_task(group, f"task{n}") for n, group in enumerate(groups, start=1))
 
 
 def _grouped(numbered: Sequence[Numbered], key: Callable[[RecordLike], Any]) -> dict[Any, list[Numbered]]:
@@ -65,24 +58,20 @@ def _baseline_key(record: RecordLike) -> str:
     return str((record.get("hashes") or {}).get("baseline/model.onnx") or record.get("id"))
 
 
-def _task(group: Sequence[Numbered], key: str) -> Html:
+def _task(group: Sequence[Numbered], key: str) -> Markup:
     name, fingerprint, metric = _task_key(group[0][1])
     value = clean(metric.heading if metric.unit else metric.label, 40)
-    head = ["", "run", value, "drop", "bytes", "ratio", "latency", "speed-up"]
     names = _baseline_names(group)
-    body = [line for base, runs in _grouped(group, _baseline_key).items() for line in _lines(runs, names[base])]
-    mark = f", data {clean(fingerprint)[:8]}" if fingerprint else ""
-    parts = [
-        element("h2", f"Task {clean(name)}"),
-        element(
-            "p",
-            f"{len(group)} run{'' if len(group) == 1 else 's'}{mark}. Numbers in the pictures are those of the table.",
-            class_="quiet",
-        ),
-        table(head, body, label=f"runs of {clean(name)}"),
-        figures(_pictures(group, key, {number: number for number, _ in group}), 3),
-    ]
-    return joined(parts)
+    return rendered(
+        "task.html",
+        name=name,
+        count=plural(len(group), "run"),
+        mark=clean(fingerprint)[:8],
+        head=["", "run", value, "drop", "bytes", "ratio", "latency", "speed-up"],
+        body=[line for base, runs in _grouped(group, _baseline_key).items() for line in _lines(runs, names[base])],
+        label=f"runs of {clean(name)}",
+        drawn=_pictures(group, key, {number: number for number, _ in group}),
+    )
 
 
 def _baseline_names(group: Sequence[Numbered]) -> dict[str, str]:
@@ -108,11 +97,11 @@ def _line(number: str, record: RecordLike) -> list[object]:
         number,
         clean(record.get("name", "run"), 40),
         _metric(comp),
-        joined((drop_text(drop, metric_of(record)) if lost else "-", chip(lost)), "<br>"),
+        [drop_text(drop, metric_of(record)) if lost else "-", Verdict(lost)],
         size(after),
         ratio(after / before) if finite(before) and finite(after) and before else "-",
         latency_text(comp.get("latency")),
-        joined((speed_text(speedup) if quick else "-", chip(quick)), "<br>"),
+        [speed_text(speedup) if quick else "-", Verdict(quick)],
     ]
 
 

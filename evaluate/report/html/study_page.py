@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from evaluate.core.record_parts import Accuracy, Sizes
 from evaluate.core.records import TrialRecord, read_record
@@ -14,8 +15,7 @@ from evaluate.core.units import show_amount
 from evaluate.metrics.base import metric_of
 from evaluate.report.charts.study_charts import native_picture, study_curves
 from evaluate.report.html.law_page import law_line, law_section
-from evaluate.report.html.markup import Html, element, folded, grouped_table, joined
-from evaluate.report.html.overview import figures
+from evaluate.report.html.markup import plural, rendered
 
 RecordLike = Mapping[str, Any]
 Trials = Sequence[TrialRecord]
@@ -45,7 +45,7 @@ def lines_of_studies(records: Sequence[RecordLike]) -> list[str]:
     return lines + [law_line(record) for record in records if is_law(record)]
 
 
-def study_parts(records: Sequence[RecordLike]) -> tuple[list[str], list[Html]]:
+def study_parts(records: Sequence[RecordLike]) -> tuple[list[str], list[Markup]]:
     """(what there is in words, the sections) of the studies and the laws among these Records; both empty without."""
     studies, laws = studies_of(records), [record for record in records if is_law(record)]
     counts = [("study", "studies", len(studies)), ("law", "laws", len(laws))]
@@ -72,26 +72,33 @@ def study_line(name: str, trials: Trials) -> str:
     ended = f"{len(trials) - failed} finished and {failed} failed" if failed else "all finished"
     tasks = dict.fromkeys(clean((t.task and t.task.name) or "", 60) for t in trials)
     task = ", ".join(filter(None, tasks))
-    designs = _many(len({_design(t) for t in trials}), "design")
-    return f"{name}: {_many(len(trials), 'trial')} of {designs}, {ended}{f'; task {task}' if task else ''}"
+    designs = plural(len({_design(t) for t in trials}), "design")
+    return f"{name}: {plural(len(trials), 'trial')} of {designs}, {ended}{f'; task {task}' if task else ''}"
 
 
-def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Html:
+def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Markup:
     """One study: sentence, table by size and level, pictures, and the trials that failed, by name with the reason."""
     seconds = [t.seconds for t in trials if t.seconds is not None]
     spent = f" Together they took {long_duration(sum(seconds))}." if seconds else ""
-    body = [
-        element(f"h{level}", f"Study {name}"),
-        element("p", f"{study_line(name, trials).partition(': ')[2]}.{spent}", class_="quiet"),
-        _table(trials),
-        figures([(p, p.caption) for p in _pictures(trials, key)], level + 1),
-        _failed(trials, level + 1),
-    ]
-    return joined(part for part in body if part)
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    measured, _, _ = _measured([t for t in trials if _finished(t)])
+    groups = _groups(trials)
+    note = "Over seeds: the standard deviation, and the lowest and the highest; every seed trains its own baseline."
+    cut = f" The {MOST_GROUPS} largest of {len(groups)} sizes." if len(groups) > MOST_GROUPS else ""
+    failed = [t for t in trials if not _finished(t)]
+    more = f" (the first {MOST_FAILED})" if len(failed) > MOST_FAILED else ""
+    return rendered(
+        "study.html",
+        level=level,
+        name=name,
+        sentence=f"{study_line(name, trials).partition(': ')[2]}.{spent}",
+        note=note + cut,
+        head=["level", "role", "seeds", "params", "bytes", "bits", f"{measured}, mean", "over seeds"],
+        groups=groups[:MOST_GROUPS],
+        drawn=[(picture, picture.caption) for picture in _pictures(trials, key)],
+        failed_title=f"{plural(len(failed), 'trial')} failed",
+        failed=[(_label(t), _reason(t)) for t in failed[:MOST_FAILED]],
+        folded=f"{plural(len(failed), 'failed trial')}{more}" if len(failed) > 10 else "",
+    )
 
 
 def _finished(trial: TrialRecord) -> bool:
@@ -151,8 +158,8 @@ def _spread(trials: Trials) -> tuple[str, str]:
     return mean, f"± {np.std(values, ddof=1):.2g} ({values.min():.4g} to {values.max():.4g})"
 
 
-def _table(trials: Trials) -> Html:
-    """A group of rows for each size, large ones first; a row for each level, over its seeds."""
+def _groups(trials: Trials) -> list[tuple[str, list[list[str]]]]:
+    """(size, rows) for each size, large ones first; a row for each level, over its seeds."""
     sizes: dict[str, dict[tuple[str, str, str], list[TrialRecord]]] = {}
     for trial in trials:
         sizes.setdefault(_size(trial), {}).setdefault(_design(trial), []).append(trial)
@@ -161,13 +168,7 @@ def _table(trials: Trials) -> Html:
         return max((_sizes(t, "params") for group in designs.values() for t in group if t.sizes), default=0.0)
 
     ranked = sorted(sizes.items(), key=lambda item: -np.nan_to_num(params(item[1])))
-    groups = [(size, [_row(g) for g in sorted(designs.values(), key=_place)]) for size, designs in ranked]
-    name, _, _ = _measured([t for t in trials if _finished(t)])
-    head = ("level", "role", "seeds", "params", "bytes", "bits", f"{name}, mean", "over seeds")
-    shown = grouped_table(head, groups[:MOST_GROUPS], label="trials of the study")
-    note = "Over seeds: the standard deviation, and the lowest and the highest; every seed trains its own baseline."
-    cut = f" The {MOST_GROUPS} largest of {len(ranked)} sizes." if len(ranked) > MOST_GROUPS else ""
-    return joined((element("p", note + cut, class_="quiet"), shown))
+    return [(size, [_row(g) for g in sorted(designs.values(), key=_place)]) for size, designs in ranked]
 
 
 def _place(group: list[TrialRecord]) -> tuple[int, float, str]:
@@ -177,7 +178,7 @@ def _place(group: list[TrialRecord]) -> tuple[int, float, str]:
     return (ROLES.index(role) if role in ROLES else len(ROLES), -float(max(kept)), _level(group[0]))
 
 
-def _row(trials: list[TrialRecord]) -> list[object]:
+def _row(trials: list[TrialRecord]) -> list[str]:
     done = [t for t in trials if _finished(t)]
     failed = f", {len(trials) - len(done)} failed" if len(done) < len(trials) else ""
     sizes = [_mean(key, done) for key in ("params", "bytes", "bits")]
@@ -211,18 +212,6 @@ def _columns(trials: Trials) -> dict[str, Any]:
     columns["data"] = np.array(["less" if t.data else "full" for t in trials])
     columns["design"] = [" ".join(_design(t)) for t in trials]
     return columns
-
-
-def _failed(trials: Trials, level: int) -> Html:
-    """Each failed trial by name, with the reason; many are folded in."""
-    failed = [t for t in trials if not _finished(t)]
-    if not failed:
-        return Html("")
-    items = [element("li", element("strong", _label(t)), f": {_reason(t)}") for t in failed[:MOST_FAILED]]
-    listed = element("ul", *items, class_="plain")
-    more = f" (the first {MOST_FAILED})" if len(failed) > MOST_FAILED else ""
-    shown = listed if len(failed) <= 10 else folded(f"{_many(len(failed), 'failed trial')}{more}", listed)
-    return joined((element(f"h{level}", f"{_many(len(failed), 'trial')} failed"), shown))
 
 
 def _label(trial: TrialRecord) -> str:
