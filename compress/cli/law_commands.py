@@ -140,7 +140,7 @@ def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Pat
         say(f"law      {out}")
     if picture is not None:
         from evaluate.report.charts.law_curve import curve_picture
-        from evaluate.report.charts.picture_files import save_picture
+        from evaluate.report.charts.svg import save_picture
 
         say(f"picture  {save_picture(curve_picture(outcome.stored, outcome.columns), picture)}")
     if page is not None:

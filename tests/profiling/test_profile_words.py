@@ -12,7 +12,7 @@ from profile_cases import made, node
 
 from evaluate.profiling.node_names import QUANTIZING
 from evaluate.profiling.operator_groups import Amount, family, groups, resolved, time_text
-from evaluate.report.charts.profile_charts import layers_picture, operators_picture
+from evaluate.report.charts.bars import layers_picture, operators_picture
 from evaluate.report.messages.profile_messages import explain, remarks
 from evaluate.report.text.profile_table import profile_table
 

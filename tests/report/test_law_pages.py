@@ -14,16 +14,15 @@ from markup_reader import check_alone, check_headings, check_pictures, words_of
 from records import sample_record
 
 from evaluate.core.errors import DataError, MachineError, UsageError
+from evaluate.report.charts.bars import candidates_picture
 from evaluate.report.charts.law_charts import (
     Budget,
-    candidates_picture,
     frontier,
     plane_of,
     plane_picture,
     residuals_picture,
 )
 from evaluate.report.charts.law_curve import curve_picture
-from evaluate.report.charts.picture_files import save_picture
 from evaluate.report.charts.study_charts import (
     Level,
     effective_levels,
@@ -32,6 +31,7 @@ from evaluate.report.charts.study_charts import (
     study_curves,
     worth_picture,
 )
+from evaluate.report.charts.svg import save_picture
 from evaluate.report.html.law_page import law_pictures, points_of, write_law_page
 from evaluate.report.html.pages import write_page
 from evaluate.report.html.study_page import studies_of, study_line, study_section

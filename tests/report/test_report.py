@@ -21,7 +21,8 @@ from records import regression_record, sample_record, widths
 from evaluate.core.errors import DataError, MachineError
 from evaluate.core.text import count, duration, ratio_decimals, signed, size
 from evaluate.metrics.base import get_metric
-from evaluate.report.charts.run_charts import classes_picture, latency_picture, widths_picture
+from evaluate.report.charts.bars import classes_picture, widths_picture
+from evaluate.report.charts.samples import latency_picture
 from evaluate.report.html.overview import tradeoffs
 from evaluate.report.html.pages import write_page
 from evaluate.report.html.run_page import yaml_text

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Tick
     from numpy.typing import NDArray
 
 
@@ -20,6 +21,7 @@ Units = tuple[tuple[float, str], ...]
 BYTES: Units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
 COUNTS: Units = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"), (1, "number"))
 TIMES: Units = ((1e3, "s"), (1, "ms"), (1e-3, "us"))
+LEGEND_LINE = 19  # the height of a line of a legend
 # From this ratio of its ends on, an axis is logarithmic.
 WIDE = 4.0
 STEPS = ((1, 10), (1, 3, 10), (1, 2, 5, 10), (1, 1.5, 2, 3, 5, 7, 10))
@@ -73,9 +75,15 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return [10.0**d for d in decades if low <= 10.0**d <= high][:: math.ceil(len(decades) / most)]
 
 
-def dashes(x: NDArray[np.float64], y: NDArray[np.float64], width: float) -> tuple[NDArray[np.float64], ...]:
-    """Points as short level strokes, so that any number of them is one path: (3n,) x and y with gaps between."""
-    return strokes(x, y, x + width, y)
+def rows_axis(axes: Axes, names: Sequence[str], room: float = 0.6, grid: bool = False) -> list[Tick]:
+    """A row for each name, from above, without lines between them: what belongs to a row is drawn at its number."""
+    ticks = axes.set_yticks(range(len(names)), names, fontsize=11)
+    axes.set_ylim(len(names) - 1 + room, -room)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    if not grid:
+        axes.grid(visible=False, axis="y")
+    return ticks
 
 
 def strokes(

@@ -1,4 +1,4 @@
-"""Charts of a law: logarithmic axes in the units of their quantities, residuals, candidates, and the plane."""
+"""Charts of a law: logarithmic axes in the units of their quantities, residuals, and the plane."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import UsageError
-from evaluate.core.text import clean, finite
-from evaluate.report.charts.axes import STEPS, series_style, strokes
-from evaluate.report.charts.picture_files import LawPicture, drawn
-from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LINE, LOST, MUTED
+from evaluate.core.text import clean
+from evaluate.report.charts.axes import LEGEND_LINE, STEPS, series_style, strokes
+from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LINE, LOST, MUTED, Picture, draw
 from evaluate.report.messages.law_messages import axis_label, interval_figure, named, plain_figure, quantity, span_text
-from evaluate.report.messages.law_view import Candidate, Floats, Sample, View, sample_of, view_of
+from evaluate.report.messages.law_view import Floats, Sample, View, sample_of, view_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-LEGEND_LINE = 19
 FINE = tuple(tuple(np.round(np.arange(1, 10.01, gap), 3).tolist()) for gap in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01))
 GROUPS, BINS = 8, 8  # of residuals: at most told apart, means of neighbours
-ROW = 24  # a candidate's height
 GRID, CONTOURS, BUDGETS = 90, 7, 40  # of a plane
 FARTHEST = 1e4  # times beyond the points, where an interval is cut
 
@@ -119,7 +116,7 @@ def sized(rows: int) -> dict[str, Any]:
 
 def residuals_picture(
     view: View, points: Any, *, groups: Sequence[Any] | None = None, key: str = "law-residuals"
-) -> LawPicture | None:
+) -> Picture | None:
     """log(point / prediction) in per cent against the prediction; None without points.
 
     groups : (n,) labels, each with a mark of its own; more than eight are not told apart.
@@ -157,7 +154,7 @@ def residuals_picture(
         caption += " The line is the mean of neighbours: where it leaves 0, the form misses something."
     height = 250 + legend_height(len(set(labels or ())))
     title, text = "Residuals against the prediction", f"{view.title}. {caption}"
-    return drawn(paint, height=height, title=title, text=text, caption=caption, key=key)
+    return draw(paint, height=height, title=title, text=text, caption=caption, key=key)
 
 
 def _labels(groups: Sequence[Any] | None, count: int) -> list[str] | None:
@@ -179,47 +176,6 @@ def _paint_groups(axes: Axes, place: Floats, off: Floats, labels: list[str] | No
     for number, name in enumerate(dict.fromkeys(labels)):
         mine = np.array([label == name for label in labels])
         axes.plot(place[mine], off[mine], label=name, **{**series_style(number), **size})
-
-
-# Candidates.
-
-
-def candidates_picture(candidates: Sequence[Candidate], *, key: str = "law-candidates") -> LawPicture | None:
-    """The hold-out error of each form as a bar, best first, the chosen one marked; None with fewer than two."""
-    known = sorted((c for c in candidates if finite(c.error)), key=lambda c: c.error)
-    if len(known) < 2:
-        return None
-    caption = (
-        "How far each form, fitted to the smaller points, was off on the larger ones that it had not seen. "
-        "This chooses; AIC and BIC do not."
-    )
-    if failed := [clean(c.law, 40) for c in candidates if not finite(c.error)]:
-        caption += f" Not fitted: {', '.join(failed)}."
-    text = "; ".join(f"{clean(c.law, 40)} {100 * c.error:.3g} %{' (chosen)' if c.chosen else ''}" for c in known)
-    title, height = "Candidates on held-out points", 64 + ROW * len(known)
-    return drawn(
-        lambda figure: _paint_bars(figure.add_subplot(), known),
-        height=height, title=title, text=text, caption=caption, key=key,
-    )  # fmt: skip
-
-
-def _paint_bars(axes: Axes, known: Sequence[Candidate]) -> None:
-    best, worst = known[0].error, known[-1].error
-    top = min(worst, 12 * best) if best > 0 else worst  # one that runs away must not flatten the others
-    for row, c in enumerate(known):
-        style: Any = {"color": ACCENT, "alpha": 1.0} if c.chosen else {"color": BASE, "alpha": 0.55}
-        axes.barh(row, min(c.error, top), height=0.66, **style)
-        text = f"{100 * c.error:.3g} %{' →' if c.error > top else ''}"
-        axes.text(min(c.error, top) + 0.015 * top, row, text, va="center", color=INK, fontsize=11)
-    names = [f"{clean(c.law, 40)} (chosen)" if c.chosen else clean(c.law, 40) for c in known]
-    axes.set_yticks(range(len(known)), [clean(name, 26) for name in names], fontsize=11)
-    axes.set_ylim(len(known) - 0.4, -0.6)
-    axes.set_xlim(0, 1.25 * top or 1.0)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel("error on held-out points, log %")
 
 
 # The plane.
@@ -276,7 +232,7 @@ def plane_picture(
     pair: tuple[str, str] | None = None,
     budget: Budget | None = None,
     key: str = "law-plane",
-) -> LawPicture:
+) -> Picture:
     """Curves of equal performance over two variables of a law, both axes logarithmic, with the points.
 
     pair   : the two variables; the first two by default. Others stand at the value that most points have.
@@ -305,7 +261,7 @@ def plane_picture(
     caption = _plane_caption(plane, budget)
     title = f"Equal {named(view.y)} over {named(names[0])} and {named(names[1])}"
     height, text = 330 + legend_height(5 if budget else 2), f"{view.title}. {caption}"
-    return drawn(paint, height=height, title=title, text=text, caption=caption, key=key)
+    return draw(paint, height=height, title=title, text=text, caption=caption, key=key)
 
 
 def plane_of(view: View, names: tuple[str, str], sample: Sample | None, budget: Budget | None) -> Plane:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from evaluate.core.text import clean, finite
 from evaluate.report.charts.law_charts import hatched, legend_above, legend_height, log_axis, padded, sized
-from evaluate.report.charts.picture_files import LawPicture, drawn
-from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED
+from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw
 from evaluate.report.messages.law_messages import (
     answer_sentence,
     crossing_figure,
@@ -139,7 +138,7 @@ def curve_picture(
     variable: str | None = None,
     given: Mapping[str, float] | None = None,
     key: str = "law-curve",
-) -> LawPicture:
+) -> Picture:
     """A law of one variable, or a slice of a law of several, over its points.
 
     law      : a fitted law, or its JSON.
@@ -176,7 +175,7 @@ def curve_picture(
     title += f" at {cut.given}" if cut.given else ""
     caption = " ".join(_caption(cut, answers, crossing, heights[0]))
     height = 270 + legend_height((6 if answers else 5) + (2 if crossing else 0))
-    return drawn(paint, height=height, title=title, text=f"{view.title}. {caption}", caption=caption, key=key)
+    return draw(paint, height=height, title=title, text=f"{view.title}. {caption}", caption=caption, key=key)
 
 
 def _window(cut: Slice, answers: Sequence[Answer]) -> Ends:

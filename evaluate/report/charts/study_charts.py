@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from evaluate.core.text import clean, finite
 from evaluate.report.charts.axes import series_style
 from evaluate.report.charts.law_charts import legend_above, legend_height, log_axis, padded
-from evaluate.report.charts.picture_files import LawPicture, drawn
-from evaluate.report.charts.svg import ACCENT, BASE, LOST, MUTED
+from evaluate.report.charts.svg import ACCENT, BASE, LOST, MUTED, Picture, draw
 from evaluate.report.messages.law_messages import axis_label, interval_figure, named, quantity
 from evaluate.report.messages.law_view import Floats, View
 
@@ -102,7 +101,7 @@ def _sizes_of(columns: Mapping[str, Any], count: int) -> NDArray[Any]:
 
 def native_picture(
     curves: Sequence[Curve], *, x: str = SIZE, y: str = "error", key: str = "law-native"
-) -> LawPicture | None:
+) -> Picture | None:
     """y against x (log-log): the native models, and a curve for each large model that was compressed.
 
     None where there is no curve; more than seven curves are not drawn, and the title says so.
@@ -123,7 +122,7 @@ def native_picture(
     title = f"Compressed against native, by {named(x)}{cut}"
     caption = "Large marks are means of seeds, small ones single models, strokes their range."
     height = 270 + legend_height(len(shown), columns=1)
-    return drawn(paint, height=height, title=title, text=caption, caption=caption, key=key)
+    return draw(paint, height=height, title=title, text=caption, caption=caption, key=key)
 
 
 def _paint_curve(axes: Axes, curve: Curve, position: int) -> None:
@@ -163,7 +162,7 @@ def effective_picture(
     label: str = "effective params over params",
     title: str = "",
     key: str = "law-effective",
-) -> LawPicture | None:
+) -> Picture | None:
     """What a compressed parameter is worth in dense ones, against the compression level, each with its interval.
 
     variable  : the name of the level ("bits", "density"); levels that are no numbers stand beside each other.
@@ -192,7 +191,7 @@ def effective_picture(
     if reference is not None:
         caption += f" Dashed: {reference_name}; above it, what is stored does more."
     title = title or f"Effective size against {named(variable)}"
-    return drawn(paint, height=280, title=title, text=text, caption=caption, key=key)
+    return draw(paint, height=280, title=title, text=text, caption=caption, key=key)
 
 
 def _effective_axes(axes: Axes, shown: Sequence[Level], at: Floats, variable: str, label: str) -> None:
@@ -228,7 +227,7 @@ def _paint_levels(axes: Axes, shown: Sequence[Level], at: Floats) -> None:
         axes.plot([x], [level.value], "o", color=ACCENT, markersize=7, markeredgewidth=0)
 
 
-def worth_picture(view: View, points: Any, *, key: str = "law-worth") -> LawPicture | None:
+def worth_picture(view: View, points: Any, *, key: str = "law-worth") -> Picture | None:
     """Effective size over the dense model's, against the bytes that were kept, for the largest size compressed.
 
     view   : a law of dense models in params alone. points : of the study's trials, `Points` or name -> (n,).

@@ -1,7 +1,7 @@
-"""From a matplotlib figure to an SVG inside a page: its colors are the page's variables, its text the page's.
+"""Pictures: one paint gives the SVG inside a page, an SVG of its own and a PNG.
 
-Figures are drawn in marker colors that no one would choose; each becomes a CSS variable, so that one picture serves a
-light page, a dark one and paper. Nothing here touches pyplot.
+Figures are drawn in marker colors that no one would choose; in a page each becomes a CSS variable, so that one picture
+serves a light page, a dark one and paper. Nothing here touches pyplot.
 """
 
 from __future__ import annotations
@@ -9,10 +9,16 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+
+from evaluate.core.errors import UsageError
+from evaluate.core.whole_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +28,9 @@ INK, MUTED, LINE, BASE, ACCENT, LOST, GAINED = (f"#0{i}0{i}0{i}" for i in range(
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", BASE: "base", ACCENT: "accent", LOST: "lost", GAINED: "gained"}
 # Narrow enough that the text keeps its size on a phone; the page shows two of them side by side where there is room.
 WIDTH = 400
+DOTS_PER_INCH = 200
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+COLORED = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
@@ -51,36 +60,55 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Picture:
-    """An inline SVG with the words that stand for it: `title` heads it, `text` says what it shows in figures."""
+    """An inline SVG with the words that stand for it, and what is needed to draw it again.
+
+    title : heads it; text says what it shows in figures; caption, where it has one of its own, stands below it.
+    height : in units, of which it is 400 wide.
+    """
 
     title: str
     text: str
     svg: str
+    caption: str
+    height: int
+    paint: Callable[[Figure], None] = field(repr=False, compare=False)
 
 
-def draw(paint: Callable[[Figure], None], *, height: int, title: str, text: str, key: str) -> Picture:
+def draw(
+    paint: Callable[[Figure], None], *, height: int, title: str, text: str, key: str, caption: str = ""
+) -> Picture:
     """The figure that `paint` fills, 400 units wide, as inline SVG.
 
     key : makes the ids inside the SVG its own; the same key and data give the same bytes.
     """
+    raw = io.StringIO()
+    with _figure(paint, height, {"svg.hashsalt": key}) as figure:
+        figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
+    return Picture(title, text, _inline(raw.getvalue(), title, text, key), caption, height, paint)
+
+
+@contextmanager
+def _figure(paint: Callable[[Figure], None], height: int, style: Any) -> Iterator[Figure]:
+    """A painted figure, to be saved under the style of the pages."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+    with matplotlib.rc_context({**STYLE, **style}), warnings.catch_warnings():
         # The reader's browser has the letters that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
         paint(figure)
-        raw = io.StringIO()
-        figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
-    return Picture(title, text, _inline(raw.getvalue(), title, text, key))
+        yield figure
 
 
 def _inline(raw: str, title: str, text: str, key: str) -> str:
     """The SVG without prolog, metadata and namespaces, with title and description for those who cannot see it."""
     root = ElementTree.fromstring(raw)
     used = set(re.findall(r"#([\w-]+)", " ".join(v for e in root.iter() for k, v in e.attrib.items() if k != "style")))
-    _without(root, ("metadata", "style"))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.split("}")[-1] in ("metadata", "style"):
+                parent.remove(child)
     for element in root.iter():
         _simplify(element, used)
     name = re.sub(r"[^\w-]", "-", key)
@@ -90,13 +118,6 @@ def _inline(raw: str, title: str, text: str, key: str) -> str:
         child.text = words
         root.insert(position, child)
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
-
-
-def _without(root: ElementTree.Element, tags: tuple[str, ...]) -> None:
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.split("}")[-1] in tags:
-                parent.remove(child)
 
 
 def _simplify(element: ElementTree.Element, used: set[str]) -> None:
@@ -111,8 +132,9 @@ def _simplify(element: ElementTree.Element, used: set[str]) -> None:
     for key in ("d", "x", "y", "width", "height", "transform", "points"):
         if key in kept:
             kept[key] = _rounded(kept[key])
-    if "style" in kept:
-        kept["style"] = _styled(kept["style"])
+    if "style" in kept:  # the page's font and colors instead of the figure's
+        style = re.sub(r"font-family: [^;]*(; )?", "", kept["style"])
+        kept["style"] = re.sub(r"#0\d0\d0\d\b", lambda m: f"var(--{VARIABLES[m[0]]})", style)
     element.attrib = kept
 
 
@@ -120,7 +142,66 @@ def _rounded(numbers: str) -> str:
     return " ".join(re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), numbers).split())
 
 
-def _styled(style: str) -> str:
-    """The page's font and colors instead of the figure's."""
-    style = re.sub(r"font-family: [^;]*(; )?", "", style)
-    return re.sub(r"#0\d0\d0\d\b", lambda m: f"var(--{VARIABLES[m[0]]})" if m[0] in VARIABLES else m[0], style)
+# Pictures in files of their own.
+
+
+def save_picture(picture: Picture, path: str | Path, *, dark: bool = False) -> Path:
+    """Write a picture as PNG (1111 pixels wide) or SVG, by the suffix of `path`; parents are made.
+
+    dark : the colors of a dark page. The same picture gives the same bytes.
+    Raises UsageError for another suffix, MachineError where the file cannot be written.
+    """
+    out = Path(path)
+    if out.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"{out.name!r} is no .png or .svg: a picture is written as one of these, by its suffix")
+    colors = page_colors(dark)
+    data = _svg_file(picture, colors).encode() if out.suffix.lower() == ".svg" else _png_file(picture, colors)
+    write_whole(out, data, "the picture")
+    return out
+
+
+def page_colors(dark: bool) -> dict[str, str]:
+    """Name -> #rrggbb of the page's colors, light or dark."""
+    style = resources.files("evaluate.report.html").joinpath("page.css").read_text(encoding="utf-8")
+    light, other = (
+        dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{([^}]*--[^}]*)\}", style)
+    )
+    return {**light, **other} if dark else light
+
+
+def _svg_file(picture: Picture, colors: dict[str, str]) -> str:
+    """The page's SVG with a namespace, a size, a ground and colors of its own: many viewers know no variables."""
+    body = re.sub(r"var\(--(\w+)\)", lambda m: colors[m[1]], picture.svg)
+    wide, high = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', body)[0]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" font-family="{FONT}"'
+    body = body.replace("<svg", f'{head} width="{wide}" height="{high}"', 1).replace(" href=", " xlink:href=")
+    at = body.index("</desc>") + len("</desc>")
+    return f'{body[:at]}<rect width="100%" height="100%" fill="{colors["paper"]}" />{body[at:]}\n'
+
+
+def _png_file(picture: Picture, colors: dict[str, str]) -> bytes:
+    raw = io.BytesIO()
+    with _figure(picture.paint, picture.height, {}) as figure:
+        figure.draw_without_rendering()  # makes the ticks that are to be colored
+        for artist in figure.findobj():
+            _recolor(artist, colors)
+        figure.patch.set_facecolor(colors["paper"])
+        for axes in figure.axes:
+            axes.patch.set_visible(False)
+        figure.savefig(raw, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    return raw.getvalue()
+
+
+def _recolor(artist: Any, colors: dict[str, str]) -> None:
+    """The page's colors in place of the markers; what is not a marker, and every opacity, stays."""
+    from matplotlib.colors import to_rgb, to_rgba_array
+
+    markers = {to_rgb(marker): to_rgb(colors[name]) for marker, name in VARIABLES.items()}
+    for name in COLORED:
+        get, put = getattr(artist, f"get_{name}", None), getattr(artist, f"set_{name}", None)
+        if get is None or put is None:
+            continue
+        found = to_rgba_array(get())
+        named = [(*markers.get(tuple(c[:3]), tuple(c[:3])), c[3]) for c in found.tolist()]
+        if len(named) and named != [tuple(c) for c in found.tolist()]:
+            put(named if len(named) > 1 or hasattr(artist, "get_offsets") else named[0])

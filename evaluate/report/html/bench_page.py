@@ -11,12 +11,11 @@ from markupsafe import Markup
 
 from evaluate.core.text import clean, duration, finite
 from evaluate.load_test.rate_result import proof_text, rate_text
-from evaluate.report.charts.profile_charts import layers_picture, operators_picture
-from evaluate.report.charts.ratio_charts import ratios_picture
-from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
-from evaluate.report.charts.scenario_charts import rates_picture, throughput_picture
+from evaluate.report.charts.bars import layers_picture, operators_picture
+from evaluate.report.charts.intervals import ratios_picture
+from evaluate.report.charts.lines import rates_picture, sweep_pictures, throughput_picture
+from evaluate.report.charts.samples import distributions_picture, lanes_of, samples_picture
 from evaluate.report.charts.svg import Picture
-from evaluate.report.charts.sweep_charts import batch_pictures, threads_pictures
 from evaluate.report.html.markup import Verdict, capital, element, flat, plural, rendered
 from evaluate.report.messages.bench_blocks import (
     Block,
@@ -167,7 +166,7 @@ def _by_model(found: Sequence[Block], columns: Sequence[Column]) -> dict[str, An
 
 def _pictures(found: Sequence[Block], key: str, most: int, share: int) -> list[Drawn]:
     drawn = [ratios_picture(found, key=f"{key}-ratios")]
-    drawn += batch_pictures(found, key=key) + threads_pictures(found, key=key)
+    drawn += sweep_pictures(found, "batch", key=key) + sweep_pictures(found, "threads", key=key)
     lanes = sum(len(lanes_of(block)) for block in found[:most])
     dots = min(MOST_DOTS, max(FEWEST_DOTS, DOTS // (share * max(1, lanes))))
     for number, block in enumerate(found[:most], start=1):

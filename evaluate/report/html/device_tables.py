@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from evaluate.core.text import clean, finite, size
 from evaluate.hardware.machines import differences, same_machine
-from evaluate.report.charts.ratio_charts import Spot, devices_picture
+from evaluate.report.charts.intervals import Spot, devices_picture
 from evaluate.report.charts.svg import Picture
 from evaluate.report.html.markup import Verdict, rendered
 from evaluate.report.messages.bench_blocks import (

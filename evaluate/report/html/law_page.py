@@ -12,10 +12,11 @@ from markupsafe import Markup
 
 from evaluate.core.errors import LeanfitError
 from evaluate.core.text import clean, finite
-from evaluate.report.charts.law_charts import Budget, candidates_picture, plane_picture, residuals_picture
+from evaluate.report.charts.bars import candidates_picture
+from evaluate.report.charts.law_charts import Budget, plane_picture, residuals_picture
 from evaluate.report.charts.law_curve import curve_picture
-from evaluate.report.charts.picture_files import LawPicture
 from evaluate.report.charts.study_charts import Level, effective_picture, worth_picture
+from evaluate.report.charts.svg import Picture
 from evaluate.report.html.markup import capital, element, flat, rendered, write_document
 from evaluate.report.messages.law_messages import (
     candidate_table,
@@ -68,7 +69,7 @@ def law_section(stored: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], 
 
 
 def law_sections(
-    view: View, points: Any = None, *, key: str = "law", level: int = 2, more: Sequence[LawPicture] = ()
+    view: View, points: Any = None, *, key: str = "law", level: int = 2, more: Sequence[Picture] = ()
 ) -> Markup:
     """Everything about a law below its headline.
 
@@ -98,11 +99,11 @@ def law_sections(
     )
 
 
-def law_pictures(law: Any, points: Any = None, *, key: str = "law") -> list[LawPicture]:
+def law_pictures(law: Any, points: Any = None, *, key: str = "law") -> list[Picture]:
     """Every picture that there is something to draw for, in the order of the page."""
     view = view_of(law)
     axes = _axes(view, points)
-    found: list[LawPicture | None] = [
+    found: list[Picture | None] = [
         curve_picture(view, points, variable=name, key=f"{key}-curve{n}") for n, name in enumerate(axes, start=1)
     ]
     if len(axes) > 1:
@@ -159,7 +160,7 @@ def _levels(view: View) -> list[Level]:
     return found
 
 
-def _worth(view: View, trials: Sequence[Mapping[str, Any]], key: str) -> list[LawPicture]:
+def _worth(view: View, trials: Sequence[Mapping[str, Any]], key: str) -> list[Picture]:
     """What the compressed models among these trials are worth by a law of the dense ones."""
     conditions = " ".join(map(str, view.about.get("where") or ())).replace(" ", "")
     if not trials or not any(f"role={role}" in conditions for role in ("dense", "native")):

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from evaluate.core.text import clean, finite, interval_text, ratio, size
 from evaluate.metrics import base
 from evaluate.metrics.base import Metric
-from evaluate.report.charts.run_charts import Point, tradeoff_picture
+from evaluate.report.charts.intervals import Point, tradeoff_picture
 from evaluate.report.charts.svg import Picture
 from evaluate.report.html.markup import Verdict, plural, rendered
 from evaluate.report.messages.run_messages import (

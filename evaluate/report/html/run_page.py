@@ -11,7 +11,8 @@ from typing import Any
 from markupsafe import Markup
 
 from evaluate.core.text import clean, duration, finite, size
-from evaluate.report.charts.run_charts import classes_picture, latency_picture, widths_picture
+from evaluate.report.charts.bars import classes_picture, widths_picture
+from evaluate.report.charts.samples import latency_picture
 from evaluate.report.html.markup import Verdict, capital, flat, plural, rendered
 from evaluate.report.html.overview import tradeoffs
 from evaluate.report.messages.run_messages import (

@@ -1,4 +1,4 @@
-"""Pictures of a benchmark's raw samples: each model's in the order of time, and how they are distributed."""
+"""Raw samples of latency: each model's in the order of time, and how they are distributed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluate.core.text import clean, duration, finite, numbers_in, ratio
-from evaluate.report.charts.axes import TIMES, dashes, one_unit, scaled_axis, strokes
-from evaluate.report.charts.svg import ACCENT, BASE, INK, LINE, MUTED, Picture, draw
+from evaluate.report.charts.axes import TIMES, one_unit, rows_axis, scaled_axis, strokes
+from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LINE, LOST, MUTED, Picture, draw
 from evaluate.report.messages.bench_blocks import Block, Entry, part
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ BINS = 72
 FAR_APART = 5.0
 # Percentiles that are marked: a ring and a diamond.
 MARKS = {"p90": "o", "p99": "d"}
+COLORS = (BASE, ACCENT, GAINED, LOST)  # of the files of a run
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def lanes_of(block: Block) -> list[Lane]:
 
 def _sittings(samples: Any) -> list[Floats]:
     """Samples of any nesting, in seconds, as one array of milliseconds a sitting; what is no time is left out."""
-    if not isinstance(samples, (list, tuple)):
+    if not isinstance(samples, (list, tuple, np.ndarray)):
         return []
     found = [np.array([1e3 * v for v in numbers_in(sitting) if v > 0], dtype=np.float64) for sitting in samples]
     return [sitting for sitting in found if sitting.size]
@@ -131,12 +132,15 @@ def _window(lanes: Sequence[Lane]) -> tuple[float, float]:
 
 
 def _paint_lane(axes: Axes, lane: Lane, window: tuple[float, float], step: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     color, median = BASE if lane.baseline else ACCENT, lane.median
     low, high = (share * median for share in window)
     x = np.concatenate([number + (np.arange(s.size) + 0.5) / s.size for number, s in enumerate(lane.sittings)])
     kept = _thinned(lane.calls.size, step)
     kept = kept[lane.calls[kept] <= high]
-    _plot(axes, dashes(x[kept], lane.calls[kept], 0.004 * len(lane.sittings)), color, 1.7, alpha=0.55)
+    x, y = x[kept], lane.calls[kept]
+    _plot(axes, strokes(x, y, x + 0.004 * len(lane.sittings), y), color, 1.7, alpha=0.55)
     number = np.arange(len(lane.sittings), dtype=np.float64)
     middles = np.minimum([float(np.median(s)) for s in lane.sittings], high)
     _plot(axes, strokes(number + 0.04, middles, number + 0.96, middles), INK, 1.5)
@@ -149,7 +153,10 @@ def _paint_lane(axes: Axes, lane: Lane, window: tuple[float, float], step: int) 
     axes.set_title(_note(lane, window[1]), loc="right", fontsize=11, color=MUTED, pad=3)
     axes.grid(visible=False, axis="x")
     axes.set_xticks([])
-    _lane_ticks(axes, median, high)
+    unit = one_unit(axes, "y", high, TIMES)
+    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_ylabel(unit, fontsize=11)
+    axes.tick_params(axis="y", labelsize=11)
 
 
 def _thinned(count: int, step: int) -> NDArray[np.int64]:
@@ -161,15 +168,6 @@ def _plot(axes: Axes, path: tuple[Floats, ...], color: str, width: float, alpha:
     """One path that keeps every stroke, however short."""
     (line,) = axes.plot(*path, color=color, linewidth=width, alpha=alpha)
     line.get_path().should_simplify = False
-
-
-def _lane_ticks(axes: Axes, median: float, high: float) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    unit = one_unit(axes, "y", high, TIMES)
-    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
-    axes.set_ylabel(unit, fontsize=11)
-    axes.tick_params(axis="y", labelsize=11)
 
 
 def _note(lane: Lane, high: float) -> str:
@@ -188,18 +186,14 @@ def distributions_picture(block: Block, *, key: str, where: str = "") -> tuple[P
     relative = max(medians) > FAR_APART * min(medians)
     text = "; ".join(f"{lane.name}: {_percentiles(lane)}" for lane in lanes)
 
-    def paint(figure: Figure) -> None:
-        _paint_rows(figure.add_subplot(), lanes, relative)
-
     title = _title("Distributions", where, len(lanes), len(every))
-    picture = draw(paint, height=64 + ROW_HEIGHT * len(lanes), title=title, text=text, key=key)
-    own = (
-        " The models are too far apart for one axis of time: each is drawn against its own median." if relative else ""
-    )
-    return (
-        picture,
-        f"Line: median; ring: P90; diamond: P99, where the samples carry them.{_beyond(lanes, relative)}{own}",
-    )
+    picture = draw(
+        lambda figure: _paint_rows(figure.add_subplot(), lanes, relative),
+        height=64 + ROW_HEIGHT * len(lanes), title=title, text=text, key=key,
+    )  # fmt: skip
+    own = " The models are too far apart for one axis of time: each is drawn against its own median."
+    marks = "Line: median; ring: P90; diamond: P99, where the samples carry them."
+    return picture, f"{marks}{_beyond(lanes, relative)}{own if relative else ''}"
 
 
 def _percentiles(lane: Lane) -> str:
@@ -215,12 +209,14 @@ def _paint_rows(axes: Axes, lanes: Sequence[Lane], relative: bool) -> None:
     for row, (lane, scale) in enumerate(zip(lanes, scales, strict=True)):
         _paint_row(axes, lane, scale, row, edges)
     names = [clean(lane.name, 18) for lane in lanes]
-    axes.set_yticks(range(len(lanes)), names, fontsize=11)
+    rows_axis(axes, names)
     axes.set_ylim(len(lanes) - 0.75, -1.0)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.grid(visible=False, axis="y")
-    _row_axis(axes, low, high, relative)
+    if relative:
+        scaled_axis(axes, "x", low, high, lambda value: f"{value:.3g}x")
+        axes.set_xlabel("latency of one call over the model's own median")
+    else:
+        scaled_axis(axes, "x", low, high)
+        axes.set_xlabel(f"latency of one call, {one_unit(axes, 'x', high, TIMES)}")
 
 
 def _span(lanes: Sequence[Lane], scales: Sequence[float]) -> tuple[float, float]:
@@ -261,10 +257,53 @@ def _paint_row(axes: Axes, lane: Lane, scale: float, row: int, edges: Floats) ->
             axes.plot(at, row, marker, color=INK, markerfacecolor=face, markersize=6, markeredgewidth=1.2)
 
 
-def _row_axis(axes: Axes, low: float, high: float, relative: bool) -> None:
-    if relative:
-        scaled_axis(axes, "x", low, high, lambda value: f"{value:.3g}x")
-        axes.set_xlabel("latency of one call over the model's own median")
-        return
-    scaled_axis(axes, "x", low, high)
-    axes.set_xlabel(f"latency of one call, {one_unit(axes, 'x', high, TIMES)}")
+# Both files of a run.
+
+
+def latency_picture(samples: Mapping[str, Sequence[Any]], *, key: str) -> Picture | None:
+    """Raw latency samples of both candidates: each sitting's median with its middle 80 %, and all calls together.
+
+    samples : name -> sittings of seconds, each a number or a nested list of numbers. None where there are no samples.
+    """
+    found = [(name, _sittings(values)) for name, values in samples.items()]
+    known = [(name, values, np.concatenate(values)) for name, values in found if values]
+    both = [(*one, COLORS[position % len(COLORS)]) for position, one in enumerate(known)]
+    if not both:
+        return None
+
+    def paint(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, height_ratios=(3, 2))
+        highest = 0.0
+        for name, sittings, _, color in both:
+            at = np.arange(1, len(sittings) + 1)
+            low, middle, high = np.array([np.percentile(v, (10, 50, 90)) for v in sittings]).T
+            above.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
+            above.plot(at, middle, color=color, linewidth=1.4, marker="o", markersize=2.6, label=clean(name, 20))
+            highest = max(highest, float(high.max()))
+        # All medians of sittings, but not beyond three times the slowest candidate's median.
+        top = min(highest * 1.06, 3 * max(float(np.median(calls)) for _, _, calls, _ in both)) or 1.0
+        above.set_ylim(0, top)
+        above.set_ylabel(f"latency, {one_unit(above, 'y', top, TIMES)}")
+        above.set_xlabel("sitting (line: median, band: middle 80 %)")
+        above.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(both), borderaxespad=0, handlelength=1.4)
+        _paint_histograms(below, [calls for _, _, calls, _ in both], [color for *_, color in both])
+
+    told = [
+        f"{clean(name, 40)}: {len(sittings)} sittings, {calls.size} calls, median {duration(float(np.median(calls)))}"
+        for name, sittings, calls, _ in both
+    ]
+    return draw(paint, height=360, title="Latency samples", text="; ".join(told), key=key)
+
+
+def _paint_histograms(axes: Axes, every: Sequence[Floats], colors: Sequence[str]) -> None:
+    low, high = min(float(calls.min()) for calls in every), max(float(np.percentile(calls, 98)) for calls in every)
+    edges = np.linspace(low, high if high > low else low + 1e-3, 49)
+    for calls, color in zip(every, colors, strict=True):
+        share = 100 * np.histogram(calls, edges)[0] / calls.size
+        axes.stairs(share, edges, fill=True, color=color, alpha=0.35)
+        axes.stairs(share, edges, color=color, linewidth=1.2)
+        axes.axvline(float(np.median(calls)), color=color, linewidth=1, linestyle=(0, (3, 3)))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("% of calls")
+    axes.set_xlabel(f"latency of one call, {one_unit(axes, 'x', high, TIMES)} (dashed: median)")
+    axes.grid(visible=False, axis="x")
