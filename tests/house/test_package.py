@@ -25,7 +25,11 @@ def test_the_wheel_is_complete(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     recipes = {f"compress/_recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
     sources = {str(p.relative_to(ROOT)) for d in ("compress", "evaluate") for p in (ROOT / d).rglob("*.py")}
-    assert recipes and recipes | sources | {"evaluate/report/html/page.css"} <= names
+    assert (
+        recipes
+        and recipes | sources | {"evaluate/report/html/page.css", "evaluate/report/html/templates/document.html"}
+        <= names
+    )
     assert not [name for name in names if name.startswith("tests")]
 
 

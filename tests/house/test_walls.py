@@ -129,7 +129,7 @@ def test_every_room_has_a_door_that_says_what_it_is():
 # Words that are a component's name somewhere and mean something else here.
 OTHER_MEANINGS = {
     ("compress/passes/calibrate.py", "mse"): "a way to choose a range, not the metric",
-    ("evaluate/report/charts/axes.py", "linear"): "matplotlib's name of a scale, not the law",
+    ("evaluate/report/charts/svg.py", "linear"): "matplotlib's name of a scale, not the law",
     ("compress/study/study_report.py", "bits"): "a key of a trial's level",
     ("compress/study/trial.py", "bits"): "a key of a trial's level",
     ("evaluate/report/html/study_page.py", "bits"): "a key of a trial's level",
@@ -137,9 +137,9 @@ OTHER_MEANINGS = {
     ("compress/passes/pruning/prune_plan.py", "params"): "what the amounts of a unit are counted in",
     ("evaluate/report/charts/study_charts.py", "bytes"): "a column of the trials",
     ("evaluate/report/charts/study_charts.py", "bits"): "a column of the trials",
-    ("evaluate/report/html/overview.py", "bytes"): "the axis of one of two pictures",
-    ("evaluate/report/html/overview.py", "latency"): "the axis of one of two pictures",
-    ("evaluate/report/charts/run_charts.py", "bytes"): "the axis of one of two pictures",
+    ("evaluate/report/html/run_page.py", "bytes"): "the axis of one of two pictures",
+    ("evaluate/report/html/run_page.py", "latency"): "the axis of one of two pictures",
+    ("evaluate/report/charts/intervals.py", "bytes"): "the axis of one of two pictures",
 }
 KINDS = {"pass", "model", "task", "metric", "loss", "optimizer", "schedule", "law", "unit", "rewrite", "constraint"}
 

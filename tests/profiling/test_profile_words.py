@@ -13,8 +13,7 @@ from profile_cases import made, node
 from evaluate.profiling.node_names import QUANTIZING
 from evaluate.profiling.operator_groups import Amount, family, groups, resolved, time_text
 from evaluate.report.charts.bars import layers_picture, operators_picture
-from evaluate.report.messages.profile_messages import explain, remarks
-from evaluate.report.text.profile_table import profile_table
+from evaluate.report.text.profile_table import explain, profile_table, remarks
 
 
 def said(texts, word):

@@ -22,7 +22,7 @@ from evaluate.profiling.profile import profiles
 from evaluate.profiling.profile_runs import Subject
 from evaluate.report.charts.intervals import ratios_picture
 from evaluate.report.charts.lines import rates_picture, throughput_picture
-from evaluate.report.charts.samples import distributions_picture, lanes_of, samples_picture
+from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
 from evaluate.report.html.device_tables import devices_section
 from evaluate.report.html.pages import write_page
 from evaluate.report.messages.bench_blocks import blocks, entries, speed_cell

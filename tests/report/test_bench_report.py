@@ -33,7 +33,7 @@ from evaluate.report.text.run_table import one_line
 VERDICTS = ("faster", "slower", "not resolved")
 ROOT = Path(__file__).parents[2]
 # What the edge bundle carries of this room.
-TEXT = ("text_columns", "bench_columns", "bench_extras", "bench_table")
+TEXT = ("text_columns", "profile_table", "scenario_table", "bench_table")
 CORE = tuple(f"core/{name}" for name in ("blocks", "records", "whole_files", "record_files", "journal"))
 ON_THE_DEVICE = (
     *(f"report/text/{name}" for name in TEXT),

@@ -22,10 +22,9 @@ from evaluate.core.errors import DataError, MachineError
 from evaluate.core.text import count, duration, ratio_decimals, signed, size
 from evaluate.metrics.base import get_metric
 from evaluate.report.charts.bars import classes_picture, widths_picture
-from evaluate.report.charts.samples import latency_picture
-from evaluate.report.html.overview import tradeoffs
+from evaluate.report.charts.sample_charts import latency_picture
 from evaluate.report.html.pages import write_page
-from evaluate.report.html.run_page import yaml_text
+from evaluate.report.html.run_page import tradeoffs, yaml_text
 from evaluate.report.messages.run_messages import drop_verdict, goal_sentence, headline, latency_text, worst_class
 from evaluate.report.text.run_table import rows, summary, text_table
 

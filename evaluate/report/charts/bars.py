@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluate.core.text import clean, finite, signed
 from evaluate.profiling.operator_groups import Amount, amount_of, families, groups, time_text
-from evaluate.report.charts.axes import rows_axis
-from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw
+from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw, rows_axis
 from evaluate.report.messages.law_view import Candidate
 
 if TYPE_CHECKING:

@@ -8,8 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from evaluate.core.text import clean, duration, finite, ratio, size
 from evaluate.metrics.base import Metric
-from evaluate.report.charts.axes import BYTES, TIMES, one_unit, rows_axis, scaled_axis, series_style
-from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw
+from evaluate.report.charts.svg import (
+    ACCENT,
+    BASE,
+    BYTES,
+    GAINED,
+    INK,
+    LOST,
+    MUTED,
+    TIMES,
+    Picture,
+    draw,
+    one_unit,
+    rows_axis,
+    scaled_axis,
+    series_style,
+)
 from evaluate.report.messages.bench_blocks import Block, condition_text, part, verdict_of
 from evaluate.report.messages.run_messages import speed_text
 

@@ -13,8 +13,21 @@ from numpy.typing import NDArray
 
 from evaluate.core.errors import UsageError
 from evaluate.core.text import clean
-from evaluate.report.charts.axes import LEGEND_LINE, STEPS, series_style, strokes
-from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LINE, LOST, MUTED, Picture, draw
+from evaluate.report.charts.svg import (
+    ACCENT,
+    BASE,
+    GAINED,
+    INK,
+    LEGEND_LINE,
+    LINE,
+    LOST,
+    MUTED,
+    STEPS,
+    Picture,
+    draw,
+    series_style,
+    strokes,
+)
 from evaluate.report.messages.law_messages import axis_label, interval_figure, named, plain_figure, quantity, span_text
 from evaluate.report.messages.law_view import Floats, Sample, View, sample_of, view_of
 

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from evaluate.core.text import clean, duration, finite
 from evaluate.load_test.rate_result import rate_text
-from evaluate.report.charts.axes import COUNTS, LEGEND_LINE, TIMES, one_unit, scaled_axis, series_style
-from evaluate.report.charts.svg import INK, LOST, MUTED, Picture, draw
+from evaluate.report.charts.svg import (
+    COUNTS,
+    INK,
+    LEGEND_LINE,
+    LOST,
+    MUTED,
+    TIMES,
+    Picture,
+    draw,
+    one_unit,
+    scaled_axis,
+    series_style,
+)
 from evaluate.report.messages.bench_blocks import Block, Condition, part
 
 if TYPE_CHECKING:

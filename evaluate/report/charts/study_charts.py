@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.text import clean, finite
-from evaluate.report.charts.axes import series_style
 from evaluate.report.charts.law_charts import legend_above, legend_height, log_axis, padded
-from evaluate.report.charts.svg import ACCENT, BASE, LOST, MUTED, Picture, draw
+from evaluate.report.charts.svg import ACCENT, BASE, LOST, MUTED, Picture, draw, series_style
 from evaluate.report.messages.law_messages import axis_label, interval_figure, named, quantity
 from evaluate.report.messages.law_view import Floats, View
 

@@ -14,10 +14,11 @@ from evaluate.load_test.rate_result import proof_text, rate_text
 from evaluate.report.charts.bars import layers_picture, operators_picture
 from evaluate.report.charts.intervals import ratios_picture
 from evaluate.report.charts.lines import rates_picture, sweep_pictures, throughput_picture
-from evaluate.report.charts.samples import distributions_picture, lanes_of, samples_picture
+from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
 from evaluate.report.charts.svg import Picture
 from evaluate.report.html.markup import Verdict, capital, element, flat, plural, rendered
 from evaluate.report.messages.bench_blocks import (
+    UNREADABLE,
     Block,
     Entry,
     blocks,
@@ -26,13 +27,15 @@ from evaluate.report.messages.bench_blocks import (
     name_of,
     part,
     percent,
+    profiles_of,
+    safely,
+    scenarios_of,
     texts_of,
     verdict_of,
 )
 from evaluate.report.messages.bench_messages import LEGENDS, failures, floor_text, notes, warnings_of
-from evaluate.report.messages.profile_messages import explain, remarks
 from evaluate.report.messages.run_messages import RecordLike, speed_text
-from evaluate.report.text.bench_columns import (
+from evaluate.report.text.bench_table import (
     LATENCY,
     MODELS,
     QUALITY,
@@ -49,8 +52,7 @@ from evaluate.report.text.bench_columns import (
     model_rows,
     title_of,
 )
-from evaluate.report.text.bench_extras import UNREADABLE, profiles_of, safely, scenarios_of
-from evaluate.report.text.profile_table import profile_text
+from evaluate.report.text.profile_table import explain, profile_text, remarks
 from evaluate.report.text.scenario_table import scenario_text
 
 # Of more conditions than these the raw samples are not drawn; the sweeps hold all of them.

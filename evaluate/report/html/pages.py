@@ -13,13 +13,11 @@ from evaluate.core.text import clean
 from evaluate.report.html.bench_page import bench_sections, bench_tiles
 from evaluate.report.html.device_tables import device_names, devices_section
 from evaluate.report.html.markup import capital, element, plural, rendered, write_document
-from evaluate.report.html.overview import overview
-from evaluate.report.html.run_page import run_sections, run_tiles
+from evaluate.report.html.run_page import overview, run_sections, run_tiles
 from evaluate.report.html.study_page import of_studies, study_parts
-from evaluate.report.messages.bench_blocks import is_bench
+from evaluate.report.messages.bench_blocks import UNREADABLE, is_bench, safely
 from evaluate.report.messages.bench_messages import bench_conditions, bench_headline
 from evaluate.report.messages.run_messages import RecordLike, conditions, headline
-from evaluate.report.text.bench_extras import UNREADABLE, safely
 
 Status = Callable[[str, float, float], None]
 

@@ -5,8 +5,8 @@ Read from the Record alone; what is missing, null or of another type in it stays
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from evaluate.core.text import clean, duration, finite, interval_text, size
 from evaluate.core.units import joules
@@ -21,6 +21,8 @@ from evaluate.report.messages.run_messages import (
 )
 
 Entry = Mapping[str, Any]
+T = TypeVar("T")
+UNREADABLE = "(an entry of this record is not as leanfit writes it, and is not shown)"
 
 
 class Condition(NamedTuple):
@@ -204,3 +206,32 @@ def agreement_text(entry: Entry) -> str:
     known = part(entry, "agreement")
     same, n = known.get("same"), known.get("n")
     return f"{same} of {n} as packed" if finite(same) and finite(n) else ""
+
+
+def safely(make: Callable[[], T], otherwise: T) -> T:
+    """What `make` gives, or `otherwise` where an entry lacks what it should hold: Records can be edited, or newer."""
+    try:
+        return make()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return otherwise
+
+
+def _cleaned(value: Any, depth: int = 40) -> Any:
+    """A copy whose texts are safe to print and to draw; without what lies deeper than any writer of ours goes."""
+    if not depth:
+        return None
+    if isinstance(value, Mapping):
+        return {clean(key): _cleaned(item, depth - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cleaned(item, depth - 1) for item in value]
+    return clean(value) if isinstance(value, str) else value
+
+
+def scenarios_of(record: RecordLike) -> list[Entry]:
+    """The scenarios of a Record, by `evaluate.load_test.scenarios`, each with the `name` of its model."""
+    return [_cleaned(entry) for entry in listed(record, "scenarios")]
+
+
+def profiles_of(record: RecordLike) -> list[Entry]:
+    """The profiles of a Record, by `evaluate.profiling.profile.profiles`."""
+    return [_cleaned(entry) for entry in listed(record, "profiles")]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from evaluate.core.text import clean, duration, finite, interval_text, ratio_decimals
+from evaluate.load_test.rate_result import rate_text
 from evaluate.report.messages.bench_blocks import (
     Block,
     Entry,
@@ -16,11 +18,12 @@ from evaluate.report.messages.bench_blocks import (
     name_of,
     part,
     percent,
+    safely,
+    scenarios_of,
     texts_of,
     verdict_of,
 )
 from evaluate.report.messages.run_messages import RecordLike, speed_text
-from evaluate.report.text.bench_extras import scenario_headline
 
 TAILS = ("p90", "p95", "p99")
 MOST_NAMED = 3
@@ -214,3 +217,26 @@ def bench_conditions(record: RecordLike) -> str:
     texts += [f"{max(known)} sittings"] if (known := [n for n in sittings if finite(n)]) else []
     texts += [duration(1e3 * record["seconds"])] if finite(record.get("seconds")) else []
     return ", ".join(texts)
+
+
+def scenario_headline(record: RecordLike) -> str:
+    """What the scenarios found, in one sentence: `server, P99 within 50 ms: fp32 61.2 queries/s`; empty without any."""
+    found: dict[str, list[str]] = {}
+    for entry in scenarios_of(record):
+        asked, answer = safely(partial(_told, entry), ("", ""))
+        if asked:
+            found.setdefault(asked, []).append(f"{name_of(entry, 40)} {answer}")
+    return "; ".join(f"{asked}: {', '.join(answers)}" for asked, answers in found.items())
+
+
+def _told(entry: Entry) -> tuple[str, str]:
+    """What was asked of a scenario, and what it found."""
+    kind = str(entry["scenario"])
+    if kind == "offline":
+        return kind, f"{rate_text(entry['samples_per_s'])} samples/s at batch {entry['batch']}"
+    if kind == "single-stream":
+        return kind, f"median {duration(entry['median_ms'])}"
+    if "bound_ms" not in entry:
+        return f"{kind} at {rate_text(entry['rate'])} queries/s", f"median {duration(entry['p50_ms'])}"
+    asked = f"{kind}, P{entry['percentile']:g} within {duration(entry['bound_ms'])}"
+    return asked, "no rate found" if entry["rate"] is None else f"{rate_text(entry['rate'])} queries/s"

@@ -1,16 +1,174 @@
-"""Profiles as a text table: operators and layers of all models side by side, then what it means."""
+"""Profiles as text: what two of them mean, in sentences that their spread carries, and all of them side by side."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate.core.text import clean, duration
-from evaluate.profiling.operator_groups import Amount, amount_of, families, groups, time_text
-from evaluate.report.messages.profile_messages import explain, remarks
+from evaluate.core.text import a_few, clean, duration, ratio
+from evaluate.profiling.costs import (
+    WORTH_SAYING,
+    copies_text,
+    has_integer_layers,
+    layout_text,
+    name_of,
+    outside_text,
+    quantizers,
+    quantizing_text,
+    stayed_float_text,
+)
+from evaluate.profiling.operator_groups import (
+    TICK_MS,
+    Amount,
+    Group,
+    amount_of,
+    families,
+    groups,
+    interleaved,
+    resolved,
+    time_text,
+)
 from evaluate.report.text.text_columns import aligned, columns_of, fits, speakable, widths_of, wrapped
 
 Profile = Mapping[str, Any]
+Pair = tuple[Group, Amount, Amount]
+MOST_KINDS = 5
+# From here on a layer that is not resolved to be faster is said to gain nothing.
+NO_GAIN = 0.9
+_OTHERS_SENTENCE = ("quantize", "layout", "copies")
+
+
+def explain(base: Profile, other: Profile) -> list[str]:
+    """Sentences on what changed from one profile to the other and why, by `evaluate.profiling.profile.profiles`.
+
+    Differences and shares that the errors over rounds, the clock's resolution and the place in memory do not carry are
+    left out; so profiles that did not take turns in one run need larger ones. Only the first sentence speaks of the
+    whole call; its verdict is the benchmark's to give. Profiles of different conditions are not compared.
+    """
+    apart = [key for key in ("provider", "threads", "batch") if base[key] != other[key]]
+    if apart:
+        sides = (", ".join(f"{key} {side[key]}" for key in apart) for side in (base, other))
+        return [f"{name_of(base)} and {name_of(other)} ran under different conditions: {' against '.join(sides)}."]
+    together = interleaved([base, other])
+    if base["warnings"] or other["warnings"]:  # times of launching say nothing about layers
+        return [_total(base, other, together), *copies_text(other), *_warned(base, other)]
+    found = groups([base, other])
+    pairs = [(g, g.amounts[0], g.amounts[1]) for g in found if g.amounts[0] is not None and g.amounts[1] is not None]
+    return [
+        _total(base, other, together),
+        *_gains(base, other, together),
+        *_quantizing(base, other, pairs, together),
+        *_slower(base, other, pairs, together),
+        *_pruned(base, pairs, together),
+        *([] if has_integer_layers(base) else stayed_float_text(other)),
+        *layout_text([base, other]),
+        *copies_text(other),
+        *outside_text(other),
+    ]
+
+
+def remarks(profile: Profile) -> list[str]:
+    """Sentences on one profile alone: copies, layouts, what lies outside kernels, and what could not be measured."""
+    if profile["warnings"]:
+        return [*copies_text(profile), *_warned(profile)]
+    return [*layout_text([profile]), *copies_text(profile), *outside_text(profile)]
+
+
+def _warned(*profiles: Profile) -> list[str]:
+    texts = dict.fromkeys(text for profile in profiles for text in profile["warnings"])
+    return [f"{text[:1].upper()}{text[1:]}." for text in texts]
+
+
+def _total(base: Profile, other: Profile, together: bool) -> str:
+    one, two = (Amount(p["call_ms"], p["call_error_ms"], 0.0) for p in (base, other))
+    times = f"{duration(one.ms)} in {name_of(base)} and {duration(two.ms)} in {name_of(other)}"
+    if resolved(one, two, together):
+        return f"One call takes {times}: {ratio(two.ms / one.ms)} the time."
+    return f"One call takes {times}: a difference that this profile does not resolve."
+
+
+def _gains(base: Profile, other: Profile, together: bool) -> list[str]:
+    """Kinds of operators that got faster or slower, those with the largest change first."""
+    found: list[tuple[float, str]] = []
+    for name, (before, after) in families([base, other]).items():
+        one, two = amount_of(before), amount_of(after)
+        large = abs(two.ms - one.ms) >= WORTH_SAYING * base["call_ms"]
+        if large and resolved(one, two, together) and not name.startswith(_OTHERS_SENTENCE):
+            found.append((abs(two.ms - one.ms), f"{name[:1].upper()}{name[1:]}: {_change(one, two)}."))
+    return [text for _, text in sorted(found, key=lambda item: -item[0])][:MOST_KINDS]
+
+
+def _change(before: Amount, after: Amount) -> str:
+    """`1.26 ms -> 0.71 ms, 0.56x the time`; without the ratio where one of them is too short for it."""
+    if not before.kernels or not after.kernels:
+        return " -> ".join(time_text(side.ms) if side.kernels else "none" for side in (before, after))
+    coarse = any(side.ms < 4 * TICK_MS * side.kernels for side in (before, after))
+    share = "" if coarse else f", {ratio(after.ms / before.ms)} the time"
+    return f"{time_text(before.ms)} -> {time_text(after.ms)}{share}"
+
+
+def _quantizing(base: Profile, other: Profile, pairs: Sequence[Pair], together: bool) -> list[str]:
+    """What converting to and from integers takes, and the layers that gain nothing by it."""
+    nodes = quantizers(other)
+    if not nodes:
+        return []
+    served = {node["layer"] for node in nodes}
+    idle = [pair for pair in pairs if served & _layers(pair[0]) and _gains_nothing(pair, together)]
+    text = quantizing_text(other, nodes)
+    if not idle:
+        return [f"{text}."]
+    names = a_few([clean(group.name, 40) for group, _, _ in sorted(idle, key=lambda pair: -pair[2].ms)])
+    those = "this layer" if len(idle) == 1 else f"these {len(idle)} layers"
+    return [f"{text}: {name_of(other)} gains nothing over {name_of(base)} in {those}: {names}."]
+
+
+def _layers(group: Group) -> set[str]:
+    """The names of a group's layers in the second profile."""
+    return {str(layer["layer"]) for layer in group.layers[1]}
+
+
+def _gains_nothing(pair: Pair, together: bool) -> bool:
+    """Whether the second takes about as long as the first, or longer: not only that a gain is not resolved."""
+    _, one, two = pair
+    return two.ms > NO_GAIN * one.ms and not (two.ms < one.ms and resolved(one, two, together))
+
+
+def _slower(base: Profile, other: Profile, pairs: Sequence[Pair], together: bool) -> list[str]:
+    """Layers that lost, the largest loss first."""
+    lost = [(g, one, two) for g, one, two in pairs if two.ms > one.ms and resolved(one, two, together)]
+    if not lost:
+        return []
+    lost.sort(key=lambda pair: pair[1].ms - pair[2].ms)
+    told = a_few([f"{clean(group.name, 40)} {_change(one, two)}" for group, one, two in lost], between="; ")
+    are = "1 layer is" if len(lost) == 1 else f"{len(lost)} layers are"
+    return [f"{are} slower in {name_of(other)} than in {name_of(base)}: {told}."]
+
+
+def _pruned(base: Profile, pairs: Sequence[Pair], together: bool) -> list[str]:
+    """Layers that lost weights and gained no time."""
+    told = []
+    for pair in pairs:
+        group, one, two = pair
+        before, after = _weights(group, 0), _weights(group, 1)
+        smaller = before and after and math.prod(after) < math.prod(before)
+        if smaller and one.ms >= WORTH_SAYING * base["kernels_ms"] and _gains_nothing(pair, together):
+            shapes = " -> ".join("x".join(map(str, shape)) for shape in (before, after))
+            told.append(f"{clean(group.name, 40)} ({shapes}) {time_text(one.ms)} -> {time_text(two.ms)}")
+    if not told:
+        return []
+    count = "1 layer" if len(told) == 1 else f"{len(told)} layers"
+    return [f"{count} lost weights and gained no time: {a_few(told, between='; ')}."]
+
+
+def _weights(group: Group, side: int) -> list[int]:
+    """The shape of the first layer with weights on one side; [] without."""
+    return next((list(layer["weights"]) for layer in group.layers[side] if layer.get("weights")), [])
+
+
+# The table.
+
+
 Rows = list[list[str]]
 MOST_OPERATORS, MOST_LAYERS = 14, 12
 CELL = 14  # letters of a time with its share

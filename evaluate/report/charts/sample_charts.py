@@ -10,8 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluate.core.text import clean, duration, finite, numbers_in, ratio
-from evaluate.report.charts.axes import TIMES, one_unit, rows_axis, scaled_axis, strokes
-from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LINE, LOST, MUTED, Picture, draw
+from evaluate.report.charts.svg import (
+    ACCENT,
+    BASE,
+    GAINED,
+    INK,
+    LINE,
+    LOST,
+    MUTED,
+    TIMES,
+    Picture,
+    draw,
+    one_unit,
+    rows_axis,
+    scaled_axis,
+    strokes,
+)
 from evaluate.report.messages.bench_blocks import Block, Entry, part
 
 if TYPE_CHECKING:
