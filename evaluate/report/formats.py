@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from evaluate.core.blocks import Block
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.core.record_parts import Accuracy, Drop, Latency, Sizes, Speedup
+from evaluate.core.record_parts import Accuracy, Drop, Latency, Side, Sizes, Speedup
 from evaluate.core.records import BenchRecord, CompressRecord, LawRecord, Record, TrialRecord, read_record
 from evaluate.metrics.base import metric_of
 from evaluate.report.messages.run_messages import drop_verdict
@@ -45,21 +46,20 @@ def _squared(rows: Sequence[Row]) -> list[Row]:
 
 
 def _run(record: CompressRecord) -> Row:
-    base, comp = record.baseline, record.compressed
-    cpu = record.environment.cpu if record.environment else None
+    base, comp = record.baseline or Side(), record.compressed or Side()
     return {
         "name": record.name,
         "created": record.created,
         "task": record.task.name if record.task else None,
-        "machine": cpu.name if cpu else None,
-        **_accuracy(base.accuracy if base else None, "baseline_"),
-        **_accuracy(comp.accuracy if comp else None, "compressed_"),
-        **_drop(record.drop, comp.accuracy if comp else None),
-        **_latency(base.latency if base else None, "baseline_"),
-        **_latency(comp.latency if comp else None, "compressed_"),
+        "machine": _machine(record),
+        **_accuracy(base.accuracy, "baseline_"),
+        **_accuracy(comp.accuracy, "compressed_"),
+        **_drop(record.drop, comp.accuracy),
+        **_latency(base.latency, "baseline_"),
+        **_latency(comp.latency, "compressed_"),
         **_speedup(record.speedup),
-        **_sizes(base.sizes if base else None, "baseline_"),
-        **_sizes(comp.sizes if comp else None, "compressed_"),
+        **_sizes(base.sizes, "baseline_"),
+        **_sizes(comp.sizes, "compressed_"),
         "passes": " ".join(entry.kind or "?" for entry in record.passes),
         "goals_missed": " ".join(goal.goal or "?" for goal in record.goals if goal.status == "missed"),
         "seconds": record.seconds,
@@ -67,25 +67,28 @@ def _run(record: CompressRecord) -> Row:
     }
 
 
+def _machine(record: CompressRecord | BenchRecord) -> str | None:
+    return record.environment.cpu.name if record.environment and record.environment.cpu else None
+
+
 def _bench(record: BenchRecord) -> Iterator[Row]:
-    cpu = record.environment.cpu if record.environment else None
     for result in record.results:
-        latency = result.latency
+        latency = result.latency or Latency()
         yield {
             "benchmark": record.name,
             "created": record.created,
-            "machine": cpu.name if cpu else None,
+            "machine": _machine(record),
             "model": result.name,
             "baseline": result.baseline,
-            "provider": latency.provider if latency else None,
-            "threads": latency.threads if latency else None,
-            "batch": latency.batch if latency else None,
-            **_latency(latency, ""),
-            "p90_ms": latency.p90 if latency else None,
-            "p99_ms": latency.p99 if latency else None,
+            "provider": latency.provider,
+            "threads": latency.threads,
+            "batch": latency.batch,
+            **_latency(latency),
+            "p90_ms": latency.p90,
+            "p99_ms": latency.p99,
             **_speedup(result.speedup),
             "noise_floor": result.noise_floor,
-            **_accuracy(result.accuracy, ""),
+            **_accuracy(result.accuracy),
             **_drop(result.drop, result.accuracy),
             "bytes": result.sizes.bytes if result.sizes else None,
             "sha256": result.sha256,
@@ -100,8 +103,8 @@ def _trial(record: TrialRecord) -> Row:
         "level": record.level.get("name"),
         "seed": record.seed,
         "status": record.status,
-        **_sizes(record.sizes, ""),
-        **_accuracy(record.accuracy, ""),
+        **_sizes(record.sizes),
+        **_accuracy(record.accuracy),
         "error": record.error,
         "loss": record.loss,
         **_drop(record.drop, record.accuracy),
@@ -110,39 +113,32 @@ def _trial(record: TrialRecord) -> Row:
     }
 
 
-def _accuracy(known: Accuracy | None, prefix: str) -> Row:
-    known = known or Accuracy()
-    values = {"metric": known.metric, "value": known.value, "low": known.low, "high": known.high, "n": known.n}
-    return {f"{prefix}{key}": value for key, value in values.items()}
+def _fields(known: Block | None, names: Sequence[str], prefix: str = "") -> Row:
+    """Fields of a part of a Record under names of their own; None without it."""
+    return {f"{prefix}{name}": getattr(known, name, None) for name in names}
 
 
-def _drop(known: Drop | None, accuracy: Accuracy | None) -> Row:
-    known = known or Drop()
-    values = {"value": known.value, "low": known.low, "high": known.high}
-    verdict = (
-        drop_verdict(values, metric_of({"metric": accuracy.metric})) if accuracy and known.value is not None else ""
-    )
-    return {"drop": known.value, "drop_low": known.low, "drop_high": known.high, "drop_verdict": verdict or None}
+def _accuracy(known: Accuracy | None, prefix: str = "") -> Row:
+    return _fields(known, ("metric", "value", "low", "high", "n"), prefix)
 
 
-def _latency(known: Latency | None, prefix: str) -> Row:
-    known = known or Latency()
-    return {
-        f"{prefix}median_ms": known.median_ms,
-        f"{prefix}latency_low": known.low,
-        f"{prefix}latency_high": known.high,
-    }
+def _sizes(known: Sizes | None, prefix: str = "") -> Row:
+    return _fields(known, SIZES, prefix)
+
+
+def _latency(known: Latency | None, prefix: str = "") -> Row:
+    return {**_fields(known, ("median_ms",), prefix), **_fields(known, ("low", "high"), f"{prefix}latency_")}
 
 
 def _speedup(known: Speedup | None) -> Row:
-    known = known or Speedup()
-    values = {"speedup": known.value, "speedup_low": known.low, "speedup_high": known.high}
-    return {**values, "speedup_verdict": known.verdict}
+    return {"speedup": known.value if known else None, **_fields(known, ("low", "high", "verdict"), "speedup_")}
 
 
-def _sizes(known: Sizes | None, prefix: str) -> Row:
-    known = known or Sizes()
-    return {f"{prefix}{key}": getattr(known, key) for key in SIZES}
+def _drop(known: Drop | None, accuracy: Accuracy | None) -> Row:
+    ends = _fields(known, ("value", "low", "high"))
+    judged = accuracy if ends["value"] is not None else None
+    verdict = drop_verdict(ends, metric_of({"metric": judged.metric})) if judged else None
+    return {"drop": ends["value"], "drop_low": ends["low"], "drop_high": ends["high"], "drop_verdict": verdict or None}
 
 
 def as_csv(found: Tables) -> str:

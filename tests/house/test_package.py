@@ -25,11 +25,8 @@ def test_the_wheel_is_complete(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     recipes = {f"compress/_recipes/{path.name}" for path in (ROOT / "recipes").glob("*.yaml")}
     sources = {str(p.relative_to(ROOT)) for d in ("compress", "evaluate") for p in (ROOT / d).rglob("*.py")}
-    assert (
-        recipes
-        and recipes | sources | {"evaluate/report/html/page.css", "evaluate/report/html/templates/document.html"}
-        <= names
-    )
+    page = {f"evaluate/report/html/{name}" for name in ("page.css", "templates/document.html")}
+    assert recipes and recipes | sources | page <= names
     assert not [name for name in names if name.startswith("tests")]
 
 

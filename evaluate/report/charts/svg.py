@@ -246,15 +246,9 @@ def scaled_axis(
 
     axis = axes.xaxis if side == "x" else axes.yaxis
     logarithmic = 0 < low * WIDE < high
-    if side == "x":
-        axes.set_xscale("log" if logarithmic else "linear")
-        axes.set_xlim(low, high)
-    else:
-        axes.set_yscale("log" if logarithmic else "linear")
-        axes.set_ylim(low, high)
-    axis.set_major_locator(
-        FixedLocator(_ticks(low, high, most)) if logarithmic else MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
-    )
+    axes.set(**{f"{side}scale": "log" if logarithmic else "linear", f"{side}lim": (low, high)})
+    even = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
+    axis.set_major_locator(FixedLocator(_ticks(low, high, most)) if logarithmic else even)
     axis.set_minor_locator(NullLocator())
     if text is not None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from evaluate.core.text import clean, duration, finite, interval_text, size
-from evaluate.core.units import joules
+from evaluate.core.text import clean, finite, interval_text
 from evaluate.metrics.base import metric_of
 from evaluate.report.messages.run_messages import (
     RecordLike,
@@ -152,28 +151,10 @@ def speed_cell(entry: Entry) -> str:
     return speed_text(speedup)
 
 
-def tail_text(entry: Entry, key: str) -> str:
-    """A percentile of latency; empty where the samples do not carry it."""
-    value = part(entry, "latency").get(key)
-    return duration(value) if finite(value) else ""
-
-
-def memory_text(entry: Entry, key: str) -> str:
-    """`peak_rss_mb` (of a fresh process), `model_mb` (above the bare runtime) or `gpu_mb`: given in 2**20 bytes."""
-    value = part(entry, "memory").get(key)
-    return size(2**20 * value) if finite(value) else ""
-
-
-def energy_text(entry: Entry) -> str:
-    """`4.1 mJ`: the energy of one call; empty where it could not be read."""
-    spent = part(entry, "energy").get("joules_per_call")
-    return joules(spent) if finite(spent) else ""
-
-
-def start_text(entry: Entry, key: str) -> str:
-    """`create_ms` or `first_call_ms` of the start, as a time."""
-    value = part(entry, "start").get(key)
-    return duration(value) if finite(value) else ""
+def figure(entry: Entry, block: str, key: str, said: Callable[[float], str]) -> str:
+    """A figure of a part of an entry, as `said` puts it; empty where it is not known."""
+    value = part(entry, block).get(key)
+    return said(value) if finite(value) else ""
 
 
 def accuracy_text(entry: Entry) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from evaluate.core.text import clean, size
+from evaluate.core.text import clean, duration, size
+from evaluate.core.units import joules
 from evaluate.report.messages.bench_blocks import (
     UNREADABLE,
     Block,
@@ -17,16 +18,13 @@ from evaluate.report.messages.bench_blocks import (
     blocks,
     condition_text,
     drop_cell,
-    energy_text,
+    figure,
     latency_cell,
-    memory_text,
     part,
     profiles_of,
     safely,
     scenarios_of,
     speed_cell,
-    start_text,
-    tail_text,
     verdict_of,
 )
 from evaluate.report.messages.bench_messages import (
@@ -46,6 +44,10 @@ from evaluate.report.text.text_columns import BOLD, aligned, columns_of, fits, p
 VERDICT = "verdict"
 
 
+def _mebibytes(value: float) -> str:
+    return size(2**20 * value)
+
+
 class Column(NamedTuple):
     """A heading, how its cell is read from an entry, and what the cell is about where a title has to say it."""
 
@@ -57,21 +59,21 @@ class Column(NamedTuple):
 LATENCY = Column("latency", latency_cell)
 SPEED = (Column("speed-up", speed_cell), Column(VERDICT, verdict_of))
 TAILS = (
-    Column("P90", lambda e: tail_text(e, "p90"), "slow calls"),
-    Column("P95", lambda e: tail_text(e, "p95"), "slow calls"),
-    Column("P99", lambda e: tail_text(e, "p99"), "slow calls"),
+    Column("P90", lambda e: figure(e, "latency", "p90", duration), "slow calls"),
+    Column("P95", lambda e: figure(e, "latency", "p95", duration), "slow calls"),
+    Column("P99", lambda e: figure(e, "latency", "p99", duration), "slow calls"),
 )
 STARTS = (
-    Column("open", lambda e: start_text(e, "create_ms"), "start"),
-    Column("first call", lambda e: start_text(e, "first_call_ms"), "start"),
-    Column("a call", energy_text, "energy"),
+    Column("open", lambda e: figure(e, "start", "create_ms", duration), "start"),
+    Column("first call", lambda e: figure(e, "start", "first_call_ms", duration), "start"),
+    Column("a call", lambda e: figure(e, "energy", "joules_per_call", joules), "energy"),
 )
 MODELS = (
     Column("bytes", lambda e: _sized(e, "bytes"), "size"),
     Column("packed", lambda e: _sized(e, "packed_bytes"), "size"),
-    Column("peak memory", lambda e: memory_text(e, "peak_rss_mb"), "memory"),
-    Column("above runtime", lambda e: memory_text(e, "model_mb"), "memory"),
-    Column("GPU memory", lambda e: memory_text(e, "gpu_mb"), "memory"),
+    Column("peak memory", lambda e: figure(e, "memory", "peak_rss_mb", _mebibytes), "memory"),
+    Column("above runtime", lambda e: figure(e, "memory", "model_mb", _mebibytes), "memory"),
+    Column("GPU memory", lambda e: figure(e, "memory", "gpu_mb", _mebibytes), "memory"),
     Column("answers", agreement_text, "answers"),
 )
 QUALITY = (
