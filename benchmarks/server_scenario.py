@@ -21,7 +21,7 @@ from models import exported
 from evaluate.benchmark.inputs import random_feeds
 from evaluate.load_test.rate_search import highest_rate
 from evaluate.load_test.scenarios import parse_bound, server
-from evaluate.report.text.scenario_table import scenario_table
+from evaluate.report.text.bench_table import scenario_table
 from evaluate.runtime.session import open_session
 
 

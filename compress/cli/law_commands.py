@@ -144,7 +144,7 @@ def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Pat
 
         say(f"picture  {save_picture(curve_picture(outcome.stored, outcome.columns), picture)}")
     if page is not None:
-        from evaluate.report.html.law_page import write_law_page
+        from evaluate.report.html.study_page import write_law_page
 
         say(f"to read  {write_law_page(outcome.stored, outcome.columns, page)}")
 

@@ -13,7 +13,7 @@ from evaluate.load_test.arrivals import latencies_of, poisson_arrivals
 from evaluate.load_test.rate_result import proof_text
 from evaluate.load_test.scenarios import parse_bound, server, single_stream
 from evaluate.load_test.throughput import offline
-from evaluate.report.text.scenario_table import scenario_table
+from evaluate.report.text.bench_table import scenario_table
 
 
 def test_single_stream_takes_one_query_after_the_other():

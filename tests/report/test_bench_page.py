@@ -25,8 +25,7 @@ from evaluate.report.charts.lines import rates_picture, throughput_picture
 from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
 from evaluate.report.html.device_tables import devices_section
 from evaluate.report.html.pages import write_page
-from evaluate.report.messages.bench_blocks import blocks, entries, speed_cell
-from evaluate.report.messages.bench_messages import bench_headline, notes, warnings_of
+from evaluate.report.messages.bench_messages import bench_headline, blocks, entries, notes, speed_cell, warnings_of
 from evaluate.report.text.bench_table import bench_table
 
 

@@ -25,19 +25,25 @@ from markup_reader import check_alone, words_of
 from records import sample_record
 
 from evaluate.report.html.pages import write_page
-from evaluate.report.messages.bench_blocks import blocks, entries, percent, speed_cell
-from evaluate.report.messages.bench_messages import bench_headline, notes, warnings_of
+from evaluate.report.messages.bench_messages import (
+    bench_headline,
+    blocks,
+    entries,
+    notes,
+    percent,
+    speed_cell,
+    warnings_of,
+)
 from evaluate.report.text.bench_table import bench_table
 from evaluate.report.text.run_table import one_line
 
 VERDICTS = ("faster", "slower", "not resolved")
 ROOT = Path(__file__).parents[2]
 # What the edge bundle carries of this room.
-TEXT = ("text_columns", "profile_table", "scenario_table", "bench_table")
+TEXT = ("text_columns", "profile_table", "bench_table")
 CORE = tuple(f"core/{name}" for name in ("blocks", "records", "whole_files", "record_files", "journal"))
 ON_THE_DEVICE = (
     *(f"report/text/{name}" for name in TEXT),
-    "report/messages/bench_blocks",
     "report/messages/bench_messages",
     *CORE,
 )

@@ -32,9 +32,15 @@ from evaluate.report.charts.study_charts import (
     worth_picture,
 )
 from evaluate.report.charts.svg import save_picture
-from evaluate.report.html.law_page import law_pictures, points_of, write_law_page
 from evaluate.report.html.pages import write_page
-from evaluate.report.html.study_page import studies_of, study_line, study_section
+from evaluate.report.html.study_page import (
+    law_pictures,
+    points_of,
+    studies_of,
+    study_line,
+    study_section,
+    write_law_page,
+)
 from evaluate.report.messages.law_messages import interval_figure, law_table, number, number_interval, quantity
 from evaluate.report.messages.law_view import Candidate, view_of
 from evaluate.report.text.run_table import lines_of

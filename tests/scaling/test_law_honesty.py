@@ -11,7 +11,7 @@ from law_runs import PUBLISHED, QUICK, called, write_table
 
 from compress.cli.console import _not_installed
 from evaluate.core.errors import ArtifactError, DataError, UsageError
-from evaluate.report.html.law_page import law_sections
+from evaluate.report.html.study_page import law_sections
 from evaluate.report.messages.law_messages import law_table
 from evaluate.report.messages.law_view import view_of
 from evaluate.scaling import Average, Chinchilla, Law, PowerLaw, optimum, read_points, select_law

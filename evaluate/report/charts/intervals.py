@@ -24,7 +24,7 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     series_style,
 )
-from evaluate.report.messages.bench_blocks import Block, condition_text, part, verdict_of
+from evaluate.report.messages.bench_messages import Block, condition_text, part, verdict_of
 from evaluate.report.messages.run_messages import speed_text
 
 if TYPE_CHECKING:

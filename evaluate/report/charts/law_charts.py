@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from evaluate.report.charts.svg import (
     LINE,
     LOST,
     MUTED,
-    STEPS,
     Picture,
     draw,
+    scaled_axis,
     series_style,
     strokes,
 )
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FINE = tuple(tuple(np.round(np.arange(1, 10.01, gap), 3).tolist()) for gap in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01))
 GROUPS, BINS = 8, 8  # of residuals: at most told apart, means of neighbours
 GRID, CONTOURS, BUDGETS = 90, 7, 40  # of a plane
 FARTHEST = 1e4  # times beyond the points, where an interval is cut
@@ -47,38 +47,15 @@ def log_axis(axes: Axes, side: str, name: str, low: float, high: float, label: b
 
     Linear where it begins at 0, as a sparsity may.
     """
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-
-    axis = axes.xaxis if side == "x" else axes.yaxis
-    axes.set(**{f"{side}scale": "log" if low > 0 else "linear", f"{side}lim": (low, high)})
-    even = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
-    axis.set_major_locator(FixedLocator(_ticks(low, high, 5)) if low > 0 else even)
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _bare(name, value)))
+    scaled_axis(axes, side, low, high, partial(_bare, name), wide=1.0)
     if label:
-        axis.set_label_text(axis_label(name))
+        axes.set(**{f"{side}label": axis_label(name)})
 
 
 def _bare(name: str, value: float) -> str:
     """A tick's text; the unit of a share stands in the label."""
     text = quantity(name, float(f"{value:.6g}")).replace(" %", "")
     return re.sub(r"(\.\d*?)0+(?=\D|$)", lambda m: m[1].rstrip("."), text) if "e" not in text else text
-
-
-def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between the ends, as far apart as their labels need, at most `most`."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    least = math.log(high / low) / (2.2 * most)
-    best: list[float] = []
-    for steps in (*STEPS, *FINE):
-        found = sorted({float(f"{step * 10.0**d:.6g}") for d in decades for step in steps})
-        found = [tick for tick in found if low * 0.9999 <= tick <= high * 1.0001]
-        if len(best) < len(found) <= most and all(math.log(b / a) > least for a, b in zip(found, found[1:])):
-            best = found
-    if len(best) < 3 and most < 7:  # closer together, before there are two ticks alone
-        best = max(best, _ticks(low, high, 7), key=len)
-    tens = [10.0**d for d in decades if low <= 10.0**d <= high]
-    return best if len(best) >= 2 or not tens else tens[:: math.ceil(len(tens) / most)]
 
 
 def padded(values: Any, share: float = 0.06) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     series_style,
 )
-from evaluate.report.messages.bench_blocks import Block, Condition, part
+from evaluate.report.messages.bench_messages import Block, Condition, part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,7 +26,7 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     strokes,
 )
-from evaluate.report.messages.bench_blocks import Block, Entry, part
+from evaluate.report.messages.bench_messages import Block, Entry, part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -224,6 +224,7 @@ LEGEND_LINE = 19  # the height of a line of a legend
 # From this ratio of its ends on, an axis is logarithmic.
 WIDE = 4.0
 STEPS = ((1, 10), (1, 3, 10), (1, 2, 5, 10), (1, 1.5, 2, 3, 5, 7, 10))
+FINE = tuple(tuple(np.round(np.arange(1, 10.01, gap), 3).tolist()) for gap in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01))
 
 
 def one_unit(axes: Axes, side: str, largest: float, units: Units) -> str:
@@ -239,33 +240,35 @@ def one_unit(axes: Axes, side: str, largest: float, units: Units) -> str:
 
 
 def scaled_axis(
-    axes: Axes, side: str, low: float, high: float, text: Callable[[float], str] | None = None, most: int = 5
+    axes: Axes, side: str, low: float, high: float, text: Callable[[float], str] | None = None, wide: float = WIDE
 ) -> None:
-    """The limits of an axis with at most `most` labelled ticks; logarithmic where its ends are far apart."""
+    """The limits of an axis with at most five labelled ticks; logarithmic where its ends are `wide` times apart."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
     axis = axes.xaxis if side == "x" else axes.yaxis
-    logarithmic = 0 < low * WIDE < high
+    logarithmic = 0 < low * wide < high
     axes.set(**{f"{side}scale": "log" if logarithmic else "linear", f"{side}lim": (low, high)})
-    even = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
-    axis.set_major_locator(FixedLocator(_ticks(low, high, most)) if logarithmic else even)
+    even = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    axis.set_major_locator(FixedLocator(_ticks(low, high, 5)) if logarithmic else even)
     axis.set_minor_locator(NullLocator())
     if text is not None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers between the ends: as many as there is room for."""
-    best: list[float] = []
+    """Round numbers between the ends, as far apart as their labels need, at most `most`."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in STEPS:
-        found = sorted({step * 10.0**d for d in decades for step in steps})
-        found = [tick for tick in found if low <= tick * 1.0001 and tick <= high * 1.0001]
-        if len(best) < len(found) <= most:
+    least = math.log(high / low) / (2.2 * most)
+    best: list[float] = []
+    for steps in (*STEPS, *FINE):
+        found = sorted({float(f"{step * 10.0**d:.6g}") for d in decades for step in steps})
+        found = [tick for tick in found if low * 0.9999 <= tick <= high * 1.0001]
+        if len(best) < len(found) <= most and all(math.log(b / a) > least for a, b in zip(found, found[1:])):
             best = found
-    if best:
-        return best
-    return [10.0**d for d in decades if low <= 10.0**d <= high][:: math.ceil(len(decades) / most)]
+    if len(best) < 3 and most < 7:  # closer together, before there are two ticks alone
+        best = max(best, _ticks(low, high, 7), key=len)
+    tens = [10.0**d for d in decades if low <= 10.0**d <= high]
+    return best if len(best) >= 2 or not tens else tens[:: math.ceil(len(tens) / most)]
 
 
 def rows_axis(axes: Axes, names: Sequence[str], room: float = 0.6, grid: bool = False) -> list[Tick]:

@@ -17,14 +17,18 @@ from evaluate.report.charts.lines import rates_picture, sweep_pictures, throughp
 from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
 from evaluate.report.charts.svg import Picture
 from evaluate.report.html.markup import Verdict, capital, element, flat, plural, rendered
-from evaluate.report.messages.bench_blocks import (
+from evaluate.report.messages.bench_messages import (
+    LEGENDS,
     UNREADABLE,
     Block,
     Entry,
     blocks,
     condition_text,
     entries,
+    failures,
+    floor_text,
     name_of,
+    notes,
     part,
     percent,
     profiles_of,
@@ -32,8 +36,8 @@ from evaluate.report.messages.bench_blocks import (
     scenarios_of,
     texts_of,
     verdict_of,
+    warnings_of,
 )
-from evaluate.report.messages.bench_messages import LEGENDS, failures, floor_text, notes, warnings_of
 from evaluate.report.messages.run_messages import RecordLike, speed_text
 from evaluate.report.text.bench_table import (
     LATENCY,
@@ -50,10 +54,10 @@ from evaluate.report.text.bench_table import (
     filled,
     headings,
     model_rows,
+    scenario_text,
     title_of,
 )
 from evaluate.report.text.profile_table import explain, profile_text, remarks
-from evaluate.report.text.scenario_table import scenario_text
 
 # Of more conditions than these the raw samples are not drawn; the sweeps hold all of them.
 MOST_CONDITIONS = 6

@@ -13,7 +13,7 @@ from evaluate.hardware.machines import differences, same_machine
 from evaluate.report.charts.intervals import Spot, devices_picture
 from evaluate.report.charts.svg import Picture
 from evaluate.report.html.markup import Verdict, rendered
-from evaluate.report.messages.bench_blocks import (
+from evaluate.report.messages.bench_messages import (
     Block,
     Condition,
     Entry,

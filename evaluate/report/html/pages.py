@@ -15,8 +15,7 @@ from evaluate.report.html.device_tables import device_names, devices_section
 from evaluate.report.html.markup import capital, element, plural, rendered, write_document
 from evaluate.report.html.run_page import overview, run_sections, run_tiles
 from evaluate.report.html.study_page import of_studies, study_parts
-from evaluate.report.messages.bench_blocks import UNREADABLE, is_bench, safely
-from evaluate.report.messages.bench_messages import bench_conditions, bench_headline
+from evaluate.report.messages.bench_messages import UNREADABLE, bench_conditions, bench_headline, is_bench, safely
 from evaluate.report.messages.run_messages import RecordLike, conditions, headline
 
 Status = Callable[[str, float, float], None]

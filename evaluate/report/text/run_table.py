@@ -17,8 +17,7 @@ from evaluate.core.text import (
 from evaluate.core.units import show_amount, size_labels
 from evaluate.core.whole_files import plain
 from evaluate.metrics.base import Metric
-from evaluate.report.messages.bench_blocks import is_bench
-from evaluate.report.messages.bench_messages import bench_headline
+from evaluate.report.messages.bench_messages import bench_headline, is_bench
 from evaluate.report.messages.run_messages import (
     RecordLike,
     conditions,
