@@ -24,14 +24,13 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     series_style,
 )
-from evaluate.report.messages.bench_messages import Block, condition_text, part, verdict_of
+from evaluate.report.messages.bench_messages import Block, Triple, condition_text, part, triple, verdict_of
 from evaluate.report.messages.run_messages import speed_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Triple = tuple[float, float, float]  # value, low, high
 Box = tuple[float, float, float, float]
 
 MOST_LABELS, MOST_ROWS = 40, 60
@@ -160,11 +159,9 @@ def _rows(block: Block, heading: bool, one_provider: bool) -> list[_Row]:
     band = float(floor) if finite(floor) and floor > 0 else 0.0
     found = []
     for label, entry in zip(block.labels, block.entries, strict=True):
-        known, verdict = part(entry, "speedup"), verdict_of(entry)
-        if verdict and known["value"] > 0:
-            value = float(known["value"])
-            low, high = (float(known[k]) if finite(known.get(k)) and known[k] > 0 else value for k in ("low", "high"))
-            found.append(_Row(clean(label, 20), (value, low, high), verdict, band))
+        verdict, speedup = verdict_of(entry), triple(part(entry, "speedup"), "value")
+        if verdict and speedup:
+            found.append(_Row(clean(label, 20), speedup, verdict, band))
     where = condition_text(block.condition)
     where = where.removeprefix(f"{block.condition.provider}, ") if one_provider else where
     return [_Row(clean(where, 26), None, "", band)] * bool(heading and found) + found

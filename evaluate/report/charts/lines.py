@@ -21,7 +21,7 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     series_style,
 )
-from evaluate.report.messages.bench_messages import Block, Condition, part
+from evaluate.report.messages.bench_messages import Block, Condition, part, triple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,12 +40,9 @@ class Series:
 
 
 def _point(known: Result, at: str, key: str) -> tuple[float, float, float, float] | None:
-    """(x, value, low, high) of an entry; the ends are the value itself where there is no interval."""
-    x, value = known.get(at), known.get(key)
-    if not (finite(x) and x > 0 and finite(value) and value > 0):
-        return None
-    low, high = (known[k] if finite(known.get(k)) and known[k] > 0 else value for k in ("low", "high"))
-    return float(x), float(value), float(low), float(high)
+    """(x, value, low, high) of an entry; None where one of them is not known."""
+    x, found = known.get(at), triple(known, key)
+    return (float(x), *found) if found and finite(x) and x > 0 else None
 
 
 def _paint_lines(axes: Axes, series: Sequence[Series], over: str, *, legend: bool = True) -> float:

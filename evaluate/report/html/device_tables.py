@@ -11,7 +11,6 @@ from markupsafe import Markup
 from evaluate.core.text import clean, finite, size
 from evaluate.hardware.machines import differences, same_machine
 from evaluate.report.charts.intervals import Spot, devices_picture
-from evaluate.report.charts.svg import Picture
 from evaluate.report.html.markup import Verdict, rendered
 from evaluate.report.messages.bench_messages import (
     Block,
@@ -24,6 +23,7 @@ from evaluate.report.messages.bench_messages import (
     name_of,
     part,
     speed_cell,
+    triple,
     verdict_of,
 )
 from evaluate.report.messages.run_messages import RecordLike
@@ -88,8 +88,14 @@ def _batch(columns: Sequence[_Column], keys: _Keys, where: str, key: str) -> dic
     titles = [c.device if alike else f"{c.device}: {c.setting}" for c in columns]
     rows, cells = _rows(columns, keys)
     body = [[clean(name, 60), *(_cell(mine.get(row)) for mine in cells)] for row, name in rows.items()]
-    drawn = _picture(titles, rows, cells, key, where) or (None, "")
-    return {"where": where, "head": ["model", *titles], "body": body, "drawn": drawn}
+    spots = [
+        Spot(rows[row], title, latency)
+        for title, mine in zip(titles, cells, strict=True)
+        for row, entry in mine.items()
+        if (latency := triple(part(entry, "latency"), "median_ms"))
+    ]
+    drawn = devices_picture(spots, key=key, title=f"Latency by device, {where}")
+    return {"where": where, "head": ["model", *titles], "body": body, "drawn": drawn or (None, "")}
 
 
 def _environment(record: RecordLike) -> Mapping[str, Any]:
@@ -175,20 +181,6 @@ def _cell(entry: Entry | None) -> list[Any] | None:
         return None
     speed = speed_cell(entry)
     return [latency_cell(entry), *([(speed, Verdict(verdict_of(entry)))] if speed != "-" else [])]
-
-
-def _picture(
-    titles: Sequence[str], rows: Mapping[Key, str], cells: Sequence[Mapping[Key, Entry]], key: str, where: str
-) -> tuple[Picture, str] | None:
-    spots = []
-    for title, mine in zip(titles, cells, strict=True):
-        for row, entry in mine.items():
-            known = part(entry, "latency")
-            median = known.get("median_ms")
-            if finite(median) and median > 0:
-                low, high = (known[end] if finite(known.get(end)) else median for end in ("low", "high"))
-                spots.append(Spot(rows[row], title, (float(median), float(low), float(high))))
-    return devices_picture(spots, key=key, title=f"Latency by device, {where}")
 
 
 def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys) -> list[str]:

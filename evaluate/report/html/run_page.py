@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import yaml
 from markupsafe import Markup
 
 from evaluate.core.text import clean, duration, finite, interval_text, ratio, size
@@ -312,31 +311,25 @@ def _again(record: RecordLike) -> dict[str, Any]:
     }
 
 
-def yaml_text(value: Any, indent: int = 0) -> str:
-    """A nested value in YAML's block style; words that YAML would read as something else are quoted."""
-    pad = "  " * indent
-    if isinstance(value, Mapping) and value:
-        return "\n".join(f"{pad}{_scalar(str(k))}:{_nested(v, indent)}" for k, v in value.items())
-    if isinstance(value, (list, tuple)) and value:
-        return "\n".join(f"{pad}- {yaml_text(item, indent + 1).lstrip()}" for item in value)
-    return pad + _scalar(value)
+class _Blocks(yaml.SafeDumper):
+    """YAML in block style, lists inside of what they belong to; a list of plain values on one line."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
-def _nested(value: Any, indent: int) -> str:
-    if isinstance(value, (Mapping, list, tuple)) and value:
-        if not any(isinstance(item, (Mapping, list, tuple)) for item in value) and not isinstance(value, Mapping):
-            return f" [{', '.join(_scalar(item) for item in value)}]"
-        return "\n" + yaml_text(value, indent + 1)
-    return " " + _scalar(value)
+def _sequence(dumper: yaml.SafeDumper, items: Sequence[Any]) -> yaml.Node:
+    plain = not any(isinstance(item, (Mapping, list, tuple)) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=plain)
 
 
-def _scalar(value: Any) -> str:
-    if isinstance(value, str):
-        plain = re.fullmatch(r"[A-Za-z_][\w./ -]*(?<! )", value) and value.lower() not in RESERVED
-        return value if plain else json.dumps(value, ensure_ascii=False)
-    text = json.dumps(value, default=str)
-    # PyYAML reads 1e-05 as a word and 1.0e-05 as a number.
-    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
+_Blocks.add_representer(list, _sequence)
+_Blocks.add_representer(tuple, _sequence)
 
 
-RESERVED = ("true", "false", "null", "yes", "no", "on", "off", "y", "n", "inf", "nan")
+def yaml_text(value: Any) -> str:
+    """A nested value in YAML's block style."""
+    return yaml.dump(value, Dumper=_Blocks, sort_keys=False, allow_unicode=True, width=10**6).removesuffix("...\n")

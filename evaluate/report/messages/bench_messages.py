@@ -22,6 +22,7 @@ from evaluate.report.messages.run_messages import (
 )
 
 Entry = Mapping[str, Any]
+Triple = tuple[float, float, float]  # value, low, high
 T = TypeVar("T")
 UNREADABLE = "(an entry of this record is not as leanfit writes it, and is not shown)"
 
@@ -151,6 +152,16 @@ def speed_cell(entry: Entry) -> str:
     if entry.get("baseline") or not finite(speedup.get("value")):
         return "baseline" if entry.get("baseline") else "-"
     return speed_text(speedup)
+
+
+def triple(known: Entry, key: str) -> Triple | None:
+    """(value, low, high) of a figure above 0; the ends are the value itself where there is no interval."""
+    value = known.get(key)
+    if not finite(value) or value <= 0:
+        return None
+    ends = (known.get("low"), known.get("high"))
+    low, high = (float(end) if finite(end) and end > 0 else float(value) for end in ends)
+    return float(value), low, high
 
 
 def figure(entry: Entry, block: str, key: str, said: Callable[[float], str]) -> str:
