@@ -151,7 +151,8 @@ def _paint_lane(axes: Axes, lane: Lane, window: tuple[float, float], step: int) 
     color, median = BASE if lane.baseline else ACCENT, lane.median
     low, high = (share * median for share in window)
     x = np.concatenate([number + (np.arange(s.size) + 0.5) / s.size for number, s in enumerate(lane.sittings)])
-    kept = _thinned(lane.calls.size, step)
+    # One call in `step`, chosen at random: even steps could always meet the same call of a round.
+    kept = np.sort(np.random.default_rng(0).choice(lane.calls.size, -(-lane.calls.size // step), replace=False))
     kept = kept[lane.calls[kept] <= high]
     x, y = x[kept], lane.calls[kept]
     _plot(axes, strokes(x, y, x + 0.004 * len(lane.sittings), y), color, 1.7, alpha=0.55)
@@ -171,11 +172,6 @@ def _paint_lane(axes: Axes, lane: Lane, window: tuple[float, float], step: int) 
     axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
     axes.set_ylabel(unit, fontsize=11)
     axes.tick_params(axis="y", labelsize=11)
-
-
-def _thinned(count: int, step: int) -> NDArray[np.int64]:
-    """One place in `step`, chosen at random: even steps could always meet the same call of a round."""
-    return np.sort(np.random.default_rng(0).choice(count, -(-count // step), replace=False))
 
 
 def _plot(axes: Axes, path: tuple[Floats, ...], color: str, width: float, alpha: float = 1.0) -> None:

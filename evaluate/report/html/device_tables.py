@@ -106,7 +106,8 @@ def device_names(records: Sequence[RecordLike]) -> list[str]:
     """What each Record's machine is called: its processor or GPU, with its id or the date where that is not enough."""
     names = [_device_name(record) for record in records]
     ids = [clean(part(record, "environment").get("machine_id") or "no id", 16) for record in records]
-    names = [f"{name} ({ids[i]})" if _others(names, ids, i) else name for i, name in enumerate(names)]
+    both = list(zip(names, ids, strict=True))
+    names = [f"{name} ({known})" if any(n == name and i != known for n, i in both) else name for name, known in both]
     for length in (10, 16):
         marks = [_moment(record, length) for record in records]
         if len({*zip(names, marks, strict=True)}) == len(names) or length == 16:
@@ -118,11 +119,6 @@ def device_names(records: Sequence[RecordLike]) -> list[str]:
 def _moment(record: RecordLike, length: int = 16) -> str:
     """When a Record was made: its date, and with 16 letters the minute."""
     return clean(record.get("created") or "no date", 40)[:length].replace("T", " ")
-
-
-def _others(names: Sequence[str], ids: Sequence[str], place: int) -> bool:
-    """Whether another machine has the same name."""
-    return any(name == names[place] and ids[i] != ids[place] for i, name in enumerate(names))
 
 
 def _device_name(record: RecordLike) -> str:

@@ -223,20 +223,25 @@ def run_sections(record: RecordLike, *, key: str, level: int, alone: bool = True
     """
     sides = [record.get(side) or {} for side in SIDES]
     before, after = (side.get("widths") or [] for side in sides)
+    timed = {name: values for name, values in (record.get("samples") or {}).items() if name != "again"}
     widths = widths_picture(before, after, key=f"{key}-widths")
     passes = [_pass(entry) for entry in record.get("passes") or ()]
     said = {text for one in passes for text in one["warnings"]}
     return rendered(
         "run.html",
         level=level,
-        rows=[(r.label, r.baseline, r.compressed, r.change, _verdict(r.verdict)) for r in rows(record)],
+        # A p-value stands where verdicts do, and is none.
+        rows=[
+            (r.label, r.baseline, r.compressed, r.change, r.verdict if r.verdict[:2] == "p " else Verdict(r.verdict))
+            for r in rows(record)
+        ],
         worst=worst_class(record),
         class_head=["class", "n", *(f"{k}, {side}" for k in ("precision", "recall", "F1") for side in SIDES)],
         classes=_classes(*((side.get("accuracy") or {}).get("per_class") or [] for side in sides)),
         drawn=[
             *(tradeoffs([record], key) if alone else []),
             (
-                latency_picture(_timed(record), key=f"{key}-samples"),
+                latency_picture(timed, key=f"{key}-samples"),
                 "Each sitting opens both files anew and times them in turns: a drift that both share cancels out.",
             ),
             (
@@ -255,11 +260,6 @@ def run_sections(record: RecordLike, *, key: str, level: int, alone: bool = True
     )
 
 
-def _verdict(word: str) -> str:
-    """A verdict, but for a p-value, which is none."""
-    return word if word.startswith("p ") else Verdict(word)
-
-
 def _classes(before: list[Mapping[str, Any]], after: list[Mapping[str, Any]]) -> list[list[str]]:
     """A row a class: precision, recall and F1 of both models."""
     others = {str(entry.get("class")): entry for entry in after}
@@ -270,11 +270,6 @@ def _classes(before: list[Mapping[str, Any]], after: list[Mapping[str, Any]]) ->
         cells = [f"{value:.3f}" if finite(value) else "-" for value in figures]
         body.append([clean(entry.get("class"), 60), str(entry.get("n", "-")), *cells])
     return body
-
-
-def _timed(record: RecordLike) -> dict[str, Any]:
-    """The samples of both files, without those of the baseline's second leg."""
-    return {name: values for name, values in (record.get("samples") or {}).items() if name != "again"}
 
 
 def _pass(entry: Mapping[str, Any]) -> dict[str, Any]:

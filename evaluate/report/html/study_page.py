@@ -278,7 +278,10 @@ def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Mar
         groups=groups[:MOST_GROUPS],
         drawn=[(picture, picture.caption) for picture in _pictures(trials, key)],
         failed_title=f"{plural(len(failed), 'trial')} failed",
-        failed=[(_label(t), _reason(t)) for t in failed[:MOST_FAILED]],
+        failed=[
+            (f"{_size(t)}, {_level(t)}, seed {'-' if t.seed is None else t.seed}", _reason(t))
+            for t in failed[:MOST_FAILED]
+        ],
         folded=f"{plural(len(failed), 'failed trial')}{more}" if len(failed) > 10 else "",
     )
 
@@ -394,10 +397,6 @@ def _columns(trials: Trials) -> dict[str, Any]:
     columns["data"] = np.array(["less" if t.data else "full" for t in trials])
     columns["design"] = [" ".join(_design(t)) for t in trials]
     return columns
-
-
-def _label(trial: TrialRecord) -> str:
-    return f"{_size(trial)}, {_level(trial)}, seed {'-' if trial.seed is None else trial.seed}"
 
 
 def _reason(trial: TrialRecord) -> str:

@@ -114,18 +114,14 @@ def _quantizing(base: Profile, other: Profile, pairs: Sequence[Pair], together: 
     if not nodes:
         return []
     served = {node["layer"] for node in nodes}
-    idle = [pair for pair in pairs if served & _layers(pair[0]) and _gains_nothing(pair, together)]
+    slow = [pair for pair in pairs if _gains_nothing(pair, together)]
+    idle = [pair for pair in slow if served & {str(layer["layer"]) for layer in pair[0].layers[1]}]
     text = quantizing_text(other, nodes)
     if not idle:
         return [f"{text}."]
     names = a_few([clean(group.name, 40) for group, _, _ in sorted(idle, key=lambda pair: -pair[2].ms)])
     those = "this layer" if len(idle) == 1 else f"these {len(idle)} layers"
     return [f"{text}: {name_of(other)} gains nothing over {name_of(base)} in {those}: {names}."]
-
-
-def _layers(group: Group) -> set[str]:
-    """The names of a group's layers in the second profile."""
-    return {str(layer["layer"]) for layer in group.layers[1]}
 
 
 def _gains_nothing(pair: Pair, together: bool) -> bool:
