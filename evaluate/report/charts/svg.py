@@ -64,6 +64,9 @@ STYLE: Any = {
 }
 
 
+Drawn = tuple["Picture | None", str]  # a picture, where there is something to draw, and the words below it
+
+
 @dataclass(frozen=True)
 class Picture:
     """An inline SVG with the words that stand for it, and what is needed to draw it again.

@@ -15,7 +15,7 @@ from evaluate.report.charts.bars import layers_picture, operators_picture
 from evaluate.report.charts.intervals import ratios_picture
 from evaluate.report.charts.lines import rates_picture, sweep_pictures, throughput_picture
 from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
-from evaluate.report.charts.svg import Picture
+from evaluate.report.charts.svg import Drawn
 from evaluate.report.html.markup import Verdict, capital, element, flat, plural, rendered
 from evaluate.report.messages.bench_messages import (
     LEGENDS,
@@ -64,7 +64,6 @@ MOST_CONDITIONS = 6
 # Calls drawn in all lanes of a page together, and in one of them.
 DOTS, MOST_DOTS, FEWEST_DOTS = 16_000, 300, 60
 Tile = tuple[str, Any, Any]
-Drawn = tuple["Picture | None", str]
 
 
 def bench_tiles(record: RecordLike) -> list[Tile]:

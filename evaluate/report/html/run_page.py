@@ -15,7 +15,7 @@ from evaluate.metrics.base import Metric
 from evaluate.report.charts.bars import classes_picture, widths_picture
 from evaluate.report.charts.intervals import Point, tradeoff_picture
 from evaluate.report.charts.sample_charts import latency_picture
-from evaluate.report.charts.svg import Picture
+from evaluate.report.charts.svg import Drawn
 from evaluate.report.html.markup import Verdict, capital, flat, plural, rendered
 from evaluate.report.messages.run_messages import (
     RecordLike,
@@ -33,7 +33,6 @@ from evaluate.report.messages.run_messages import (
 from evaluate.report.text.run_table import rows
 
 MOST_DRAWN = 100  # of the runs of a task, the newest, in one picture
-Drawn = tuple[Picture | None, str]
 Numbered = tuple[str, RecordLike]
 
 
