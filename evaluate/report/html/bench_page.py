@@ -17,27 +17,8 @@ from evaluate.report.charts.lines import rates_picture, sweep_pictures, throughp
 from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture
 from evaluate.report.charts.svg import Drawn
 from evaluate.report.html.markup import Verdict, capital, element, flat, plural, rendered
-from evaluate.report.messages.bench_messages import (
-    LEGENDS,
-    UNREADABLE,
-    Block,
-    Entry,
-    blocks,
-    condition_text,
-    entries,
-    failures,
-    floor_text,
-    name_of,
-    notes,
-    part,
-    percent,
-    profiles_of,
-    safely,
-    scenarios_of,
-    texts_of,
-    verdict_of,
-    warnings_of,
-)
+from evaluate.report.messages import bench_messages as bench
+from evaluate.report.messages.bench_messages import Block, Entry
 from evaluate.report.messages.run_messages import RecordLike, speed_text
 from evaluate.report.text.bench_table import (
     LATENCY,
@@ -68,7 +49,7 @@ Tile = tuple[str, Any, Any]
 
 def bench_tiles(record: RecordLike) -> list[Tile]:
     """The answers at a glance: the best speed-up, what the run can claim, how much was measured, what failed."""
-    found, lost = blocks(record), failures(record)
+    found, lost = bench.blocks(record), bench.failures(record)
     tiles = [*_best_tile(found), *_floor_tile(found), *_extent_tile(record, found)]
     return tiles + ([("not measured", len(lost), ", ".join(f"{name} ({kind})" for name, kind, _ in lost))] * bool(lost))
 
@@ -76,17 +57,17 @@ def bench_tiles(record: RecordLike) -> list[Tile]:
 def _best_tile(found: Sequence[Block]) -> list[Tile]:
     """The largest speed-up that the verdict calls one; none where there is none."""
     gains = [
-        (part(entry, "speedup"), label, block)
+        (bench.part(entry, "speedup"), label, block)
         for block in found
         for label, entry in zip(block.labels, block.entries, strict=True)
-        if verdict_of(entry) == "faster"
+        if bench.verdict_of(entry) == "faster"
     ]
     if not gains:
         return []
     speedup, label, block = max(gains, key=lambda gain: float(gain[0]["value"]))
     value, _, ends = speed_text(speedup).partition(" (")
     interval = f"95 %: {ends.rstrip(')')}; " if ends else ""
-    note = f"{interval}{condition_text(block.condition)}"
+    note = f"{interval}{bench.condition_text(block.condition)}"
     return [(f"largest speed-up: {clean(label, 30)}", (value, Verdict("faster")), note)]
 
 
@@ -95,17 +76,21 @@ def _floor_tile(found: Sequence[Block]) -> list[Tile]:
     shares = sorted(share for share in known if finite(share))
     if not shares:
         return []
-    low, high = percent(shares[0]), percent(shares[-1])
-    note = floor_text(found[0]).partition(" (")[2].rstrip(")") if len(found) == 1 else f"by condition, of {len(found)}"
+    low, high = bench.percent(shares[0]), bench.percent(shares[-1])
+    note = (
+        bench.floor_text(found[0]).partition(" (")[2].rstrip(")")
+        if len(found) == 1
+        else f"by condition, of {len(found)}"
+    )
     return [("smallest difference it can claim", low if low == high else f"{low} to {high}", note)]
 
 
 def _extent_tile(record: RecordLike, found: Sequence[Block]) -> list[Tile]:
-    models = len({name_of(entry) for entry in entries(record)})
+    models = len({bench.name_of(entry) for entry in bench.entries(record)})
     if not models:
         return []
-    calls = [n for entry in entries(record) if finite(n := part(entry, "latency").get("n"))]
-    texts = [f"{len(found)} conditions" if len(found) > 1 else condition_text(found[0].condition)]
+    calls = [n for entry in bench.entries(record) if finite(n := bench.part(entry, "latency").get("n"))]
+    texts = [f"{len(found)} conditions" if len(found) > 1 else bench.condition_text(found[0].condition)]
     texts += [f"{sum(calls):,} samples"] if calls else []
     texts += [duration(1e3 * record["seconds"])] if finite(record.get("seconds")) else []
     return [("measured", plural(models, "model"), ", ".join(texts))]
@@ -118,10 +103,10 @@ def bench_sections(record: RecordLike, *, key: str, level: int, share: int = 1) 
     level : the heading level of its sections.
     share : how many benchmarks the page holds: each draws so much fewer of its raw samples.
     """
-    found = blocks(record)
+    found = bench.blocks(record)
     most = max(1, MOST_CONDITIONS // share)
     main = (LATENCY, *filled(TAILS, found), *(SPEED if compared(found) else ()))
-    said = [*notes(record), LEGENDS[compared(found)]] if found else []
+    said = [*bench.notes(record), bench.LEGENDS[compared(found)]] if found else []
     return rendered(
         "bench.html",
         level=level,
@@ -130,23 +115,23 @@ def bench_sections(record: RecordLike, *, key: str, level: int, share: int = 1) 
         starts=_starts(found),
         by_model=[_by_model(found, columns) for columns in (filled(MODELS, found), filled(QUALITY, found)) if columns],
         notes=[capital(text) + "." for text in said],
-        failed=failures(record),
+        failed=bench.failures(record),
         scenarios=_scenarios(record, key),
-        unreadable=UNREADABLE,
+        unreadable=bench.UNREADABLE,
         drawn=_pictures(found, key, most, share),
         cut=f"Of {len(found)} conditions, the raw samples of the first {most} are drawn." if len(found) > most else "",
         profiles=_profiles(record, key),
-        warnings=warnings_of(record),
-        machine=list(flat(part(record, "environment"))),
-        meanwhile=list(flat(part(record, "machine"))),
+        warnings=bench.warnings_of(record),
+        machine=list(flat(bench.part(record, "environment"))),
+        meanwhile=list(flat(bench.part(record, "machine"))),
         settings=_settings(record),
     )
 
 
 def _condition(block: Block) -> tuple[str, str]:
     """A condition, and what can be claimed under it."""
-    floor = floor_text(block)
-    return condition_text(block.condition), element("span", floor, "quiet") if floor else ""
+    floor = bench.floor_text(block)
+    return bench.condition_text(block.condition), element("span", floor, "quiet") if floor else ""
 
 
 def _chipped(body: Sequence[Sequence[str]], columns: Sequence[Column]) -> list[list[str]]:
@@ -175,7 +160,7 @@ def _pictures(found: Sequence[Block], key: str, most: int, share: int) -> list[D
     lanes = sum(len(lanes_of(block)) for block in found[:most])
     dots = min(MOST_DOTS, max(FEWEST_DOTS, DOTS // (share * max(1, lanes))))
     for number, block in enumerate(found[:most], start=1):
-        where = condition_text(block.condition) if len(found) > 1 else ""
+        where = bench.condition_text(block.condition) if len(found) > 1 else ""
         drawn.append(distributions_picture(block, key=f"{key}-spread{number}", where=where))
         drawn.append(samples_picture(block, key=f"{key}-samples{number}", where=where, dots=dots))
     return [one for one in drawn if one is not None]
@@ -184,12 +169,12 @@ def _pictures(found: Sequence[Block], key: str, most: int, share: int) -> list[D
 def _settings(record: RecordLike) -> list[tuple[str, str]]:
     known = {"record": record.get("id"), "created": record.get("created"), "leanfit": record.get("leanfit")}
     models = {
-        f"model {name_of(entry, 60)}": f"{clean(entry.get('path') or '-')}, sha256 {clean(entry['sha256'])}"
-        for entry in entries(record)
+        f"model {bench.name_of(entry, 60)}": f"{clean(entry.get('path') or '-')}, sha256 {clean(entry['sha256'])}"
+        for entry in bench.entries(record)
         if entry.get("sha256")
     }
     given = [(name, clean(value)) for name, value in {**known, **models}.items() if value]
-    return [*flat(part(record, "settings")), *given]
+    return [*flat(bench.part(record, "settings")), *given]
 
 
 # Scenarios: a table of each kind, its head and how a row is read from a result.
@@ -210,14 +195,14 @@ UNKNOWN: tuple[dict[str, Any], list[Drawn]] = ({}, [])
 def _scenarios(record: RecordLike, key: str) -> list[dict[str, Any]]:
     """What a page shows of the scenarios, one for each thing that was asked."""
     found: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in scenarios_of(record):
+    for entry in bench.scenarios_of(record):
         asked = (entry.get("scenario"), entry.get("bound_ms"), entry.get("percentile"))
         found.setdefault(tuple(map(str, asked)), []).append(entry)
     shown = []
     for number, group in enumerate(found.values(), start=1):
-        table, drawn = safely(partial(_scenario, group, f"{key}-scenario{number}"), UNKNOWN)
-        texts = [f"{name_of(entry, 40)}: {text}" for entry in group for text in texts_of(entry, "warnings")]
-        full = "\n\n".join(safely(partial(scenario_text, [entry], 100), "") for entry in group)
+        table, drawn = bench.safely(partial(_scenario, group, f"{key}-scenario{number}"), UNKNOWN)
+        texts = [f"{bench.name_of(entry, 40)}: {text}" for entry in group for text in bench.texts_of(entry, "warnings")]
+        full = "\n\n".join(bench.safely(partial(scenario_text, [entry], 100), "") for entry in group)
         shown.append({"table": table, "drawn": drawn, "warnings": list(dict.fromkeys(texts)), "text": full})
     return shown
 
@@ -230,7 +215,7 @@ def _scenario(group: Sequence[Entry], key: str) -> tuple[dict[str, Any], list[Dr
     if label == "server" and "bound_ms" in group[0]:
         label, kind = f"server, P{group[0]['percentile']:g} within {duration(group[0]['bound_ms'])}", HIGHEST
     picture = kind.picture(group, key=key) if kind.picture else None
-    body = [[name_of(entry, 60), *kind.cells(entry)] for entry in group]
+    body = [[bench.name_of(entry, 60), *kind.cells(entry)] for entry in group]
     return {"label": label, "head": [label, *kind.head], "body": body}, [picture] if picture else []
 
 
@@ -277,14 +262,14 @@ HIGHEST = _Kind(("highest rate, queries/s", "proof", "queries", "lost", "busy"),
 
 def _profiles(record: RecordLike, key: str) -> dict[str, Any] | None:
     """Where the time goes: sentences, time by operator and by layer, and all figures as text."""
-    found = profiles_of(record)
+    found = bench.profiles_of(record)
     if not found:
         return None
     told = [partial(explain, found[0], other) for other in found[1:]] or [partial(remarks, found[0])]
-    operators = safely(partial(operators_picture, found, key=f"{key}-operators"), None)
-    layers = safely(partial(layers_picture, found, key=f"{key}-layers"), None)
+    operators = bench.safely(partial(operators_picture, found, key=f"{key}-operators"), None)
+    layers = bench.safely(partial(layers_picture, found, key=f"{key}-layers"), None)
     return {
-        "sentences": [text for make in told for text in safely(make, [UNREADABLE])],
+        "sentences": [text for make in told for text in bench.safely(make, [bench.UNREADABLE])],
         "drawn": [(operators, "Time of one call, the profiler's own taken off."), (layers, "In running order.")],
-        "text": safely(partial(profile_text, found, 100), ""),
+        "text": bench.safely(partial(profile_text, found, 100), ""),
     }

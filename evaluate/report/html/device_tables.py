@@ -12,20 +12,8 @@ from evaluate.core.text import clean, finite, size
 from evaluate.hardware.machines import differences, same_machine
 from evaluate.report.charts.intervals import Spot, devices_picture
 from evaluate.report.html.markup import Verdict, rendered
-from evaluate.report.messages.bench_messages import (
-    Block,
-    Condition,
-    Entry,
-    blocks,
-    entries,
-    latency_cell,
-    listed,
-    name_of,
-    part,
-    speed_cell,
-    triple,
-    verdict_of,
-)
+from evaluate.report.messages import bench_messages as bench
+from evaluate.report.messages.bench_messages import Block, Condition, Entry
 from evaluate.report.messages.run_messages import RecordLike
 
 Key = tuple[str, str]
@@ -62,7 +50,7 @@ def devices_section(records: Sequence[RecordLike], *, key: str, level: int) -> M
     names, keys = device_names(records), _Keys(records)
     by_batch: dict[Any, list[_Column]] = {}
     for record, name in zip(records, names, strict=True):
-        for block in blocks(record):
+        for block in bench.blocks(record):
             column = _Column(name, block.condition, clean(record.get("baseline") or "?", 40), block)
             by_batch.setdefault(block.condition.batch, []).append(column)
     batches = [
@@ -92,20 +80,20 @@ def _batch(columns: Sequence[_Column], keys: _Keys, where: str, key: str) -> dic
         Spot(rows[row], title, latency)
         for title, mine in zip(titles, cells, strict=True)
         for row, entry in mine.items()
-        if (latency := triple(part(entry, "latency"), "median_ms"))
+        if (latency := bench.triple(bench.part(entry, "latency"), "median_ms"))
     ]
     drawn = devices_picture(spots, key=key, title=f"Latency by device, {where}")
     return {"where": where, "head": ["model", *titles], "body": body, "drawn": drawn or (None, "")}
 
 
 def _environment(record: RecordLike) -> Mapping[str, Any]:
-    return {**part(record, "environment"), "gpu": listed(part(record, "environment"), "gpu")}
+    return {**bench.part(record, "environment"), "gpu": bench.listed(bench.part(record, "environment"), "gpu")}
 
 
 def device_names(records: Sequence[RecordLike]) -> list[str]:
     """What each Record's machine is called: its processor or GPU, with its id or the date where that is not enough."""
     names = [_device_name(record) for record in records]
-    ids = [clean(part(record, "environment").get("machine_id") or "no id", 16) for record in records]
+    ids = [clean(bench.part(record, "environment").get("machine_id") or "no id", 16) for record in records]
     both = list(zip(names, ids, strict=True))
     names = [f"{name} ({known})" if any(n == name and i != known for n, i in both) else name for name, known in both]
     for length in (10, 16):
@@ -123,11 +111,11 @@ def _moment(record: RecordLike, length: int = 16) -> str:
 
 def _device_name(record: RecordLike) -> str:
     environment = _environment(record)
-    providers = {block.condition.provider for block in blocks(record)}
-    gpus = [clean(gpu.get("name"), 40) for gpu in listed(environment, "gpu") if gpu.get("name")]
+    providers = {block.condition.provider for block in bench.blocks(record)}
+    gpus = [clean(gpu.get("name"), 40) for gpu in bench.listed(environment, "gpu") if gpu.get("name")]
     if gpus and providers and "cpu" not in providers:
         return gpus[0]
-    return clean(part(environment, "cpu").get("name") or environment.get("machine_id") or "unknown machine", 40)
+    return clean(bench.part(environment, "cpu").get("name") or environment.get("machine_id") or "unknown machine", 40)
 
 
 class _Keys:
@@ -135,21 +123,21 @@ class _Keys:
 
     def __init__(self, records: Sequence[RecordLike]) -> None:
         self._files: dict[str, list[str]] = {}
-        for entry in (entry for record in records for entry in entries(record)):
-            files = self._files.setdefault(name_of(entry), [])
+        for entry in (entry for record in records for entry in bench.entries(record)):
+            files = self._files.setdefault(bench.name_of(entry), [])
             if entry.get("sha256") and str(entry["sha256"]) not in files:
                 files.append(str(entry["sha256"]))
 
     def of(self, entry: Entry, label: str) -> Key:
         """The row of an entry: its file, or its name where the file is not known; and what its label adds (@cuda)."""
-        name, files = name_of(entry), self._files.get(name_of(entry), [])
+        name, files = bench.name_of(entry), self._files.get(bench.name_of(entry), [])
         extra = label.removeprefix(name)
         known = str(entry.get("sha256") or (files[0] if len(files) == 1 else ""))
         return (known or f"name {name}", extra)
 
     def label(self, entry: Entry, label: str) -> str:
         """The name of a row, with the first digits of its file's hash where files of that name differ."""
-        files = self._files.get(name_of(entry), [])
+        files = self._files.get(bench.name_of(entry), [])
         return f"{label} ({clean(entry.get('sha256') or 'unknown')[:7]})" if len(files) > 1 else label
 
     def ambiguous(self) -> list[str]:
@@ -175,8 +163,8 @@ def _cell(entry: Entry | None) -> list[Any] | None:
     """Latency, and below it the speed-up with its verdict; None where a model was not measured."""
     if entry is None:
         return None
-    speed = speed_cell(entry)
-    return [latency_cell(entry), *([(speed, Verdict(verdict_of(entry)))] if speed != "-" else [])]
+    speed = bench.speed_cell(entry)
+    return [bench.latency_cell(entry), *([(speed, Verdict(bench.verdict_of(entry)))] if speed != "-" else [])]
 
 
 def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys) -> list[str]:
@@ -204,7 +192,7 @@ def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys)
 def _fact_row(record: RecordLike) -> dict[str, str]:
     """What is known of a device; empty texts where a fact is not."""
     environment = _environment(record)
-    cpu, versions = part(environment, "cpu"), part(environment, "versions")
+    cpu, versions = bench.part(environment, "cpu"), bench.part(environment, "versions")
     runtimes = [f"{n} {v}" for n, v in versions.items() if str(n).startswith(("onnxruntime", "ort-"))]
     memory = environment.get("memory_mb")
     facts = {

@@ -17,19 +17,8 @@ from evaluate.report.charts.intervals import Point, tradeoff_picture
 from evaluate.report.charts.sample_charts import latency_picture
 from evaluate.report.charts.svg import Drawn
 from evaluate.report.html.markup import Verdict, capital, flat, plural, rendered
-from evaluate.report.messages.run_messages import (
-    RecordLike,
-    drop_text,
-    drop_verdict,
-    goal_sentence,
-    latency_text,
-    metric_of,
-    pass_sentence,
-    size_change,
-    speed_text,
-    speed_verdict,
-    worst_class,
-)
+from evaluate.report.messages import run_messages as words
+from evaluate.report.messages.run_messages import RecordLike
 from evaluate.report.text.run_table import rows
 
 MOST_DRAWN = 100  # of the runs of a task, the newest, in one picture
@@ -52,7 +41,7 @@ def _grouped(numbered: Sequence[Numbered], key: Callable[[RecordLike], Any]) -> 
 
 def _task_key(record: RecordLike) -> tuple[str, str, Metric]:
     task = record.get("task") or {}
-    return str(task.get("name", "task")), str(task.get("fingerprint", "")), metric_of(record)
+    return str(task.get("name", "task")), str(task.get("fingerprint", "")), words.metric_of(record)
 
 
 def _machine_key(record: RecordLike) -> tuple[str, ...]:
@@ -91,7 +80,7 @@ def _lines(runs: Sequence[Numbered], name: str) -> list[list[object]]:
     """A baseline's line, then those of the runs that started from it."""
     base = runs[0][1].get("baseline") or {}
     size_text = size((base.get("sizes") or {}).get("bytes"))
-    cells = ["", size_text, "1", latency_text(base.get("latency")), ""]
+    cells = ["", size_text, "1", words.latency_text(base.get("latency")), ""]
     first: list[object] = [name if name != "baseline" else "", "baseline", _metric(base), *cells]
     return [first, *(_line(number, record) for number, record in runs)]
 
@@ -100,16 +89,16 @@ def _line(number: str, record: RecordLike) -> list[object]:
     base, comp = record.get("baseline") or {}, record.get("compressed") or {}
     drop, speedup = record.get("drop") or {}, record.get("speedup") or {}
     before, after = ((side.get("sizes") or {}).get("bytes") for side in (base, comp))
-    lost, quick = drop_verdict(drop, metric_of(record)), speed_verdict(speedup)
+    lost, quick = words.drop_verdict(drop, words.metric_of(record)), words.speed_verdict(speedup)
     return [
         number,
         clean(record.get("name", "run"), 40),
         _metric(comp),
-        [drop_text(drop, metric_of(record)) if lost else "-", Verdict(lost)],
+        [words.drop_text(drop, words.metric_of(record)) if lost else "-", Verdict(lost)],
         size(after),
         ratio(after / before) if finite(before) and finite(after) and before else "-",
-        latency_text(comp.get("latency")),
-        [speed_text(speedup) if quick else "-", Verdict(quick)],
+        words.latency_text(comp.get("latency")),
+        [words.speed_text(speedup) if quick else "-", Verdict(quick)],
     ]
 
 
@@ -128,7 +117,7 @@ def tradeoffs(records: Sequence[RecordLike], key: str) -> list[Drawn]:
 
 def _pictures(every: Sequence[Numbered], key: str, names: dict[str, str]) -> list[Drawn]:
     group = every[-MOST_DRAWN:]
-    metric = metric_of(group[0][1])
+    metric = words.metric_of(group[0][1])
     bases = _baseline_names(group)
     points = _points(group, names, bases, "bytes")
     caption = "Bars are each model's own 95 % interval; the paired interval of the drop is narrower."
@@ -190,15 +179,17 @@ def run_tiles(record: RecordLike) -> list[tuple[Any, ...]]:
     """The answers at a glance: how much smaller, at what speed, what it did to the metric; and the goals."""
     sides = [record.get(side) or {} for side in SIDES]
     before, after = ((side.get("sizes") or {}).get("bytes") for side in sides)
-    tiles: list[tuple[Any, ...]] = [("deployed file", size_change(before, after), f"{size(before)} → {size(after)}")]
-    speedup, drop, metric = record.get("speedup") or {}, record.get("drop") or {}, metric_of(record)
-    if verdict := speed_verdict(speedup):
-        value, _, ends = speed_text(speedup).partition(" (")
-        times = " → ".join(latency_text(side.get("latency")).partition(" (")[0] for side in sides)
+    tiles: list[tuple[Any, ...]] = [
+        ("deployed file", words.size_change(before, after), f"{size(before)} → {size(after)}")
+    ]
+    speedup, drop, metric = record.get("speedup") or {}, record.get("drop") or {}, words.metric_of(record)
+    if verdict := words.speed_verdict(speedup):
+        value, _, ends = words.speed_text(speedup).partition(" (")
+        times = " → ".join(words.latency_text(side.get("latency")).partition(" (")[0] for side in sides)
         note = f"95 %: {ends.rstrip(')')}; {times}" if ends else times
         tiles.append(("speed-up", (value, Verdict(verdict)), note))
-    if verdict := drop_verdict(drop, metric):
-        value, _, ends = drop_text(drop, metric).partition(" (")
+    if verdict := words.drop_verdict(drop, metric):
+        value, _, ends = words.drop_text(drop, metric).partition(" (")
         pair = f"; {drop['gained']} gained, {drop['lost']} lost" if finite(drop.get("gained")) else ""
         name = f"drop in {clean(metric.label, 20)}{' (points)' if metric.share else ''}"
         tiles.append((name, (value, Verdict(verdict)), f"95 %: {ends.rstrip(')')}{pair}"))
@@ -210,7 +201,7 @@ def run_tiles(record: RecordLike) -> list[tuple[Any, ...]]:
 
 
 def _goal(goal: Mapping[str, Any], record: RecordLike) -> tuple[str, str]:
-    return Verdict(clean(goal.get("status", "?"))), goal_sentence(goal, record)
+    return Verdict(clean(goal.get("status", "?"))), words.goal_sentence(goal, record)
 
 
 def run_sections(record: RecordLike, *, key: str, level: int, alone: bool = True) -> Markup:
@@ -234,7 +225,7 @@ def run_sections(record: RecordLike, *, key: str, level: int, alone: bool = True
             (r.label, r.baseline, r.compressed, r.change, r.verdict if r.verdict[:2] == "p " else Verdict(r.verdict))
             for r in rows(record)
         ],
-        worst=worst_class(record),
+        worst=words.worst_class(record),
         class_head=["class", "n", *(f"{k}, {side}" for k in ("precision", "recall", "F1") for side in SIDES)],
         classes=_classes(*((side.get("accuracy") or {}).get("per_class") or [] for side in sides)),
         drawn=[
@@ -279,7 +270,7 @@ def _pass(entry: Mapping[str, Any]) -> dict[str, Any]:
     settings = {k: entry[k] for k in ("config", "details", "validation") if entry.get(k)}
     return {
         "kind": clean(entry.get("kind", "pass")),
-        "text": capital(pass_sentence(entry).replace("->", "→") + "." + seconds),
+        "text": capital(words.pass_sentence(entry).replace("->", "→") + "." + seconds),
         "warnings": entry.get("warnings") or (),
         "changed": f"{plural(len(changes), 'change')}, layer by layer{cut}",
         "changes": [[str(c.get(k, "-")) for k in ("layer", "what", "before", "after")] for c in changes[:MOST_CHANGES]],

@@ -17,21 +17,9 @@ from evaluate.core.text import (
 from evaluate.core.units import show_amount, size_labels
 from evaluate.core.whole_files import plain
 from evaluate.metrics.base import Metric
+from evaluate.report.messages import run_messages as words
 from evaluate.report.messages.bench_messages import bench_headline, is_bench
-from evaluate.report.messages.run_messages import (
-    RecordLike,
-    conditions,
-    drop_text,
-    drop_verdict,
-    goal_sentence,
-    headline,
-    latency_text,
-    metric_of,
-    pass_sentence,
-    speed_text,
-    speed_verdict,
-    worst_class,
-)
+from evaluate.report.messages.run_messages import RecordLike
 from evaluate.report.text.text_columns import BOLD, COLORS, aligned, columns_of, painted, speakable, wrapped
 
 SUMMARY_KEYS = ("artifact", "baseline", "compressed", "passes", "drop", "speedup", "goals", "warnings")
@@ -64,7 +52,7 @@ def one_line(record: RecordLike) -> str:
     if of_studies(record):
         return lines_of_studies([record])[0]
     if not is_bench(record):
-        return f"{clean(record.get('name', 'run'))}: {headline(record)}"
+        return f"{clean(record.get('name', 'run'))}: {words.headline(record)}"
     name, told = clean(record.get("name") or "benchmark", 80), bench_headline(record)
     return told if told.startswith(f"{name}: ") else f"{name}: {told}"
 
@@ -96,7 +84,7 @@ def _macro(macro: Mapping[str, Any]) -> str:
 def _drop_rows(drop: Mapping[str, Any] | None, metric: Metric) -> list[Row]:
     if not drop or not finite(drop.get("value")):
         return []
-    found = [Row("drop", change=drop_text(drop, metric), verdict=drop_verdict(drop, metric))]
+    found = [Row("drop", change=words.drop_text(drop, metric), verdict=words.drop_verdict(drop, metric))]
     if finite(drop.get("gained")) and finite(drop.get("lost")):
         pair = f"{drop['gained']} gained, {drop['lost']} lost"
         found.append(Row(metric.test, change=pair, verdict=p_value(drop.get("p"))))
@@ -106,9 +94,9 @@ def _drop_rows(drop: Mapping[str, Any] | None, metric: Metric) -> list[Row]:
 def _latency_rows(base: Any, comp: Any, speedup: Mapping[str, Any] | None) -> list[Row]:
     if not base or not comp:
         return []
-    found = [Row("latency", latency_text(base), latency_text(comp))]
+    found = [Row("latency", words.latency_text(base), words.latency_text(comp))]
     if speedup and finite(speedup.get("value")):
-        found.append(Row("speed-up", change=speed_text(speedup), verdict=speed_verdict(speedup)))
+        found.append(Row("speed-up", change=words.speed_text(speedup), verdict=words.speed_verdict(speedup)))
     if finite(base.get("p90")) and finite(comp.get("p90")) and comp["p90"] > 0:
         change = ratio(comp["p90"] / base["p90"]) if base["p90"] > 0 else ""
         found.append(Row("latency p90", duration(base["p90"]), duration(comp["p90"]), change))
@@ -128,7 +116,7 @@ def _size_rows(base: Mapping[str, Any], comp: Mapping[str, Any]) -> list[Row]:
 def rows(record: RecordLike) -> list[Row]:
     """The rows of the table: metric, drop, latency, speed-up, then sizes; only what was measured."""
     base, comp = record.get("baseline") or {}, record.get("compressed") or {}
-    metric = metric_of(record)
+    metric = words.metric_of(record)
     found = _value_rows(base.get("accuracy") or {}, comp.get("accuracy") or {}, metric)
     found += _drop_rows(record.get("drop"), metric)
     found += _latency_rows(base.get("latency"), comp.get("latency"), record.get("speedup"))
@@ -139,7 +127,7 @@ def _pass_lines(record: RecordLike, width: int) -> list[str]:
     lines: list[str] = []
     for number, entry in enumerate(record.get("passes") or (), start=1):
         seconds = f" ({duration(1000 * entry['seconds'])})" if finite(entry.get("seconds")) else ""
-        text = f"{clean(entry.get('kind', 'pass'))}{seconds}: {pass_sentence(entry)}"
+        text = f"{clean(entry.get('kind', 'pass'))}{seconds}: {words.pass_sentence(entry)}"
         lines += wrapped(text, width, f"  {number} ")
         for warning in entry.get("warnings") or ():
             lines += wrapped(clean(warning), width, "    ! ")
@@ -150,14 +138,14 @@ def _goal_lines(record: RecordLike, width: int, color: bool) -> list[str]:
     lines: list[str] = []
     for goal in record.get("goals") or ():
         status = clean(goal.get("status", "?"))
-        first, *rest = wrapped(goal_sentence(goal, record), width, f"  {status:<13} ")
+        first, *rest = wrapped(words.goal_sentence(goal, record), width, f"  {status:<13} ")
         lines += [first.replace(status, painted(status, COLORS.get(status, "0"), color), 1), *rest]
     return ["", "goals", *lines] if lines else []
 
 
 def _note_lines(record: RecordLike, width: int) -> list[str]:
     lines: list[str] = []
-    worst = worst_class(record)
+    worst = words.worst_class(record)
     if worst:
         lines += ["", *wrapped(worst, width, "", "  ")]
     said = {text for entry in record.get("passes") or () for text in entry.get("warnings") or ()}
@@ -174,9 +162,9 @@ def text_table(record: RecordLike, width: int | None = None, color: bool = False
     """
     columns = columns_of(width)
     name = clean(record.get("name", "run"))
-    title = [painted(line, BOLD, color) for line in wrapped(f"{name}: {headline(record)}", columns, "", "  ")]
+    title = [painted(line, BOLD, color) for line in wrapped(f"{name}: {words.headline(record)}", columns, "", "  ")]
     body = [[row.label, row.baseline, row.compressed, row.change, row.verdict] for row in rows(record)]
-    lines = [*title, *wrapped(conditions(record), columns, "", "  "), ""]
+    lines = [*title, *wrapped(words.conditions(record), columns, "", "  "), ""]
     lines += aligned(["", "baseline", "compressed", "change", "verdict"], body, columns, color)
     lines += _pass_lines(record, columns) + _note_lines(record, columns) + _goal_lines(record, columns, color)
     return speakable("\n".join(lines))
