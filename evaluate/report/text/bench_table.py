@@ -9,32 +9,8 @@ from typing import Any, NamedTuple
 from evaluate.core.text import clean, duration, finite, ratio, size
 from evaluate.core.units import joules
 from evaluate.load_test.rate_result import proof_text, rate_text
-from evaluate.report.messages.bench_messages import (
-    LEGENDS,
-    UNREADABLE,
-    Block,
-    Condition,
-    Entry,
-    accuracy_text,
-    agreement_text,
-    bench_conditions,
-    bench_headline,
-    blocks,
-    condition_text,
-    drop_cell,
-    failures,
-    figure,
-    floor_text,
-    latency_cell,
-    notes,
-    part,
-    profiles_of,
-    safely,
-    scenarios_of,
-    speed_cell,
-    verdict_of,
-    warnings_of,
-)
+from evaluate.report.messages import bench_messages as bench
+from evaluate.report.messages.bench_messages import Block, Condition, Entry
 from evaluate.report.messages.run_messages import RecordLike
 from evaluate.report.text.profile_table import profile_table
 from evaluate.report.text.text_columns import BOLD, aligned, columns_of, fits, painted, speakable, widths_of, wrapped
@@ -54,46 +30,46 @@ class Column(NamedTuple):
     about: str = ""
 
 
-LATENCY = Column("latency", latency_cell)
-SPEED = (Column("speed-up", speed_cell), Column(VERDICT, verdict_of))
+LATENCY = Column("latency", bench.latency_cell)
+SPEED = (Column("speed-up", bench.speed_cell), Column(VERDICT, bench.verdict_of))
 TAILS = (
-    Column("P90", lambda e: figure(e, "latency", "p90", duration), "slow calls"),
-    Column("P95", lambda e: figure(e, "latency", "p95", duration), "slow calls"),
-    Column("P99", lambda e: figure(e, "latency", "p99", duration), "slow calls"),
+    Column("P90", lambda e: bench.figure(e, "latency", "p90", duration), "slow calls"),
+    Column("P95", lambda e: bench.figure(e, "latency", "p95", duration), "slow calls"),
+    Column("P99", lambda e: bench.figure(e, "latency", "p99", duration), "slow calls"),
 )
 STARTS = (
-    Column("open", lambda e: figure(e, "start", "create_ms", duration), "start"),
-    Column("first call", lambda e: figure(e, "start", "first_call_ms", duration), "start"),
-    Column("a call", lambda e: figure(e, "energy", "joules_per_call", joules), "energy"),
+    Column("open", lambda e: bench.figure(e, "start", "create_ms", duration), "start"),
+    Column("first call", lambda e: bench.figure(e, "start", "first_call_ms", duration), "start"),
+    Column("a call", lambda e: bench.figure(e, "energy", "joules_per_call", joules), "energy"),
 )
 MODELS = (
     Column("bytes", lambda e: _sized(e, "bytes"), "size"),
     Column("packed", lambda e: _sized(e, "packed_bytes"), "size"),
-    Column("peak memory", lambda e: figure(e, "memory", "peak_rss_mb", _mebibytes), "memory"),
-    Column("above runtime", lambda e: figure(e, "memory", "model_mb", _mebibytes), "memory"),
-    Column("GPU memory", lambda e: figure(e, "memory", "gpu_mb", _mebibytes), "memory"),
-    Column("answers", agreement_text, "answers"),
+    Column("peak memory", lambda e: bench.figure(e, "memory", "peak_rss_mb", _mebibytes), "memory"),
+    Column("above runtime", lambda e: bench.figure(e, "memory", "model_mb", _mebibytes), "memory"),
+    Column("GPU memory", lambda e: bench.figure(e, "memory", "gpu_mb", _mebibytes), "memory"),
+    Column("answers", bench.agreement_text, "answers"),
 )
 QUALITY = (
-    Column("accuracy", accuracy_text, "accuracy"),
-    Column("drop", lambda e: drop_cell(e)[0], "drop"),
-    Column(VERDICT, lambda e: drop_cell(e)[1], "drop"),
+    Column("accuracy", bench.accuracy_text, "accuracy"),
+    Column("drop", lambda e: bench.drop_cell(e)[0], "drop"),
+    Column(VERDICT, lambda e: bench.drop_cell(e)[1], "drop"),
 )
 
 
 def _sized(entry: Entry, key: str) -> str:
-    known = part(entry, "sizes").get(key)
+    known = bench.part(entry, "sizes").get(key)
     return size(known) if known is not None else ""
 
 
-def compared(blocks: Sequence[Block]) -> bool:
+def compared(found: Sequence[Block]) -> bool:
     """Whether any model was compared with a baseline."""
-    return any(verdict_of(entry) for block in blocks for entry in block.entries)
+    return any(bench.verdict_of(entry) for block in found for entry in block.entries)
 
 
-def filled(columns: Sequence[Column], blocks: Sequence[Block]) -> tuple[Column, ...]:
+def filled(columns: Sequence[Column], found: Sequence[Block]) -> tuple[Column, ...]:
     """The columns in which anything stands."""
-    return tuple(c for c in columns if any(c.cell(entry) for block in blocks for entry in block.entries))
+    return tuple(c for c in columns if any(c.cell(entry) for block in found for entry in block.entries))
 
 
 def headings(columns: Sequence[Column], *before: str) -> list[str]:
@@ -112,27 +88,27 @@ def block_rows(block: Block, columns: Sequence[Column]) -> list[list[str]]:
     return [[label, *(column.cell(entry) for column in columns)] for label, entry in named]
 
 
-def _varying(blocks: Sequence[Block]) -> list[str]:
+def _varying(found: Sequence[Block]) -> list[str]:
     """The fields in which the conditions differ."""
-    return [f for f in Condition._fields if len({getattr(block.condition, f) for block in blocks}) > 1]
+    return [f for f in Condition._fields if len({getattr(block.condition, f) for block in found}) > 1]
 
 
-def condition_rows(blocks: Sequence[Block], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+def condition_rows(found: Sequence[Block], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of what depends on the condition: a row for each model under each of them."""
-    varying = _varying(blocks)
+    varying = _varying(found)
     body = [
         [name, *(str(getattr(block.condition, field)) for field in varying), *cells]
-        for block in blocks
+        for block in found
         for name, *cells in block_rows(block, columns)
     ]
     return headings(columns, *varying), body
 
 
-def model_rows(blocks: Sequence[Block], columns: Sequence[Column]) -> list[list[str]]:
+def model_rows(found: Sequence[Block], columns: Sequence[Column]) -> list[list[str]]:
     """A row for each model of what belongs to it, or one a condition where they differ."""
-    varying = _varying(blocks)
+    varying = _varying(found)
     models: dict[str, dict[tuple[str, ...], str]] = {}
-    for block in blocks:
+    for block in found:
         where = ", ".join(f"{field} {getattr(block.condition, field)}" for field in varying)
         for name, *cells in block_rows(block, columns):
             models.setdefault(name, {}).setdefault(tuple(cells), where)
@@ -155,24 +131,24 @@ def bench_table(record: RecordLike, width: int | None = None, color: bool = Fals
     width : columns to use; None takes the terminal's, at most 100. Too narrow for columns, rows become blocks.
     color : paint headings and verdicts by ANSI codes.
     """
-    columns, found = columns_of(width), blocks(record)
+    columns, found = columns_of(width), bench.blocks(record)
     lines = _heading(record, columns, color)
     main, moved = _main_columns(found, columns)
     lines += _condition_lines(found, main, columns, color)
     lines += _others(found, (*moved, *STARTS), columns, color, by_model=False)
     lines += _others(found, MODELS, columns, color) + _others(found, QUALITY, columns, color)
     lines += extra_lines(record, columns, color)
-    lines += _marked("failed", [f"{name}: {kind}: {why}" for name, kind, why in failures(record)], "x", columns)
-    lines += _marked("warnings", warnings_of(record), "!", columns)
-    lines += _marked("notes", [*notes(record), LEGENDS[compared(found)]] if found else [], "-", columns)
+    lines += _marked("failed", [f"{name}: {kind}: {why}" for name, kind, why in bench.failures(record)], "x", columns)
+    lines += _marked("warnings", bench.warnings_of(record), "!", columns)
+    lines += _marked("notes", [*bench.notes(record), bench.LEGENDS[compared(found)]] if found else [], "-", columns)
     return speakable("\n".join(lines))
 
 
 def _heading(record: RecordLike, width: int, color: bool) -> list[str]:
-    name, told = clean(record.get("name") or "bench", 80), bench_headline(record)
+    name, told = clean(record.get("name") or "bench", 80), bench.bench_headline(record)
     text = told if told.startswith(f"{name}: ") else f"{name}: {told}"
     bold = [painted(line, BOLD, color) for line in wrapped(text, width, "", "  ")]
-    return [*bold, *wrapped(bench_conditions(record), width, "", "  ")]
+    return [*bold, *wrapped(bench.bench_conditions(record), width, "", "  ")]
 
 
 def _main_columns(found: Sequence[Block], width: int) -> tuple[list[Column], tuple[Column, ...]]:
@@ -199,9 +175,9 @@ def _condition_lines(found: Sequence[Block], columns: Sequence[Column], width: i
     widths = _widths(found, columns, names) if found else []
     lines: list[str] = []
     for block in found:
-        lines += ["", *wrapped(condition_text(block.condition), width)]
+        lines += ["", *wrapped(bench.condition_text(block.condition), width)]
         lines += aligned(headings(columns), _cut(block_rows(block, columns), names), width, color, widths)
-        lines += wrapped(floor_text(block), width, "", "  ")
+        lines += wrapped(bench.floor_text(block), width, "", "  ")
     return lines
 
 
@@ -224,11 +200,11 @@ def _marked(title: str, texts: Sequence[str], mark: str, width: int) -> list[str
 def extra_lines(record: RecordLike, width: int, color: bool) -> list[str]:
     """Scenarios and profiles as the lines of a text table; [] where there are none."""
     lines: list[str] = []
-    for entry in scenarios_of(record):
-        lines += ["", *safely(partial(scenario_table, [entry], width, color), UNREADABLE).split("\n")]
-    profiles = profiles_of(record)
+    for entry in bench.scenarios_of(record):
+        lines += ["", *bench.safely(partial(scenario_table, [entry], width, color), bench.UNREADABLE).split("\n")]
+    profiles = bench.profiles_of(record)
     if profiles:
-        shown = safely(partial(profile_table, profiles, width, color), UNREADABLE)
+        shown = bench.safely(partial(profile_table, profiles, width, color), bench.UNREADABLE)
         lines += ["", "where the time goes", *shown.split("\n")]
     return lines
 
@@ -251,8 +227,7 @@ def scenario_table(results: Sequence[Result], width: int | None = None, color: b
 def scenario_text(results: Sequence[Result], width: int | None = None, color: bool = False) -> str:
     """The same with all letters of all names, whatever the terminal can show: for a page."""
     columns = columns_of(width)
-    blocks = [_block(result, columns, color) for result in results]
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+    return "\n\n".join("\n".join(_block(result, columns, color)) for result in results)
 
 
 def _block(result: Result, width: int, color: bool) -> list[str]:
