@@ -7,17 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluate.core.text import a_few, clean, duration, ratio
-from evaluate.profiling.costs import (
-    WORTH_SAYING,
-    copies_text,
-    has_integer_layers,
-    layout_text,
-    name_of,
-    outside_text,
-    quantizers,
-    quantizing_text,
-    stayed_float_text,
-)
+from evaluate.profiling import costs
 from evaluate.profiling.operator_groups import (
     TICK_MS,
     Amount,
@@ -49,10 +39,12 @@ def explain(base: Profile, other: Profile) -> list[str]:
     apart = [key for key in ("provider", "threads", "batch") if base[key] != other[key]]
     if apart:
         sides = (", ".join(f"{key} {side[key]}" for key in apart) for side in (base, other))
-        return [f"{name_of(base)} and {name_of(other)} ran under different conditions: {' against '.join(sides)}."]
+        return [
+            f"{costs.name_of(base)} and {costs.name_of(other)} ran under different conditions: {' against '.join(sides)}."
+        ]
     together = interleaved([base, other])
     if base["warnings"] or other["warnings"]:  # times of launching say nothing about layers
-        return [_total(base, other, together), *copies_text(other), *_warned(base, other)]
+        return [_total(base, other, together), *costs.copies_text(other), *_warned(base, other)]
     found = groups([base, other])
     pairs = [(g, g.amounts[0], g.amounts[1]) for g in found if g.amounts[0] is not None and g.amounts[1] is not None]
     return [
@@ -61,18 +53,18 @@ def explain(base: Profile, other: Profile) -> list[str]:
         *_quantizing(base, other, pairs, together),
         *_slower(base, other, pairs, together),
         *_pruned(base, pairs, together),
-        *([] if has_integer_layers(base) else stayed_float_text(other)),
-        *layout_text([base, other]),
-        *copies_text(other),
-        *outside_text(other),
+        *([] if costs.has_integer_layers(base) else costs.stayed_float_text(other)),
+        *costs.layout_text([base, other]),
+        *costs.copies_text(other),
+        *costs.outside_text(other),
     ]
 
 
 def remarks(profile: Profile) -> list[str]:
     """Sentences on one profile alone: copies, layouts, what lies outside kernels, and what could not be measured."""
     if profile["warnings"]:
-        return [*copies_text(profile), *_warned(profile)]
-    return [*layout_text([profile]), *copies_text(profile), *outside_text(profile)]
+        return [*costs.copies_text(profile), *_warned(profile)]
+    return [*costs.layout_text([profile]), *costs.copies_text(profile), *costs.outside_text(profile)]
 
 
 def _warned(*profiles: Profile) -> list[str]:
@@ -82,7 +74,7 @@ def _warned(*profiles: Profile) -> list[str]:
 
 def _total(base: Profile, other: Profile, together: bool) -> str:
     one, two = (Amount(p["call_ms"], p["call_error_ms"], 0.0) for p in (base, other))
-    times = f"{duration(one.ms)} in {name_of(base)} and {duration(two.ms)} in {name_of(other)}"
+    times = f"{duration(one.ms)} in {costs.name_of(base)} and {duration(two.ms)} in {costs.name_of(other)}"
     if resolved(one, two, together):
         return f"One call takes {times}: {ratio(two.ms / one.ms)} the time."
     return f"One call takes {times}: a difference that this profile does not resolve."
@@ -93,7 +85,7 @@ def _gains(base: Profile, other: Profile, together: bool) -> list[str]:
     found: list[tuple[float, str]] = []
     for name, (before, after) in families([base, other]).items():
         one, two = amount_of(before), amount_of(after)
-        large = abs(two.ms - one.ms) >= WORTH_SAYING * base["call_ms"]
+        large = abs(two.ms - one.ms) >= costs.WORTH_SAYING * base["call_ms"]
         if large and resolved(one, two, together) and not name.startswith(_OTHERS_SENTENCE):
             found.append((abs(two.ms - one.ms), f"{name[:1].upper()}{name[1:]}: {_change(one, two)}."))
     return [text for _, text in sorted(found, key=lambda item: -item[0])][:MOST_KINDS]
@@ -110,18 +102,18 @@ def _change(before: Amount, after: Amount) -> str:
 
 def _quantizing(base: Profile, other: Profile, pairs: Sequence[Pair], together: bool) -> list[str]:
     """What converting to and from integers takes, and the layers that gain nothing by it."""
-    nodes = quantizers(other)
+    nodes = costs.quantizers(other)
     if not nodes:
         return []
     served = {node["layer"] for node in nodes}
     slow = [pair for pair in pairs if _gains_nothing(pair, together)]
     idle = [pair for pair in slow if served & {str(layer["layer"]) for layer in pair[0].layers[1]}]
-    text = quantizing_text(other, nodes)
+    text = costs.quantizing_text(other, nodes)
     if not idle:
         return [f"{text}."]
     names = a_few([clean(group.name, 40) for group, _, _ in sorted(idle, key=lambda pair: -pair[2].ms)])
     those = "this layer" if len(idle) == 1 else f"these {len(idle)} layers"
-    return [f"{text}: {name_of(other)} gains nothing over {name_of(base)} in {those}: {names}."]
+    return [f"{text}: {costs.name_of(other)} gains nothing over {costs.name_of(base)} in {those}: {names}."]
 
 
 def _gains_nothing(pair: Pair, together: bool) -> bool:
@@ -138,7 +130,7 @@ def _slower(base: Profile, other: Profile, pairs: Sequence[Pair], together: bool
     lost.sort(key=lambda pair: pair[1].ms - pair[2].ms)
     told = a_few([f"{clean(group.name, 40)} {_change(one, two)}" for group, one, two in lost], between="; ")
     are = "1 layer is" if len(lost) == 1 else f"{len(lost)} layers are"
-    return [f"{are} slower in {name_of(other)} than in {name_of(base)}: {told}."]
+    return [f"{are} slower in {costs.name_of(other)} than in {costs.name_of(base)}: {told}."]
 
 
 def _pruned(base: Profile, pairs: Sequence[Pair], together: bool) -> list[str]:
@@ -148,7 +140,7 @@ def _pruned(base: Profile, pairs: Sequence[Pair], together: bool) -> list[str]:
         group, one, two = pair
         before, after = _weights(group, 0), _weights(group, 1)
         smaller = before and after and math.prod(after) < math.prod(before)
-        if smaller and one.ms >= WORTH_SAYING * base["kernels_ms"] and _gains_nothing(pair, together):
+        if smaller and one.ms >= costs.WORTH_SAYING * base["kernels_ms"] and _gains_nothing(pair, together):
             shapes = " -> ".join("x".join(map(str, shape)) for shape in (before, after))
             told.append(f"{clean(group.name, 40)} ({shapes}) {time_text(one.ms)} -> {time_text(two.ms)}")
     if not told:
