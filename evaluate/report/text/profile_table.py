@@ -39,9 +39,8 @@ def explain(base: Profile, other: Profile) -> list[str]:
     apart = [key for key in ("provider", "threads", "batch") if base[key] != other[key]]
     if apart:
         sides = (", ".join(f"{key} {side[key]}" for key in apart) for side in (base, other))
-        return [
-            f"{costs.name_of(base)} and {costs.name_of(other)} ran under different conditions: {' against '.join(sides)}."
-        ]
+        names = f"{costs.name_of(base)} and {costs.name_of(other)}"
+        return [f"{names} ran under different conditions: {' against '.join(sides)}."]
     together = interleaved([base, other])
     if base["warnings"] or other["warnings"]:  # times of launching say nothing about layers
         return [_total(base, other, together), *costs.copies_text(other), *_warned(base, other)]
