@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from evaluate.core.errors import LeanfitError, UsageError
-from evaluate.core.units import split_amount
 from evaluate.scaling.forms.form import kind_of, laws_with_levels
 from evaluate.scaling.law import Law, law_class, read_law, select_law
 from evaluate.scaling.law_files import is_law_file
@@ -159,9 +158,9 @@ def _asks(query: Query) -> bool:
 
 
 def _share(text: str) -> float:
-    """ "98%" or "0.98" as 0.98; NaN for what is no share."""
-    amount = split_amount(text.strip())
-    return math.nan if amount is None or amount[1] not in ("", "%") else amount[0] / (100 if amount[1] else 1)
+    """98% or 0.98 as 0.98."""
+    share, per_cent = read_target(text)
+    return share / 100 if per_cent else share
 
 
 def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:

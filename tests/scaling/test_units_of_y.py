@@ -110,7 +110,8 @@ def test_fractions_and_per_cent_in_one_column_are_refused(tmp_path):
     [
         (("--solve", "92"), "below 1, got 92; 92 % is 0.92 here"),
         (("--solve", "92 apples"), "a target is a valid number"),
-        (("--keep", "much"), "--keep takes a share such as 98%"),
+        (("--keep", "much"), "a valid number"),
+        (("--solve", "-2e-1"), "--solve takes a positive value"),
         (("--keep", "120%"), "--keep takes a share such as 98%"),
         (("--drop", "-1"), "--drop takes how many points"),
         (("--y", "1 - acuracy", "--solve", "1"), "did you mean 'accuracy'"),
@@ -120,6 +121,26 @@ def test_a_target_that_cannot_be_is_one_error_with_the_way_out(tmp_path, options
     table = {"params": SIZES, "accuracy": [value / 100 for value in CORRECT]}
     found, _ = asked(tmp_path, table, *options, code=2)
     assert words in found["error"]["message"]
+
+
+@pytest.mark.parametrize("text", ["2e-1", "0.2", " 20% ", "2E1 %"])
+def test_a_target_is_read_as_numbers_are(text):
+    assert Scale(False, 1, 1, 1).read(text) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("params;error\n1000;0,30\n10000;0,20\n100000;0,15\n1000000;0,12\n", "'0,30' in column 'error'"),
+        ('params,error\n"1,000",.3\n"10,000",.2\n"100,000",.15\n"1,000,000",.12\n', "write 1000"),
+        ("params,error\n1.2M,0.1\n7M,0.08\n70M,0.07\n300M,0.065\n", "write 1200000"),
+    ],
+)
+def test_numbers_in_another_notation_are_named_though_no_column_is(tmp_path, table, words):
+    path = tmp_path / "points.csv"
+    path.write_text(table)
+    code, _, err = called("fit", path)
+    assert code == 5 and words in err
 
 
 def test_a_share_of_what_is_no_rate_is_refused():

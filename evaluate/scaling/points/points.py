@@ -30,8 +30,11 @@ LEAST = 3  # points; a law has two parameters at least
 
 
 def holds_numbers(column: Column) -> bool:
-    """Whether a column is numbers but for a few cells, which the fit then names."""
-    return is_numeric(column) or 2 * sum(number(cell) is not None for cell in column if cell) > len(column)
+    """Whether a column is numbers but for a few cells, or in another notation, which the fit then names."""
+    if is_numeric(column):
+        return True
+    alike = (number(cell) is not None or other_notation(cell)[:1] in tuple("-0123456789") for cell in column if cell)
+    return 2 * sum(alike) > len(column)
 
 
 class Chosen(NamedTuple):

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import DataError, UsageError
-from evaluate.core.units import split_amount
+from evaluate.scaling.points.cells import Column, number
 
-Column = NDArray[Any]
 SPARSE = ("sparsity", "pruned", "removed")
 
 
@@ -68,10 +67,10 @@ class Scale:
 
     def read(self, text: str | float) -> float:
         """A target as a user writes it, a number of the table's unit or "90%" of a rate. Raises UsageError."""
-        number, per_cent = read_target(text)
+        value, per_cent = read_target(text)
         if per_cent and not self.rate:
             raise UsageError(f"{text} of what? y is no rate here; give the target in its unit")
-        return number * (self.unit / 100 if per_cent else 1.0)
+        return value * (self.unit / 100 if per_cent else 1.0)
 
     def kept(self, share: float, reference: float) -> float:
         """The y that keeps a share of the accuracy of `reference`. Raises UsageError where y is no rate."""
@@ -100,10 +99,12 @@ class Scale:
 
 def read_target(text: str | float) -> tuple[float, bool]:
     """(90.0, True) of "90%": a number, and whether it is in per cent. Raises UsageError."""
-    amount = split_amount(text.strip()) if isinstance(text, str) else (float(text), "")
-    if amount is None or amount[1] not in ("", "%"):
+    bare = text.strip() if isinstance(text, str) else text
+    per_cent = isinstance(bare, str) and bare.endswith("%")
+    found = number(bare[:-1].rstrip() if isinstance(bare, str) and per_cent else bare)
+    if found is None or not math.isfinite(found):
         raise UsageError(f"a target is a valid number in the unit of y, or 92% of a rate; got {text!r}")
-    return amount[0], amount[1] == "%"
+    return found, per_cent
 
 
 PLAIN = Scale()
