@@ -18,7 +18,7 @@ from evaluate.report.text.text_columns import aligned
 from evaluate.scaling.diagnose.design import beyond, extrapolation
 from evaluate.scaling.law import read_law
 from evaluate.scaling.points.cells import is_numeric
-from evaluate.scaling.points.scale import Scale
+from evaluate.scaling.points.scale import PLAIN, Scale
 from evaluate.scaling.query.crossing import ask_solve, assignments, level_of
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class PredictRequest:
 
 
 def run_predict(request: PredictRequest) -> dict[str, Any]:
-    """{law, variables, params, target, scale, interval, predictions, solve, warnings}. Raises UsageError,
-    ArtifactError, DataError."""
+    """{law, variables, params, target, interval, predictions, solve, warnings}, and `scale` where y is not fitted as
+    it stands. Raises UsageError, ArtifactError, DataError."""
     law, stored = read_law(request.path)
     target = str(stored.get("target") or "y")
     problems: list[str] = []
@@ -52,9 +52,10 @@ def run_predict(request: PredictRequest) -> dict[str, Any]:
     _check(request, law, given)
     found: dict[str, Any] = {
         "law": law.name, "variables": list(law.variables), "params": law.params_, "target": target,
-        "scale": law.fitted_.settings.scale.plain(),
         "interval": request.interval, "predictions": [], "solve": [],
     }  # fmt: skip
+    scale = law.fitted_.settings.scale
+    found |= {"scale": scale.plain()} if scale != PLAIN else {}
     if request.points is not None:
         columns, problems, labels, actual = _columns_of(request, law, stored)
         found["predictions"] = _predictions(law, columns, request.interval, labels)
@@ -66,7 +67,6 @@ def run_predict(request: PredictRequest) -> dict[str, Any]:
         found["predictions"] = _predictions(law, columns, request.interval, [])
         problems += extrapolation(law, law.fitted_.numbers(columns))
     fixed = {name: values[0] for name, values in given.items()}
-    scale = law.fitted_.settings.scale
     targets = [scale.read(y) for y in request.solve]
     found["solve"] = [ask_solve(law, y, request.solve_for, fixed, request.interval) for y in targets]
     found["warnings"] = [*law.warnings_, *problems]
@@ -165,7 +165,7 @@ def predicted_table(found: Mapping[str, Any]) -> str:
     """Predictions as aligned columns, and answers as sentences."""
     lines, target, share = (
         [],
-        in_unit(found["target"], Scale.of(found["scale"])),
+        in_unit(found["target"], Scale.of(found.get("scale", {}))),
         f"{100 * found['interval']:.4g} % interval",
     )
     if found["predictions"]:
