@@ -22,7 +22,7 @@ import numpy as np
 from evaluate.scaling import select_law
 
 POINTS = pathlib.Path(__file__).parent.parent / "studies" / "points" / "learning_curves_dev.csv.gz"
-BARS = {"mean RMSLE": 0.0245, "coverage, least": 0.85, "coverage, most": 0.95, "seconds": 180.0}
+BARS = {"mean RMSLE": 0.0250, "coverage, least": 0.85, "coverage, most": 0.95, "seconds": 180.0}
 SHARE = 0.9
 
 

@@ -62,7 +62,7 @@ def test_a_law_predicts_what_it_predicted():
 def test_an_old_folder_is_packed_and_a_law_is_fitted_from_its_trials(tmp_path: Path):
     packed = leanfit("pack", BEFORE / "digits-mlp-int8", "-o", tmp_path / "b.pyz", "--samples", 20, "-q")
     assert packed["samples"] == 20 and len(packed["models"]) == 2
-    options = ("--x", "params", "--y", "error", "--where", "role=dense", "-q", "--bootstrap", 20)
+    options = ("--x", "params", "--y", "error", "--where", "role=dense", "--law", "power", "-q", "--bootstrap", 20)
     before, again = json.loads((BEFORE / "law.json").read_text()), leanfit("fit", BEFORE / "study", *options)
     assert again["params"] == pytest.approx(before["params"]) and again["law"] == before["law"]
 

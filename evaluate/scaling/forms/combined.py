@@ -27,7 +27,7 @@ from evaluate.scaling.points.cells import names_of, width
 
 ORDINARY = Loss("squares", space="raw")
 CANDIDATES = ("power-floor", "m3", "m4", "bnsl1", "power")
-SOURCE = "equal shares: Bates and Granger 1969; Smith and Wallis 2009 (the forecast combination puzzle)"
+SOURCE = "shares by hold-out: Bates and Granger 1969 (the combination of forecasts)"
 
 
 def _straight_form(
@@ -128,13 +128,13 @@ def averaged_form(members: Sequence[Member]) -> Form:
 
     def log_y(x: Array, theta: Array) -> Array:
         parts = zip(members, places)
-        return sum(m.weight * (m.form.log_y(x, theta[..., at]) - theta[..., at.stop, None]) for m, at in parts)  # type: ignore[return-value]
+        return sum(m.weight * (m.log_y(x, theta[..., at]) - theta[..., at.stop, None]) for m, at in parts)  # type: ignore[return-value]
 
     alone = members[0].form if len({member.form.name for member in members}) == 1 else None
     return Form(
         name="average",
         title=f"{alone.title}, weighted by size" if alone else "average of laws",
-        formula=alone.formula if alone else f"log y = mean of log y of {_shares(members)}",
+        formula=(alone.formula if alone else f"log y = mean of log y of {_shares(members)}") + _damping(members),
         source=SOURCE, variables=("x",), parameters=tuple(parameters), log_y=log_y,
         starts=lambda x, y: np.empty((0, len(parameters))), members=tuple(members),
     )  # fmt: skip
@@ -147,6 +147,13 @@ def _shares(members: Sequence[Member]) -> str:
     return ", ".join(f"{100 * share:.3g} % {name}" for name, share in shares.items()) or "several laws"
 
 
+def _damping(members: Sequence[Member]) -> str:
+    stays = sum(member.weight * member.stays for member in members)
+    if stays > 0.995:
+        return "; beyond the points it stays at their level"
+    return f"; beyond the points its slope counts {100 * (1 - stays):.2g} %" if stays >= 0.005 else ""
+
+
 @register_kind("average")
 class AverageKind(LawKind):
     """log y is the mean of log y of several laws of one variable; y and x positive.
@@ -155,9 +162,9 @@ class AverageKind(LawKind):
     and `draws_` hold the parameters of all of them, in the order of `form_.names`. The shares are given by a rule and
     not estimated, so their intervals are points; what is not sure is in `predict(x, interval=0.9)`.
 
-    candidates : names of the laws that compete, of one variable. None takes all that have a floor,
-    and the power law where points are too few.  The other settings as for every law; bootstrap counts resamples of
-    all members together.  Of more than MOST points, as many are taken, evenly spread by size.
+    candidates : names of the laws that compete, of one variable; None takes CANDIDATES.  The other settings as for
+    every law; bootstrap counts resamples of all members together.  Of more than MOST points, as many are taken, evenly
+    spread by size.
     """
 
     form = averaged_form(())
@@ -166,15 +173,21 @@ class AverageKind(LawKind):
 
     def saved(self, form: Form) -> dict[str, Any]:
         """The members, by the names of their laws."""
-        return {
-            "members": [
-                {"law": LAWS.get(m.form.name).address, "power": m.power, "weight": m.weight} for m in form.members
-            ]
-        }
+        return {"members": [_plain(member) for member in form.members]}
 
     def restored(self, settings: Mapping[str, Any]) -> Form:
         """Of the members that were saved."""
-        members = settings["members"]
-        return averaged_form(
-            [Member(kind_of(str(m["law"])).form, float(m["power"]), float(m["weight"])) for m in members]
-        )
+        return averaged_form([_member(known) for known in settings["members"]])
+
+
+def _plain(member: Member) -> dict[str, Any]:
+    ends = [end if math.isfinite(end) else None for end in member.within]
+    stays = {"stays": member.stays, "within": ends} if member.stays else {}
+    return {"law": LAWS.get(member.form.name).address, "power": member.power, "weight": member.weight, **stays}
+
+
+def _member(known: Mapping[str, Any]) -> Member:
+    low, high = known.get("within", (None, None))
+    within = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    form = kind_of(str(known["law"])).form
+    return Member(form, float(known["power"]), float(known["weight"]), float(known.get("stays", 0.0)), within)

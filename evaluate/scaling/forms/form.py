@@ -92,11 +92,25 @@ class Loss:
 
 @dataclass(frozen=True)
 class Member:
-    """One fit in an average of forms: its form, the power of size in its weights, its share."""
+    """One fit in an average of forms: its form, the power of size in its weights, its share.
+
+    stays : the part of that share that stays, beyond the points, at the level of their last; within the points, and
+    beyond their other end, there is no difference.  within : the least and the greatest x of the others.
+    """
 
     form: Form
     power: float
     weight: float
+    stays: float = 0.0
+    within: tuple[float, float] = (-math.inf, math.inf)
+
+    def log_y(self, x: Array, theta: Array) -> Array:
+        """As that of the form."""
+        found = self.form.log_y(x, theta)
+        last = np.clip(x, *self.within) if self.stays else x
+        if np.array_equal(last, x):
+            return found
+        return (1 - self.stays) * found + self.stays * self.form.log_y(last, theta)
 
     @property
     def label(self) -> str:
@@ -171,12 +185,14 @@ class LawKind:
     options    : keywords that choose among forms, with their defaults.
     any_columns: whether a form is made for the columns as they come.  by_level : whether the last column holds names.
     any_sign   : whether columns may hold numbers of any sign.
+    competes   : for which columns, by their roles (points/roles.py), it is a candidate where none is named.
     """
 
     form: Form
     loss = Loss()
     options: Mapping[str, Any] = {}
     any_columns = by_level = any_sign = False
+    competes: Sequence[tuple[str, ...]] = ()
 
     def form_for(self, x: Any, **options: Any) -> Form:
         """The form for columns x, as `fit` takes them. Raises UsageError, DataError where there is none."""

@@ -153,6 +153,7 @@ class RosenfeldKind(LawKind):
     loss = Loss("squares", space="relative")
     options: Mapping[str, Any] = {"data": None}
     any_columns = True
+    competes = (("density",),)
 
     def form_for(self, x: Any, **options: Any) -> Form:
         """Of one network, of a family, or of a family with its amount of data."""

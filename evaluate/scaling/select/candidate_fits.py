@@ -1,14 +1,13 @@
 """Candidates: one law fitted with all that is known of it, and laws of one variable that compete.
 
-Those that compete are fitted with weights that rise with size, and tried on the larger half.
-
 The averaged law: forms that blocked hold-out cannot tell apart, averaged in the logarithm. A law like any other.
 
 Each form is fitted three times, with weights that rise with size (what is small says little of what is large) as far as
 that leaves enough points in effect, by a robust loss, and moved to the level of the largest points, as far as that is
-more than noise. Then all are tried on the half of the range that was held out; those within a factor of the best are
-averaged with equal weights, which errors of few held-out points cannot better (Bates and Granger 1969; Smith and Wallis
-2009: the puzzle that equal weights win). benchmarks/learning_curves.py measures it.
+more than noise. Then all are tried on the largest sizes, held out one, a fifth and a third at a time. Those within a
+factor of the best take part, with shares that fall with the square of what they missed (Bates and Granger 1969), and
+no faster than noise allows; one that runs off beyond the points does not. "Large" is what is to be predicted: where
+that is small sizes, all of it is the other way round. benchmarks/learning_curves.py and going_down.py measure it.
 """
 
 from __future__ import annotations
@@ -29,22 +28,29 @@ from evaluate.scaling.forms.combined import CANDIDATES, averaged_form
 from evaluate.scaling.forms.form import Array, Form, LawKind, Member, kind_of
 from evaluate.scaling.uncertainty.bootstrap import bootstrap, intervals
 from evaluate.scaling.uncertainty.prediction_interval import (
-    half_block,
+    Block,
     in_effect,
+    mean_square,
     refit_members,
     relative_size,
     shifts,
     size_of,
+    trials,
     with_shifts,
+    within,
 )
 
 POWERS = (0.5, 1.0, 2.0)
-POINTS_A_PARAMETER = 3
-WITHIN = 1.5
-ALIKE = 1e-3
+SMALL, SPARE = 4, 2  # forms of up to four parameters need two points more than that
+POINTS_A_PARAMETER = 3  # larger ones so many a parameter
+NESTED = {"power": "power-floor"}
+WITHIN = 3.0
+ALIKE = 0.01  # of log y: errors that differ by less tell no form from another
+NO_WORSE = 1.5  # than going on, for staying at a level to be believed
+RUNS_OFF = 2.0
+HARDLY = 0.02
 ALIKE_POWERS = 0.1
 IN_EFFECT = 2
-NESTED = {"power": "power-floor"}
 
 
 def fit_law(
@@ -73,13 +79,18 @@ def fit_law(
 
 @dataclass
 class CandidateFit:
-    """What came of one form: theta and hold-out error by power of size, its share, or why it has none."""
+    """What came of one form: theta, hold-out error, how much too steep it runs off, what it misses if it
+    stays at the level of the last point, its share and the part of that which stays, by power of size; or why it has
+    none."""
 
     name: str
     form: Form
     thetas: dict[float, NDArray[np.float64]] = field(default_factory=dict)
     errors: dict[float, float] = field(default_factory=dict)
+    runs_off: dict[float, float] = field(default_factory=dict)
+    stayed: dict[float, float] = field(default_factory=dict)
     shares: dict[float, float] = field(default_factory=dict)
+    stays: dict[float, float] = field(default_factory=dict)
     aic: float = math.nan
     bic: float = math.nan
     agreed: int = 0
@@ -88,37 +99,41 @@ class CandidateFit:
 
     @property
     def error(self) -> float:
-        """The least of its errors; not a number where it could not be held out."""
-        return min((error for error in self.errors.values() if math.isfinite(error)), default=math.nan)
+        """The least of what it missed; not a number where it could not be held out."""
+        errors = [*self.errors.values(), *self.stayed.values()]
+        return min((error for error in errors if math.isfinite(error)), default=math.nan)
 
 
 def compete(problem: Problem, names: Sequence[str]) -> list[CandidateFit]:
     """Every candidate, fitted where the points allow it, with its share of the average."""
     found = [CandidateFit(name, kind_of(name).form) for name in names]
-    _too_large(found, len(problem.data.y))
-    for candidate in found:
-        if not candidate.why_not:
-            _try(problem, candidate)
+    _too_large(found, len(problem.data.y), problem.settings.end)
+    fits = [one for one in found if not one.why_not]
+    parts = trials(problem, 1 + max((len(one.form.parameters) for one in fits), default=0))  # the same for all
+    for candidate in fits:
+        _try(problem, candidate, parts)
     if not any(candidate.thetas for candidate in found):
-        for candidate in sorted(found, key=lambda one: len(one.form.parameters))[:1]:
-            if len(problem.data.y) > len(candidate.form.parameters):
-                candidate.why_not = ""
-                _try(problem, candidate)
+        for simple in sorted(found, key=lambda one: len(one.form.parameters))[:1]:
+            if len(problem.data.y) > len(simple.form.parameters):
+                simple.why_not = ""
+                _try(problem, simple, [])
     _share(found)
     return found
 
 
-def _too_large(found: Sequence[CandidateFit], count: int) -> None:
-    fits = {one.name for one in found if count >= POINTS_A_PARAMETER * len(one.form.parameters)}
+def _too_large(found: Sequence[CandidateFit], count: int, end: str) -> None:
     for candidate in found:
         p = len(candidate.form.parameters)
-        if candidate.name not in fits:
-            candidate.why_not = f"{p} parameters need {POINTS_A_PARAMETER * p} points, and there are {count}"
-        elif NESTED.get(candidate.name) in fits:
+        needed = p + SPARE if p <= SMALL else POINTS_A_PARAMETER * p
+        if count < needed:
+            candidate.why_not = f"{p} parameters need {needed} points, and there are {count}"
+    fits = [one.name for one in found if not one.why_not]
+    for candidate in found:
+        if not candidate.why_not and end == "high" and NESTED.get(candidate.name) in fits:
             candidate.why_not = f"a special case of {NESTED[candidate.name]}"
 
 
-def _try(problem: Problem, candidate: CandidateFit) -> None:
+def _try(problem: Problem, candidate: CandidateFit, parts: Sequence[Block]) -> None:
     data, form = problem.data, candidate.form
     relative = relative_size(problem)
     powers = _powers_for(relative, data.weights, IN_EFFECT * len(form.parameters))
@@ -133,22 +148,50 @@ def _try(problem: Problem, candidate: CandidateFit) -> None:
     candidate.thetas = dict(zip(powers, thetas))
     found = criteria(form.missed(data.x, data.y, first.theta), len(first.theta))
     candidate.aic, candidate.bic = found["aic"], found["bic"]
-    _hold_out(problem, candidate, weights, thetas)
+    _hold_out(problem, candidate, weights, thetas, parts)
 
 
-def _hold_out(problem: Problem, candidate: CandidateFit, weights: Array, thetas: Array) -> None:
+def _hold_out(problem: Problem, candidate: CandidateFit, weights: Array, thetas: Array, parts: Sequence[Block]) -> None:
     data, form = problem.data, candidate.form
-    part = half_block(problem, len(form.parameters))
-    if part is None:
-        return
-    starts = np.broadcast_to(thetas, (len(weights), *thetas.shape))
-    again = refit(form, data.x, data.y, weights * part.kept, starts, loss=problem.loss)[0]
-    missed = form.missed(data.x, data.y, again)
-    missed = missed - shifts(missed, size_of(problem), part.kept, data.weights)[:, None]
-    held = data.weights * part.held
+    squares: list[list[Array]] = [[], []]
+    for part in parts:
+        starts = np.broadcast_to(thetas, (len(weights), *thetas.shape))
+        again = refit(form, data.x, data.y, weights * part.kept, starts, loss=problem.loss)[0]
+        missed = form.missed(data.x, data.y, again)
+        shift = shifts(missed, size_of(problem), part.kept, data.weights)[:, None]
+        stayed = form.missed(np.clip(data.x, *within(problem, part.kept)), data.y, again)
+        with np.errstate(all="ignore"):
+            for found, one in zip(squares, (missed, stayed)):
+                found.append(mean_square((one - shift)[:, part.held], data.weights[part.held]))
+    if parts:
+        # The geometric mean over the trials: what is missed grows with how far ahead one looks (Fildes 1992).
+        errors = np.exp(np.mean(np.log(np.maximum(squares, 1e-300)), axis=1) / 2)
+        candidate.errors, candidate.stayed = (dict(zip(candidate.thetas, one.tolist())) for one in errors)
+    steep = _steepness(problem)
+    candidate.runs_off = {
+        power: over
+        for power, theta in candidate.thetas.items()
+        if (over := _steepness_beyond(problem, form, theta) / steep) > 1
+    }
+
+
+def _steepness(problem: Problem) -> float:
+    """How steep a form may be beyond the points: twice what neighbours among them are at most, in log y by log x."""
+    log_x, place = np.unique(np.round(np.log(problem.data.x[:, 0]), 9), return_inverse=True)
+    means = np.bincount(place.ravel(), np.log(problem.data.y)) / np.bincount(place.ravel())
+    slopes = np.abs(np.diff(means) / np.diff(log_x))
+    return RUNS_OFF * float(slopes.max(initial=0.0)) + HARDLY
+
+
+def _steepness_beyond(problem: Problem, form: Form, theta: Array) -> float:
+    """The mean slope of log y by log x, without sign, over half the range of the points beyond their end."""
+    log_x = np.log(problem.data.x[:, 0])
+    away = (log_x.max() - log_x.min()) / 2
+    ends = [log_x.min(), log_x.min() - away] if problem.settings.end == "low" else [log_x.max(), log_x.max() + away]
     with np.errstate(all="ignore"):
-        errors = np.sqrt(missed**2 @ held / held.sum())
-    candidate.errors = {power: float(error) for power, error in zip(candidate.thetas, errors)}
+        near, far = form.log_y(np.exp(ends)[:, None], theta)
+    slope = abs(float(far - near)) / away if away else 0.0
+    return slope if math.isfinite(slope) else math.inf
 
 
 def _powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, ...]:
@@ -169,19 +212,41 @@ def _powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, 
 
 
 def _share(found: Sequence[CandidateFit]) -> None:
-    """Equal shares for all fits within a factor of the best; where none was held out, for all."""
-    best = min((one.error for one in found if math.isfinite(one.error)), default=math.nan)
-    chosen: list[tuple[CandidateFit, float]] = []
+    """Shares of all fits within a factor of the best, by the inverse square of what they missed: as they go on beyond
+    the points, unless they run off, and as they stay there. Where none was held out, equal ones of those that go on."""
+    fits = [(one, power) for one in found for power in one.thetas]
+    going_on = [
+        (one, power, False, one.errors.get(power, math.nan)) for one, power in fits if power not in one.runs_off
+    ]
+    going_on = going_on or [(one, power, False, math.nan) for one, power in fits]
+    least = min((error for *_, error in going_on if math.isfinite(error)), default=math.inf)
+    staying = [
+        (one, power, True, error)
+        for one, power in fits
+        if (error := one.stayed.get(power, math.nan)) < NO_WORSE * least
+    ]
+    tried = going_on + staying
+    best = min((error for *_, error in tried if math.isfinite(error)), default=math.nan)
+    if math.isnan(best):
+        worth = [(one, power, still, 1.0) for one, power, still, _ in going_on]
+    else:
+        near = [fit for fit in tried if fit[-1] + ALIKE <= WITHIN * (best + ALIKE)]
+        worth = [(one, power, still, 1 / (error**2 + ALIKE**2)) for one, power, still, error in near]
+    total = sum(one for *_, one in worth)
+    for candidate, power, still, one in worth:
+        before = candidate.shares.get(power, 0.0)
+        candidate.shares[power] = before + one / total
+        candidate.stays[power] = one / total / candidate.shares[power] if still else 0.0
     for candidate in found:
-        for power in candidate.thetas:
-            error = candidate.errors.get(power, math.nan)
-            close = math.isfinite(error) and error + ALIKE <= WITHIN * (best + ALIKE)
-            if close or math.isnan(best):
-                chosen.append((candidate, power))
-        if candidate.thetas and not any(one is candidate for one, _ in chosen):
-            candidate.why_not = behind(candidate.error, best)
-    for candidate, power in chosen:
-        candidate.shares[power] = 1 / len(chosen)
+        if candidate.thetas and not candidate.shares:
+            over = max(candidate.runs_off.values(), default=0.0)
+            off = len(candidate.runs_off) == len(candidate.thetas)
+            candidate.why_not = _runs_off(over) if off else behind(candidate.error, best)
+
+
+def _runs_off(over: float) -> str:
+    times = f"{RUNS_OFF * over:.2g} times as steep as" if over < 1e3 else "far steeper than"
+    return f"runs off beyond the points, {times} anywhere among them"
 
 
 def behind(error: float, best: float, name: str = "the best") -> str:
@@ -213,7 +278,10 @@ def fit_average(
     if not chosen:
         told = "; ".join(f"{one.name}: {one.why_not}" for one in candidates)
         raise DataError(f"no law can be fitted to these {len(problem.data.y)} points: {told}")
-    members = [Member(one.form, power, share) for one in chosen for power, share in one.shares.items() if share > 0]
+    ends = within(problem, np.ones(len(problem.data.y), dtype=bool))
+    members = [
+        Member(one.form, power, share, one.stays[power], ends) for one in chosen for power, share in one.shares.items()
+    ]
     problem = replace(problem, form=averaged_form(members))
     law = fitted(problem, _joined(problem, chosen))
     law.left_out = left_out
@@ -263,5 +331,5 @@ def _of_the_choice(law: FittedLaw, chosen: Sequence[CandidateFit]) -> list[str]:
     if 0 < _groups(law) < FEWEST_GROUPS:
         told.append("the groups are too few to draw again, so all points were taken as independent")
     if not any(np.isfinite(one.error) for one in chosen):
-        told.append(f"{law.n} points are too few to hold any out, so the forms share equally")
+        told.append(f"{law.n} points are too few to hold any out, so the forms have equal shares")
     return told

@@ -18,15 +18,26 @@ from evaluate.core.errors import DataError, LeanfitError, UsageError, did_you_me
 from evaluate.scaling.fit.fitted import FittedLaw, Settings
 from evaluate.scaling.forms.combined import CANDIDATES
 from evaluate.scaling.forms.form import LAWS, kind_of
-from evaluate.scaling.points.cells import width
-from evaluate.scaling.select.candidate_fits import CandidateFit, behind, fit_average, fit_law
-from evaluate.scaling.uncertainty.prediction_interval import HALF, Block, backtest, half_block, size_of
+from evaluate.scaling.points.cells import names_of, width
+from evaluate.scaling.points.roles import roles
+from evaluate.scaling.select.candidate_fits import WITHIN, CandidateFit, behind, fit_average, fit_law
+from evaluate.scaling.uncertainty.prediction_interval import (
+    HALF,
+    Block,
+    backtest,
+    form_without,
+    mean_square,
+    size_of,
+    trials,
+)
 
 AVERAGE = "average"
-JOINT = {2: ("chinchilla-tied", "chinchilla")}
+JOINT = ("chinchilla-tied", "chinchilla")
 CLOSE = 1.05
+HARDLY_STAYS = 0.1
 RULE = "blocked hold-out: fitted to the smaller points, tried on those beyond {share:.2g} of the largest"
-FITTED_ALIKE = "forms within 1.5 times the least error are averaged with equal shares"
+BY_SIZES = "blocked hold-out: the {end} {counts} of the sizes held out in turn, and predicted from the rest"
+AVERAGED = f"forms within {WITHIN:g} times the least error are averaged, the better the larger their share"
 
 Make = Callable[[str, Mapping[str, Any]], Settings]  # the settings of a law by its name, with options
 Fit = Callable[[str, Mapping[str, Any]], FittedLaw]  # that law, fitted to the points
@@ -61,7 +72,7 @@ def select(x: Any, y: Any, candidates: Sequence[str] | None, sample_weight: Any,
 
     Raises UsageError for unsuitable candidates, DataError where none can be fitted.
     """
-    names = _candidates(width(x), candidates)
+    names = _candidates(names_of(x) or ("x",) * width(x), candidates)
     chosen = partial(_chosen, names, x, y, sample_weight, groups, make)
     law = chosen(None)
     law.again = chosen
@@ -78,20 +89,26 @@ def _chosen(names: Sequence[str], x: Any, y: Any, weight: Any, groups: Any, make
     return _of_one(names, fit) if width(x) == 1 else _of_several(names, fit)
 
 
-def _candidates(count: int, given: Sequence[str] | None) -> tuple[str, ...]:
+def _candidates(columns: Sequence[str], given: Sequence[str] | None) -> tuple[str, ...]:
     if given is not None:
         if isinstance(given, str) or not given:
             raise UsageError(f'candidates is a list of names of laws, as ["m3", "m4"]; got {given!r}')
         for name in given:
-            _check_candidate(name, count)
+            _check_candidate(name, len(columns))
         return tuple(given)
-    if count == 1:
-        return CANDIDATES
-    if count in JOINT:
-        return JOINT[count]
+    found = roles(columns)
+    suited = tuple(name for name, law in LAWS.all().items() if found in law.facts["kind"].competes)
+    if len(columns) == 1:
+        return (*CANDIDATES, *suited)
+    if suited:
+        return suited
+    if len(columns) == 2 and set(found) <= {"size", "data", ""}:
+        return JOINT
+    by_columns = {name: law.facts["kind"].competes for name, law in LAWS.all().items()}
+    known = [f"{name} for {' and '.join(one)}" for name, several in by_columns.items() for one in several]
     raise UsageError(
-        f"x has {count} columns, and which law suits them depends on what they are; name it with --law, or give "
-        "candidates (precision takes N, D and bits; frantar takes S, N and D)"
+        f"no law is known to suit {' and '.join(columns)} together; name one with --law, or give candidates "
+        f"(laws are found by the names of columns: {', '.join(known)})"
     )
 
 
@@ -111,7 +128,7 @@ def _check_candidate(name: str, count: int) -> None:
 def _of_one(names: Sequence[str], fit: Fit) -> FittedLaw:
     average = fit(AVERAGE, {"candidates": names})
     forms = list(dict.fromkeys(member.form.name for member in average.form.members))
-    if len(forms) > 1 or average.left_out:
+    if len(forms) > 1 or average.left_out or any(member.stays > HARDLY_STAYS for member in average.form.members):
         return average
     try:
         law = fit(forms[0], {})
@@ -125,18 +142,17 @@ def _of_one(names: Sequence[str], fit: Fit) -> FittedLaw:
 
 def _holdout_of_average(law: FittedLaw, candidates: Sequence[CandidateFit]) -> dict[str, Any]:
     """The hold-out of an averaged law as plain data: what the forms missed, and what each takes part with."""
-    part = half_block(law, 2)
+    parts = trials(law, 2)
     entries = [
         _entry(one.name, one.error, sum(one.shares.values()), {"aic": one.aic, "bic": one.bic}, one.why_not)
         for one in candidates
     ]
     return {
-        "rule": f"{_rule(law)}; {FITTED_ALIKE}",
-        "error": None if part is None else _missed(law, part)[0],
+        "rule": f"{_rule(law, parts)}; {AVERAGED}",
         "candidates": entries,
-        "n": 0 if part is None else int(part.held.sum()),
         "chosen": AVERAGE,
-        **({"reason": "too few points to hold any out"} if part is None else {}),
+        **_missed(law, parts),
+        **({} if parts else {"reason": "too few points to hold any out"}),
     }
 
 
@@ -191,30 +207,34 @@ def holdout_of(law: FittedLaw) -> dict[str, Any]:
     error : rms of log prediction - log y over the held-out points; None where there are too few points.
     """
     if law.holdout is None:
-        part = half_block(law, law.free)
-        law.holdout = {"rule": _rule(law), "error": None, "candidates": [], "chosen": law.name}
-        if part is None:
+        parts = trials(law, law.free)
+        law.holdout = {"rule": _rule(law, parts), "candidates": [], "chosen": law.name, **_missed(law, parts)}
+        if not parts:
             law.holdout["reason"] = f"{law.n} points and {law.free} parameters: too few to hold any out"
-        else:
-            law.holdout["error"], law.holdout["n"] = _missed(law, part)
     return law.holdout
 
 
-def _rule(law: FittedLaw) -> str:
-    part = half_block(law, 2)
+def _rule(law: FittedLaw, parts: Sequence[Block]) -> str:
     size = size_of(law)
-    share = HALF if part is None or not part.kept.any() else float(size[part.kept].max() / size.max())
-    return RULE.format(share=share)
+    if law.data.x.shape[1] > 1:
+        return RULE.format(share=size[parts[0].kept].max() / size.max() if parts else HALF)
+    counts = [str(len(np.unique(size[part.held]))) for part in parts]
+    end = "largest" if law.settings.end == "high" else "smallest"
+    return BY_SIZES.format(end=end, counts=", ".join(counts) or "1")
 
 
-def _missed(law: FittedLaw, part: Block) -> tuple[float | None, int]:
-    """The rms over the held-out points of a law fitted to the others, and over how many."""
-    missed = law.form.missed(law.data.x, law.data.y, backtest(law, [part])[0])
-    held = part.held & np.isfinite(missed)
-    if not held.any():
-        return None, 0
-    weights = law.data.weights[held]
-    return _number(float(np.sqrt(np.sum(weights * missed[held] ** 2) / weights.sum()))), int(held.sum())
+def _missed(law: FittedLaw, parts: Sequence[Block]) -> dict[str, Any]:
+    """{error, n}: the rms over held-out points of a law fitted to the others, the geometric mean of the trials', and
+    over how many points; None where nothing could be held out."""
+    squares, points = [], np.zeros(law.n, dtype=bool)
+    for part, theta in zip(parts, backtest(law, parts) if parts else []):
+        missed = form_without(law, part).missed(law.data.x, law.data.y, theta)
+        held = part.held & np.isfinite(missed)
+        points |= held
+        if held.any():
+            squares.append(float(mean_square(missed[None, held], law.data.weights[held])[0]))
+    error = math.exp(np.mean(np.log(np.maximum(squares, 1e-300))) / 2) if squares else math.nan
+    return {"error": _number(error), "n": int(points.sum())}
 
 
 def _error(law: FittedLaw) -> float:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from scipy.special import stdtrit
 from evaluate.core.errors import UsageError
 from evaluate.scaling.fit.fitted import Edges, ErrorModel, FittedLaw, Problem
 from evaluate.scaling.fit.fitting import refit
+from evaluate.scaling.forms.combined import averaged_form
 from evaluate.scaling.forms.form import Array, Form
 
 HALF = 0.5
@@ -35,6 +36,7 @@ TOP = 0.75
 FEWEST_AT_TOP = 3
 REPEATS = 1.02
 FAR = 10.0
+THIRD = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,14 @@ def block(law: Problem, share: float, fewest: int) -> Block | None:
     if data.groups is not None and len(np.unique(data.groups)) > 2:
         whole = np.isin(data.groups, np.unique(data.groups[held]))
         held = whole if np.sum(~whole) >= fewest else held
+    return _block(law, held, fewest)
+
+
+def _block(law: Problem, held: NDArray[np.bool_], fewest: int) -> Block | None:
     kept = ~held
     if kept.sum() < fewest or not held.any():
         return None
-    beyond = Edges.of(data.x[kept], law.closed_columns).beyond(data.x)
+    beyond = Edges.of(law.data.x[kept], law.closed_columns).beyond(law.data.x)
     return Block(kept, held, np.where(held, beyond, 0.0))
 
 
@@ -93,6 +99,19 @@ def half_block(law: Problem, fewest: int) -> Block | None:
     return next((found for share in steps if (found := block(law, share, fewest)) is not None), None)
 
 
+def trials(law: Problem, fewest: int) -> list[Block]:
+    """What laws that compete are tried on: `half_block`, and of one variable the largest third of the sizes as well,
+    which is farther where the sizes lie close, and nearer where they are few."""
+    found = [half_block(law, fewest)]
+    if law.data.x.shape[1] == 1:
+        size = np.round(np.log(size_of(law)), 9)
+        sizes = np.unique(size)
+        if len(sizes) > 2:
+            found.append(_block(law, size > sizes[-round(THIRD * len(sizes)) - 1], fewest))
+    known = [one for one in found if one is not None]
+    return [one for i, one in enumerate(known) if i == 0 or np.any(one.held != known[0].held)]
+
+
 def blocks(law: Problem, fewest: int) -> list[Block]:
     """The blocks that prediction intervals are calibrated on: several shares, or what `half_block` gives."""
     found = [one for one in (block(law, share, fewest) for share in SHARES) if one is not None]
@@ -100,6 +119,28 @@ def blocks(law: Problem, fewest: int) -> list[Block]:
         one = half_block(law, fewest)
         found = [] if one is None else [one]
     return [part for i, part in enumerate(found) if i == 0 or np.any(part.held != found[i - 1].held)]
+
+
+def mean_square(missed: Array, weights: Array) -> NDArray[np.float64]:
+    """(b,) of what held-out points (b, n) were missed by; one that is missed FAR times as much as they usually are, as
+    a diverged run is, counts as so much. Not finite where a prediction is not."""
+    size = np.abs(missed)
+    most = FAR * np.median(size, axis=1, keepdims=True)
+    return np.asarray(np.average(np.minimum(size, most) ** 2, axis=1, weights=weights))
+
+
+def within(law: Problem, kept: Array) -> tuple[float, float]:
+    """The range of x, of one variable, that ends with the kept points at the end that is asked for."""
+    x = law.data.x[kept, 0]
+    return (-math.inf, float(x.max())) if law.settings.end == "high" else (float(x.min()), math.inf)
+
+
+def form_without(law: Problem, part: Block) -> Form:
+    """The form as it is where the held-out points of a block are not known: an average stays at the level of others."""
+    if not law.form.members:
+        return law.form
+    ends = within(law, part.kept)
+    return averaged_form([replace(member, within=ends) for member in law.form.members])
 
 
 def backtest(law: FittedLaw, parts: Sequence[Block]) -> list[NDArray[np.float64]]:
@@ -208,23 +249,23 @@ def _calibrated(law: FittedLaw) -> ErrorModel:
     data = law.data
     space = "raw" if law.loss.space == "raw" else "log"
     edges = Edges.of(data.x, law.closed_columns)
-    noise = _noise(law, _missed(law, law.theta, space))
+    noise = _noise(law, _missed(law, law.form, law.theta, space))
     parts = blocks(law, law.free + 1)
     if not parts:
         return ErrorModel(noise, max(UNTRIED, noise) if space == "log" else noise, DEGREES, 0, space, edges)
-    missed = (_missed(law, theta, space) for theta in backtest(law, parts))
+    missed = (_missed(law, form_without(law, part), theta, space) for part, theta in zip(parts, backtest(law, parts)))
     drifts = [_drift(one, part, noise) for one, part in zip(missed, parts)]
     drift = math.hypot(float(np.sqrt(np.mean(np.square(drifts)))), LEAST if space == "log" else 0.0)
     return ErrorModel(noise, drift, DEGREES, len(parts), space, edges)
 
 
-def _missed(law: FittedLaw, theta: Array, space: str) -> NDArray[np.float64]:
+def _missed(law: FittedLaw, form: Form, theta: Array, space: str) -> NDArray[np.float64]:
     """Prediction less point (n,)."""
     data = law.data
     if space != "raw":
-        return law.form.missed(data.x, data.y, theta)
+        return form.missed(data.x, data.y, theta)
     with np.errstate(all="ignore"):
-        return np.asarray(law.form.predict(data.x, theta) - data.y)
+        return np.asarray(form.predict(data.x, theta) - data.y)
 
 
 def _noise(law: FittedLaw, missed: Array) -> float:

@@ -1,0 +1,29 @@
+"""What a column is, by its name: a size, an amount of data, a density ... Laws say which of these they are for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+ROLES = {
+    "size": "n params parameters nonzero weights macs flops bytes size n_params model_size",
+    "data": "d tokens samples data examples n_train n_data train_samples dataset_size",
+    "density": "density kept keep retained remaining sparsity pruned removed s",
+    "bits": "bits bit w_bits weight_bits bit_width bitwidth precision",
+    "width": "width w channels hidden d_model",
+    "depth": "depth layers l n_layers hidden_layers",
+    "level": "level kind method format",
+}
+"""Role -> the names of columns that have it, in small letters; a sparsity has that of the density it leaves."""
+_ROLE_OF = {word: role for role, words in ROLES.items() for word in words.split()}
+
+
+def role(name: str) -> str:
+    """The role of a column by its name, whatever unit stands behind it ("density (%)"); empty where none is known."""
+    bare = re.split(r"[\s,(\[]", name.strip().lower(), maxsplit=1)[0]
+    return _ROLE_OF.get(bare, "")
+
+
+def roles(names: Iterable[str]) -> tuple[str, ...]:
+    """The roles of columns, in the order of their names."""
+    return tuple(map(role, names))
