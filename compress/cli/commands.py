@@ -296,6 +296,7 @@ def report(
 
 
 app.command()(law_commands.fit)
+app.command()(law_commands.size)
 app.command()(law_commands.predict)
 app.command()(study_commands.study)
 

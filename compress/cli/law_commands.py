@@ -149,6 +149,63 @@ def _write(outcome: FitResult, out: Path | None, page: Path | None, picture: Pat
         say(f"to read  {write_law_page(outcome.stored, outcome.columns, page)}")
 
 
+def size(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="CSV, JSON or JSONL (gzip is read), or a folder of Records.")
+    ],
+    keep: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Of the dense (or best) accuracy to keep.  [default: 98%]")
+    ] = None,
+    drop: Annotated[
+        float | None, typer.Option(metavar="POINTS", help="How many points y may be worse than the dense.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(metavar="Y", help="The y to keep, in its unit, or 92%.")] = None,
+    cost: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What is to be small: params, packed_bytes, latency ...")
+    ] = None,
+    y: Annotated[str | None, typer.Option(metavar="NAME", help="The metric: an error, a loss, an accuracy.")] = None,
+    by: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Columns that tell families apart.  [default: level ...]")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="The chance that is asked for.", min=0.01, max=0.999)] = 0.9,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="CONDITIONS", help='Rows to take, as "role=dense,density<=0.5".')
+    ] = None,
+    group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Points of one run belong together.")] = None,
+    higher: Annotated[
+        bool | None,
+        typer.Option("--higher-is-better/--lower-is-better", help="Of y.  [default: by its name and its values]"),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write chance against size as .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The smallest model that keeps a target: by size, with the chance of each, and the one to measure next."""
+    with error_boundary(as_json):
+        from compress.study.law_fit import Query
+        from compress.study.law_size import SizeRequest, run_size
+        from evaluate.report.messages.sizing_messages import sizing_table
+
+        _check_places(None, None, picture)
+        query = Query(
+            solve=[target] if target is not None else (), keep=[keep] if keep is not None else (),
+            drop=[drop] if drop is not None else (),
+        )  # fmt: skip
+        request = SizeRequest(
+            points=path, cost=cost, y=y, by=by or (), where=where or (), group=group, higher_is_better=higher,
+            query=query, confidence=confidence,
+        )  # fmt: skip
+        found = run_size(request, say)
+        if as_json:
+            emit(found.plain())
+        else:
+            typer.echo(sizing_table(found.sizing, found.y, found.scale, found.asked))
+        if picture is not None:
+            from evaluate.report.charts.chances import chances_picture
+            from evaluate.report.charts.svg import save_picture
+
+            say(f"picture  {save_picture(chances_picture(found.sizing, found.y, found.scale), picture)}")
+
+
 def predict(
     path: Annotated[Path, typer.Argument(metavar="LAW.json", help="A law that `leanfit fit --out` wrote.")],
     x: Annotated[

@@ -92,7 +92,7 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
     """
     _check(request)
     points = read_points(request.points)
-    request = _completed(request, points, say)
+    request = completed(request, points, say)
     axes = _axes(request.x, points)
     request = replace(request, y_made=request.y not in points.columns)
     for text in (str(request.y), *axes.values()):
@@ -101,8 +101,8 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
     warnings = list(points.problems)
     try:
         rows = points.where(request.where)
-        chosen, scale = _chosen(request, rows, warnings)
-        targets = _targets(request, rows, chosen, scale, say)
+        chosen, scale = chosen_points(request, rows, warnings)
+        targets = targets_of(request, rows, chosen, scale, say)
         law = _law(request, chosen, scale, status)
         answers = _answers(request, law, targets, points, warnings, status)
     except LeanfitError:
@@ -146,7 +146,7 @@ def _check(request: FitRequest) -> None:
         if not 0 < read_target(asked)[0] < math.inf:
             raise UsageError(f"--solve takes a positive value of y, got {asked}")
     for text in query.keep:
-        if not 0 < _share(text) <= 1:
+        if not 0 < share_of(text) <= 1:
             raise UsageError(f"--keep takes a share such as 98% or 0.98, got {text!r}")
     for points in query.drop:
         if not 0 <= points < math.inf:
@@ -157,13 +157,13 @@ def _asks(query: Query) -> bool:
     return bool(query.solve or query.keep or query.drop)
 
 
-def _share(text: str) -> float:
+def share_of(text: str) -> float:
     """98% or 0.98 as 0.98."""
     share, per_cent = read_target(text)
     return share / 100 if per_cent else share
 
 
-def _completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
+def completed(request: FitRequest, points: Points, say: Say) -> FitRequest:
     """The request with its x and y named, where the points leave no doubt. Raises UsageError."""
     numeric = [name for name, column in points.columns.items() if holds_numbers(column)]
     other = [name for name in numeric if name != "params"]
@@ -225,7 +225,7 @@ def _single(name: str, values: Sequence[Any]) -> Any:
 # The fit.
 
 
-def _chosen(request: FitRequest, points: Points, warnings: list[str]) -> tuple[Chosen, Scale]:
+def chosen_points(request: FitRequest, points: Points, warnings: list[str]) -> tuple[Chosen, Scale]:
     """The rows that are fitted and the unit of y; what is odd about them is added to `warnings`."""
     y, axes = str(request.y), _axes(request.x, points)
     asks = _columns_for(request.law, axes)
@@ -254,7 +254,7 @@ def _most_sparse(points: Points, name: str) -> float:
     return math.nextafter(100.0 if np.nanmax(numbers, initial=0.0) > 1 else 1.0, 0.0)
 
 
-def _targets(
+def targets_of(
     request: FitRequest, points: Points, chosen: Chosen, scale: Scale, say: Say
 ) -> list[tuple[float, dict[str, str]]]:
     """Each y that is asked for, and how it was asked where that was not by its value. Raises UsageError."""
@@ -268,7 +268,7 @@ def _targets(
         found.append((target, {"asked": one} if isinstance(one, str) and "%" in one else {}))
     if query.keep or query.drop:
         best, of = reference_of(points, chosen, scale.higher)
-        asked = [(f"keep {text}", scale.kept(_share(text), best)) for text in query.keep]
+        asked = [(f"keep {text}", scale.kept(share_of(text), best)) for text in query.keep]
         asked += [(f"drop {lost:g}", scale.dropped(lost, best)) for lost in query.drop]
         for words, target in asked:
             say(f"{words} of {of} with {request.y} {best:.4g}: {request.y} {target:.4g}")
@@ -356,7 +356,7 @@ def _other(request: FitRequest, points: Points, against: str, warnings: list[str
         return read_law(path)[0]
     rows = read_points(path) if path.exists() else _rows_of_condition(points, against)
     own: list[str] = []
-    law = _law(request, *_chosen(request, rows, own), status)
+    law = _law(request, *chosen_points(request, rows, own), status)
     warnings += [f"{sentence} (--against)" for sentence in own]
     return law
 
