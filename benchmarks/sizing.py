@@ -17,7 +17,8 @@ import sys
 import numpy as np
 
 from evaluate.scaling.points.point_files import read_points
-from evaluate.scaling.query.sizing import ALIKE, families_of
+from evaluate.scaling.points.points import ALIKE
+from evaluate.scaling.query.sizing import families_of
 
 ROOT = pathlib.Path(__file__).parent.parent / "studies"
 TARGETS, FEWEST, OFF = 25, 30, 5.0

@@ -58,6 +58,6 @@ def chances_picture(found: Sizing, y: str, scale: Scale, asked: str = "", key: s
     cut = "" if len(shown) == len(families) else f" ({len(shown)} of {len(families)} families)"
     text = ". ".join(filter(None, [sizing_sentence(found, y, scale, asked), next_sentence(found)]))
     height = 270 + legend_height(len(shown) + 2)
-    return draw(
-        paint, height=height, title=f"Chance of keeping the target, by size{cut}", text=text, caption=text, key=key
-    )
+    title = f"Chance of keeping the target, by size{cut}"
+    caption = f"A mark is a model of that size; the dashed line is the chance asked for, {100 * found.confidence:g} %."
+    return draw(paint, height=height, title=title, text=text, caption=caption, key=key)

@@ -18,6 +18,7 @@ from evaluate.core.text import clean, finite, long_duration
 from evaluate.core.units import show_amount
 from evaluate.metrics.base import metric_of
 from evaluate.report.charts.bars import candidates_picture
+from evaluate.report.charts.chances import chances_picture
 from evaluate.report.charts.law_charts import Budget, plane_picture, residuals_picture
 from evaluate.report.charts.law_curve import curve_picture
 from evaluate.report.charts.study_charts import Level, effective_picture, native_picture, study_curves, worth_picture
@@ -33,9 +34,12 @@ from evaluate.report.messages.law_messages import (
     range_sentence,
 )
 from evaluate.report.messages.law_view import View, has_names, sample_of, view_of
+from evaluate.report.messages.sizing_messages import next_sentence, sizing_rows, sizing_sentence
 from evaluate.scaling.points.cells import label
 from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import from_records
+from evaluate.scaling.points.scale import Scale
+from evaluate.scaling.query.sizing import Sizing, sizing
 
 LEFT_OUT = ("draws", "residuals", "spread")
 
@@ -204,6 +208,7 @@ Trials = Sequence[TrialRecord]
 MOST_GROUPS = 120
 MOST_FAILED = 60
 ROLES = ("dense", "native", "compressed")
+COST, KEPT, SHARE = "packed_bytes", "98 % of the accuracy of the best dense model", Scale(limit=1.0)
 
 
 def is_trial(record: RecordLike) -> bool:
@@ -259,7 +264,8 @@ def study_line(name: str, trials: Trials) -> str:
 
 
 def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Markup:
-    """One study: sentence, table by size and level, pictures, and the trials that failed, by name with the reason."""
+    """One study: the smallest model that keeps the target, with its chance; pictures; the trials by size and level; and
+    those that failed, by name with the reason."""
     seconds = [t.seconds for t in trials if t.seconds is not None]
     spent = f" Together they took {long_duration(sum(seconds))}." if seconds else ""
     measured, _, _ = _measured([t for t in trials if _finished(t)])
@@ -268,15 +274,26 @@ def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Mar
     cut = f" The {MOST_GROUPS} largest of {len(groups)} sizes." if len(groups) > MOST_GROUPS else ""
     failed = [t for t in trials if not _finished(t)]
     more = f" (the first {MOST_FAILED})" if len(failed) > MOST_FAILED else ""
+    found = _sized(trials)
+    drawn = _pictures(trials, key)
+    told: dict[str, Any] = {"answer": ""}
+    if found is not None:
+        drawn = [chances_picture(found, "error", SHARE, KEPT, f"{key}-chances"), *drawn]
+        head, body = sizing_rows(found, "error", SHARE)
+        told = {
+            "answer": sizing_sentence(found, "error", SHARE, KEPT), "following": next_sentence(found),
+            "chance_head": head, "chances": body, "doubts": found.problems,
+        }  # fmt: skip
     return rendered(
         "study.html",
+        **told,
         level=level,
         name=name,
         sentence=f"{study_line(name, trials).partition(': ')[2]}.{spent}",
         note=note + cut,
         head=["level", "role", "seeds", "params", "bytes", "bits", f"{measured}, mean", "over seeds"],
         groups=groups[:MOST_GROUPS],
-        drawn=[(picture, picture.caption) for picture in _pictures(trials, key)],
+        drawn=[(picture, picture.caption) for picture in drawn],
         failed_title=f"{plural(len(failed), 'trial')} failed",
         failed=[
             (f"{_size(t)}, {_level(t)}, seed {'-' if t.seed is None else t.seed}", _reason(t))
@@ -284,6 +301,29 @@ def study_section(name: str, trials: Trials, *, key: str, level: int = 2) -> Mar
         ],
         folded=f"{plural(len(failed), 'failed trial')}{more}" if len(failed) > 10 else "",
     )
+
+
+def _sized(trials: Trials) -> Sizing | None:
+    """The smallest packed model that keeps KEPT of the accuracy of the best dense one (means of seeds), by levels; None
+    where trials tell no error rate, no packed size, or only one of them."""
+    usable = [
+        t for t in trials
+        if _finished(t) and t.error is not None and 0 < t.error < 1 and _sizes(t, COST) > 0 and not t.data
+    ]  # fmt: skip
+    dense: dict[tuple[str, str, str], list[float]] = {}
+    for trial in usable:
+        if trial.role == "dense":
+            dense.setdefault(_design(trial), []).append(float(trial.error or 0.0))
+    if not dense or len({_design(t) for t in usable}) < 2 or _measured(usable)[0] != "error":
+        return None
+    best = min(float(np.mean(errors)) for errors in dense.values())
+    costs = np.array([_sizes(t, COST) for t in usable])
+    errors = np.array([t.error for t in usable], dtype=float)
+    names = [clean(t.level.get("name") or t.role or "compressed", 40) for t in usable]
+    try:
+        return sizing(costs, errors, names, SHARE.kept(0.98, best), cost=COST, scale=SHARE)
+    except LeanfitError:
+        return None
 
 
 def _finished(trial: TrialRecord) -> bool:

@@ -38,10 +38,9 @@ def next_sentence(found: Sizing) -> str:
     text = f"{_model(following.family, found.cost, following.cost)}: {_share(following.chance)} chance of keeping it"
     if following.saves == following.saves:
         text += f", and it would save {_share(following.saves)}"
-    more = f"; {following.measured} of it {'was' if following.measured == 1 else 'were'} measured, so add seeds"
-    return text + (
-        f" (by {clean(following.law, 40)}, beyond the points)" if following.law else more * bool(following.measured)
-    )
+    if following.law:
+        return f"{text} (by the law {clean(following.law, 40)}, beyond the points)"
+    return text + (f"; trained so far: {following.measured}" if following.measured else "")
 
 
 def sizing_rows(found: Sizing, y: str, scale: Scale) -> tuple[list[str], list[list[str]]]:

@@ -305,6 +305,7 @@ def input_checks(points: Points, chosen: Chosen, group: str | None = None) -> It
             return
 
 
+ALIKE = 1.02  # times that sizes differ by at most, which are one model trained several times
 _DENSE = {
     "role": ("dense",),
     "level": ("dense", "none", "fp32"),
@@ -324,10 +325,24 @@ def reference_of(points: Points, chosen: Chosen, higher: bool) -> tuple[float, s
         if dense.any():
             rows = dense
             break
-    _, place = np.unique(chosen.x[rows].astype(str), axis=0, return_inverse=True)
+    place = designs(chosen.x[rows])
     means = np.bincount(place.ravel(), chosen.y[rows]) / np.bincount(place.ravel())
     best = float(np.max(means) if higher else np.min(means))
     return best, "the best point" if rows.all() else "the dense model" if len(means) == 1 else "the best dense model"
+
+
+def designs(x: Column) -> NDArray[np.intp]:
+    """(n,) which rows of x (n, k) are one model trained several times. Of one size, those within ALIKE of the smallest
+    of them, since files of seeds differ in some bytes; numbered by rising size."""
+    if x.shape[1] > 1 or not is_numeric(x) or np.any(x <= 0):
+        return np.unique(x.astype(str), axis=0, return_inverse=True)[1].ravel()
+    order = np.argsort(x[:, 0], kind="stable")
+    found, first, design = np.zeros(len(order), dtype=int), float(x[order[0], 0]), 0
+    for row in order.tolist():
+        if x[row, 0] > ALIKE * first:
+            first, design = float(x[row, 0]), design + 1
+        found[row] = design
+    return found
 
 
 def target_hint(y: str, low: float, high: float, target: float) -> str:

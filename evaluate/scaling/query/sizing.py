@@ -24,11 +24,11 @@ from evaluate.core.errors import DataError, LeanfitError, UsageError
 from evaluate.scaling.fit.fitted import FittedLaw, Settings
 from evaluate.scaling.forms.form import Array, kind_of
 from evaluate.scaling.points.measured import Cells, Floats, Measured
+from evaluate.scaling.points.points import ALIKE, designs
 from evaluate.scaling.points.scale import PLAIN, Scale
 from evaluate.scaling.query.solve import chance_of, solve
 from evaluate.scaling.select.selection import select
 
-ALIKE = 1.02  # times that costs differ by at most, which are one model trained several times
 UNTRIED = 0.05  # of log y: the noise that is assumed where no model was trained twice and sizes are few
 LEAST_NOISE = 1e-4
 PRIOR, NEIGHBOURS = 3.0, 2  # degrees of freedom of the noise over all; sizes to either side that tell it too
@@ -117,10 +117,7 @@ class Family:
     @cached_property
     def design(self) -> NDArray[np.intp]:
         """(n,) which of the sizes each model has, by rising cost: those that differ by ALIKE at most are one."""
-        order = np.argsort(self.costs, kind="stable")
-        found = np.empty(len(order), dtype=int)
-        found[order] = np.concatenate([[0], np.cumsum(np.diff(np.log(self.costs[order])) > math.log(ALIKE))])
-        return found
+        return designs(self.costs[:, None])
 
     @cached_property
     def counts(self) -> Floats:
