@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
 # What has registries of components.
-COMPONENTS = ("compress.core.registries", "evaluate.metrics.base", "evaluate.scaling.forms.form")
+COMPONENTS = (
+    "compress.core.registries", "evaluate.metrics.base", "evaluate.scaling.forms.form",
+    "evaluate.core.execution_providers",
+)  # fmt: skip
 WrongCommandLine: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import fnmatch
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr
 
 from compress.core.arguments import arguments_of
 from compress.core.config import Config
@@ -31,7 +31,8 @@ from compress.recipe.positions import Key, Problem, RecipeProblems, SourceMap
 from compress.recipe.validate import schema_of
 from compress.recipe.yaml_text import add_core_schema
 from compress.training.settings import TrainConfig
-from evaluate.core.errors import did_you_mean
+from evaluate.core.errors import UsageError, did_you_mean
+from evaluate.core.execution_providers import provider_named
 from evaluate.core.text import a_few
 
 if TYPE_CHECKING:
@@ -41,10 +42,19 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _OWN_NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]*:.+$", "description": "package.module:name"}
 
 
+def _known_provider(name: str) -> str:
+    try:
+        return provider_named(name).name
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
 class Benchmark(Config):
     """How latency is measured: baseline, baseline again and result, interleaved."""
 
-    provider: Literal["cpu", "cuda"] = Field(default="cpu", description="Where ONNX Runtime runs the model.")
+    provider: Annotated[str, AfterValidator(_known_provider)] = Field(
+        default="cpu", description="Where ONNX Runtime runs the model: cpu, cuda, tensorrt, or package.module:name."
+    )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads of one call.")
     batch: int = Field(default=1, ge=1, le=65536, description="Samples of one call.")
     seconds: float = Field(default=20.0, gt=0, le=86_400, description="How long the whole measurement takes.")

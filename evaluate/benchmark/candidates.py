@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evaluate.benchmark.inputs import model_file, split_provider, unique_names
 from evaluate.core.errors import ArtifactError, UsageError, did_you_mean
-from evaluate.runtime.providers import PROVIDERS
+from evaluate.core.execution_providers import provider_named
 
 # The candidate that times the baseline a second time; no model may be called so.
 CONTROL = "the baseline again"
@@ -63,10 +63,7 @@ def checked(
     patience: float,
     models: int,
 ) -> Settings:
-    if provider not in PROVIDERS:
-        known = ", ".join(PROVIDERS)
-        near = did_you_mean(provider, PROVIDERS) or "."
-        raise UsageError(f"unknown provider {provider!r}{near} Known providers: {known}.")
+    provider_named(provider)
     if io not in ("device", "host"):
         raise UsageError(f"io must be device or host, got {io!r}{did_you_mean(str(io), ('device', 'host'))}")
     several = {"threads": _several(threads), "batch": _several(batch)}

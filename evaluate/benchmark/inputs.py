@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError, did_you_mean
-from evaluate.runtime.providers import PROVIDERS
+from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError
+from evaluate.core.execution_providers import PROVIDERS, provider_named
 from evaluate.runtime.session import Port, Session
 
 Feeds = dict[str, NDArray[Any]]
@@ -34,11 +34,15 @@ def split_provider(path: str | Path, provider: str) -> tuple[Path, str]:
     Raises UsageError where the file is there and the provider is none.
     """
     head, at, tail = str(path).rpartition("@")
-    if at and head and tail in PROVIDERS and not Path(path).exists():
+    if not at or not head or Path(path).exists():
+        return Path(path), provider
+    if tail in PROVIDERS.all():
         return Path(head), tail
-    if at and Path(head).exists() and not Path(path).exists():
-        near = did_you_mean(tail, PROVIDERS) or "."
-        raise UsageError(f"{path}: unknown provider {tail!r}{near} Known providers: {', '.join(PROVIDERS)}.")
+    if Path(head).exists():
+        try:
+            return Path(head), provider_named(tail).name
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
     return Path(path), provider
 
 

@@ -18,6 +18,7 @@ from evaluate.benchmark.inputs import feeds_for, input_warnings, true_batch
 from evaluate.benchmark.latency import Call, Opener, SessionRun, measure_conditions
 from evaluate.benchmark.supervise import Beacon
 from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
+from evaluate.core.execution_providers import provider_named
 from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, open_session
 from evaluate.runtime.worker_process import Message, Parent
@@ -147,7 +148,7 @@ class _NotFinite(ModelError):
 def _memory(provider: str, bare: Any, peak: Any) -> dict[str, Any]:
     from evaluate.hardware.memory import gpu_memory_mb
 
-    gpu, why = (None, "") if provider == "cpu" else gpu_memory_mb(os.getpid())
+    gpu, why = (None, "") if provider_named(provider).on_host else gpu_memory_mb(os.getpid())
     reasons = [text for text in (None if peak is not None else "peak memory cannot be read here", why) if text]
     model = None if peak is None or bare is None else max(0.0, peak - bare)
     return {"peak_rss_mb": peak, "model_mb": model, "gpu_mb": gpu, "why": "; ".join(reasons) or None}
@@ -171,7 +172,7 @@ def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
     from evaluate.hardware.monitor import Watch
 
     meter = open_meter(job["provider"]) if job["energy"] else None
-    if meter is not None and job["provider"] != "cpu":
+    if meter is not None and not provider_named(job["provider"]).on_host:
         # A turn lasts 5 ms. RAPL counts every millisecond, so that many turns add up; NVML's counter moves some ten
         # times a second, and would give every candidate the mean of all.
         meter = Meter(None, None, "the GPU's counter is too slow to tell models apart that take turns of milliseconds")

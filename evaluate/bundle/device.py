@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import evaluate
-from evaluate.bundle.needs import PROVIDERS, check_needs
+from evaluate.bundle.needs import check_needs
 from evaluate.bundle.terminal import Progress, close_stdout, say, show, stopped_by_signals
 from evaluate.bundle.zipapp import SAMPLES, Bundle, read_bundle
 from evaluate.core.errors import ArtifactError, LeanfitError, MachineError, UsageError, did_you_mean
+from evaluate.core.execution_providers import PROVIDERS
 
 if TYPE_CHECKING:
     from evaluate.benchmark.compare import Comparison
@@ -66,7 +67,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=_seconds, default=20.0, help="about how long to measure (default 20)")
     add("--threads", type=_counts, metavar="N,N", help="threads of one call; several are compared (default: as packed)")
     add("--batch", type=_counts, metavar="N,N", help="samples of one call; several are compared (default: as packed)")
-    add("--provider", choices=sorted(PROVIDERS), default="cpu", help="what runs the models (default cpu)")
+    add("--provider", choices=sorted(PROVIDERS.all()), default="cpu", help="what runs the models (default cpu)")
     add("--io", choices=("device", "host"), default="device", help="leave inputs on the device, or time their transfer")
     add("--baseline", metavar="NAME", help="what speed-up is against (default: as packed)")
     add("--graphs", action="store_true", help="record and replay CUDA graphs")

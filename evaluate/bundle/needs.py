@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluate.core.errors import MachineError, NoRuntimeError, UsageError, did_you_mean
+from evaluate.core.errors import MachineError, NoRuntimeError
+from evaluate.core.execution_providers import provider_named
 
 NUMPY = "1.21"
 RUNTIME = "1.16"
@@ -28,7 +29,6 @@ NEWER = "1.25"
 LAST = {(3, 9): "1.19", (3, 10): "1.23"}
 # onnxruntime built for numpy 1 cannot be imported beside numpy 2.
 NUMPY_2_RUNTIME = "1.19"
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 SOURCE = "or build onnxruntime from source (https://onnxruntime.ai/docs/build/inferencing.html)"
 
 Import = Callable[[str], Any]
@@ -81,12 +81,8 @@ def check_needs(
     Raises NoRuntimeError or MachineError (exit code 8) that says what is missing and how to get it here.
     """
     place = host or here()
-    if provider not in PROVIDERS:
-        raise UsageError(
-            f"unknown provider {provider!r}{did_you_mean(provider, PROVIDERS) or '.'} Known: {', '.join(PROVIDERS)}."
-        )
+    runtime = provider_named(provider).package
     least = {"numpy": NUMPY, "onnxruntime": max(needs.get("onnxruntime", RUNTIME), RUNTIME, key=_numbers)}
-    runtime = "onnxruntime" if provider == "cpu" else "onnxruntime-gpu"
     line = _too_new(place, least["onnxruntime"]) or pip_line(
         place, [f"numpy>={NUMPY}", f"{runtime}>={least['onnxruntime']}"]
     )
@@ -173,7 +169,7 @@ def _broken(name: str, line: str) -> str:
 
 def _check_provider(runtime: Any, provider: str, host: Host, least: str) -> None:
     available = runtime.get_available_providers()
-    if PROVIDERS[provider] in available:
+    if provider_named(provider).native in available:
         return
     has = ", ".join(name[: -len("ExecutionProvider")] for name in available)
     jetson = host.system == "Linux" and host.machine == "aarch64"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from evaluate.core.execution_providers import provider_named
 from evaluate.hardware.gpu import load_nvml
 from evaluate.hardware.sysfs import ROOT, integer, text
 
@@ -40,15 +41,15 @@ class Meter:
 
 
 def open_meter(provider: str = "cpu", root: Path = ROOT) -> Meter:
-    """The meter of what a provider runs on: the processor's packages for "cpu", else the first GPU in use.
+    """The meter of what a provider runs on: the processor's packages on the host, else the first GPU in use.
 
-    cpu  : RAPL (Intel's manual, volume 3, "Power and Thermal Management"; AMD has the same), as Linux shows it under
+    host : RAPL (Intel's manual, volume 3, "Power and Thermal Management"; AMD has the same), as Linux shows it under
            /sys/class/powercap. Its counter starts again after 65 to 260 kJ: read it at least once a minute.
     else : NVML's nvmlDeviceGetTotalEnergyConsumption, for GPUs since Volta.
 
     Never raises: a machine without a counter gives a meter that reads None and says why.
     """
-    return _rapl(root) if provider == "cpu" else _nvml()
+    return _rapl(root) if provider_named(provider).on_host else _nvml()
 
 
 class _Lost(Exception):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import MachineError, UsageError
+from evaluate.core.execution_providers import provider_named
 from evaluate.profiling.profile_runs import CHAIN, ProfiledModel, Subject, chains
 from evaluate.profiling.sums import Cost, event_cost, summed
 
@@ -98,7 +99,7 @@ def profiles(
     with _folder() as folder, contextlib.ExitStack() as stack:
         candidates = [
             ProfiledModel(subject, provider, threads, folder / f"{place}", stack)
-            for place, subject in enumerate([*models, *(chains() if provider == "cpu" else ())])
+            for place, subject in enumerate([*models, *(chains() if provider_named(provider).on_host else ())])
         ]
         _measure(candidates, len(models), seconds, min_calls, seed, clock, status or _silent)
         timed = [candidate.timed() for candidate in candidates]
@@ -120,7 +121,7 @@ def _measure(
     status: Status,
 ) -> None:
     """Fill the candidates' times. On a GPU all calls without the profiler come first: it slows those beside it down."""
-    apart = candidates[0].session.provider != "cpu"
+    apart = not provider_named(candidates[0].session.provider).on_host
     for kinds in (("plain",), ("profiled",)) if apart else (("plain", "profiled"),):
         turns = [(candidate, kind) for candidate in candidates for kind in kinds]
         calls = {

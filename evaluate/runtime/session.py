@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError, did_you_mean
+from evaluate.core.execution_providers import FALLBACK, provider_named
 from evaluate.runtime import providers
 from evaluate.runtime.binding import Call, bound_call, host_call, output_addresses
-from evaluate.runtime.providers import PROVIDERS, load_runtime, runtime_errors
+from evaluate.runtime.providers import load_runtime, runtime_errors
 
 IO = ("device", "host")
 # The first run warms up, a later one is recorded, the next ones replay; how many, differs between versions.
@@ -110,7 +111,7 @@ class Session:
             if host and not self.graphs:
                 call = host_call(native, names, ready)
             else:
-                device = PROVIDERS[self.provider][1]
+                device = provider_named(self.provider).memory
                 call, self._binding = bound_call(load_runtime(), native, names, ready, device, transfers=host)
             if try_once:
                 self._try(call)
@@ -206,13 +207,14 @@ def open_session(
     runtime = load_runtime()
     missing = providers.require(runtime, provider)
     options = _options(runtime, threads, optimize, profile)
-    if provider != "cpu":
+    wanted = provider_named(provider)
+    if wanted.native != FALLBACK:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     native = _native_session(runtime, source, options, provider, label, graphs)
-    if native.get_providers()[0] != PROVIDERS[provider][0]:
+    if native.get_providers()[0] != wanted.native:
         raise NoRuntimeError(providers.fallen_back(provider, native.get_providers()[0], missing))
     session = Session(native, provider, threads, label, io=io, graphs=graphs)
-    session.warnings = tuple(providers.misplaced(native, provider, label)) if provider != "cpu" else ()
+    session.warnings = tuple(providers.misplaced(native, provider, label)) if wanted.native != FALLBACK else ()
     return session
 
 
@@ -222,12 +224,12 @@ def require_provider(provider: str) -> None:
 
 
 def _check_arguments(provider: str, threads: int, io: str, graphs: bool) -> None:
-    providers.check_provider(provider)
+    memory = provider_named(provider).memory
     if threads < 1:
         raise UsageError(f"threads must be at least 1, got {threads}")
     if io not in IO:
         raise UsageError(f"unknown io {io!r}{did_you_mean(io, IO) or '.'} It is {' or '.join(IO)}.")
-    if graphs and PROVIDERS[provider][1] != "cuda":
+    if graphs and memory != "cuda":
         raise UsageError(
             f"CUDA graphs need provider cuda or tensorrt, got {provider}; choose one of them, or leave graphs out"
         )
@@ -252,7 +254,7 @@ def _options(runtime: Any, threads: int, optimize: bool, profile: str | Path | N
 def _native_session(runtime: Any, source: str | bytes, options: Any, provider: str, label: str, graphs: bool) -> Any:
     runtime.set_default_logger_severity(4)
     try:
-        chain = providers.provider_chain(runtime, provider, source, graphs=graphs)
+        chain = provider_named(provider).ask(runtime, source, graphs)
         # Without enable_fallback=0 the runtime answers a failing provider by a session on the CPU.
         native = runtime.InferenceSession(source, options, providers=chain, enable_fallback=0)
         _ports(native)  # names that are no text, in a damaged file, show only here

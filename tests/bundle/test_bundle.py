@@ -129,15 +129,23 @@ def test_what_a_module_imports_at_its_top_is_in_it_too(name):
             assert f"{place}.py" in SOURCES or (f"{place}/__init__.py" in SOURCES and inside <= set(SOURCES))
 
 
-@pytest.mark.parametrize(
-    "name", ["bundle/device", "bundle/zipapp", "bundle/needs", "bundle/terminal", "core/errors", "__init__"]
+BEFORE = (
+    "bundle.zipapp",
+    "bundle.needs",
+    "bundle.terminal",
+    "core.errors",
+    "core.components",
+    "core.execution_providers",
 )
+
+
+@pytest.mark.parametrize("name", ["bundle/device", *(room.replace(".", "/") for room in BEFORE), "__init__"])
 def test_what_runs_before_the_check_needs_nothing_but_python(name):
     source = SOURCES[f"evaluate/{name}.py"]
     tops = {module.split(".")[0] for module, _ in imported(source, top_only=True)}
     assert tops <= {*sys.stdlib_module_names, "evaluate"}
     inner = {module for module, _ in imported(source, top_only=True) if module.startswith("evaluate.")}
-    assert inner <= {f"evaluate.{room}" for room in ("bundle.zipapp", "bundle.needs", "bundle.terminal", "core.errors")}
+    assert inner <= {f"evaluate.{room}" for room in BEFORE}
 
 
 # Names that Python 3.9 has not, by module.

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from evaluate.bundle.needs import PROVIDERS, READS, Host, check_needs, here, oldest_runtime, pip_line
+from evaluate.bundle.needs import READS, Host, check_needs, here, oldest_runtime, pip_line
 from evaluate.core.errors import LeanfitError, MachineError, NoRuntimeError, UsageError
-from evaluate.runtime import providers
 
 PI = Host("/usr/bin/python3", (3, 11), "Linux", "aarch64", 64, "glibc", managed=False, has_pip=True)
 CPU = ["CPUExecutionProvider"]
@@ -93,10 +92,6 @@ def test_a_runtime_built_for_numpy_1_is_not_run_beside_numpy_2(numpy, runtime, f
         text = said(numpy=numpy, onnxruntime=runtime)
         assert "crashes beside numpy 2.0.2" in text
         assert text.endswith('-m pip install "numpy<2"')
-
-
-def test_providers_are_those_the_sessions_know():
-    assert {name: native for name, (native, _) in providers.PROVIDERS.items()} == PROVIDERS
 
 
 def test_an_old_python_is_told_that_no_newer_runtime_comes_for_it():

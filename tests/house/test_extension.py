@@ -103,6 +103,17 @@ def flash(deployed):
     "Bytes of flash, in blocks of 4 kB."
     return -(-len(deployed.data) // 4096) * 4096
 """,
+    "own_provider.py": """
+from pathlib import Path
+from evaluate.core.execution_providers import register_provider
+
+@register_provider("arena", native="CPUExecutionProvider")
+def arena(runtime, source, graphs):
+    "The processor, with memory that grows by no more than is asked for."
+    with Path(__file__).with_name("asked.txt").open("a") as file:
+        file.write("asked ")
+    return [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})]
+""",
     "own_law.py": """
 import numpy as np
 from evaluate.scaling import columns, register_law
@@ -134,7 +145,7 @@ RECIPE = {
         {"kind": "quantize", "calibrate": {"samples": 64}},
     ],
     "goals": {"own_unit:flash": 1.0},
-    "benchmark": {"seconds": 0.5},
+    "benchmark": {"seconds": 0.5, "provider": "own_provider:arena"},
 }
 
 
@@ -184,6 +195,16 @@ def test_the_artifact_is_rebuilt_where_its_modules_are_allowed_and_nowhere_else(
     assert "parity" in allowed.stdout and "FAIL" not in allowed.stdout
 
 
+def test_a_provider_of_ones_own_is_measured_in_the_worker_too(home: Path, run: dict):
+    assert run["compressed"]["latency"]["provider"] == "own_provider:arena" and (home / "asked.txt").exists()
+    (home / "asked.txt").unlink()
+    done = leanfit(home, "bench", "run", "--provider", "own_provider:arena", "--seconds", "0.5", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "own_provider:arena" in done.stdout and (home / "asked.txt").exists()
+    wrong = leanfit(home, "bench", "run", "--provider", "own_provider:arean", "--seconds", "0.5")
+    assert wrong.returncode == 2 and "did you mean 'arena'" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
 def test_the_same_command_finds_the_run_and_changed_code_does_not(home: Path, run: dict):
     again = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet")
     assert json.loads(again.stdout)["artifact"] == run["artifact"]
@@ -195,6 +216,24 @@ def test_the_same_command_finds_the_run_and_changed_code_does_not(home: Path, ru
     (home / "own_pass.py").write_text(text)
     assert changed.returncode == 0, changed.stderr[-2000:]
     assert (home / "run" / "weights.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("own_loss.py", "2 * outputs", "0.25 * outputs"),
+        ("own_training.py", "RMSprop(groups, lr=learning_rate)", "SGD(groups, lr=learning_rate)"),
+        ("own_data.py", "train_limit=limit", "train_limit=limit // 2"),
+    ],
+)
+def test_changed_code_of_a_loss_an_optimizer_or_a_task_is_run_again(home: Path, run: dict, file, before, after):
+    weights, text = (home / "run" / "weights.safetensors").read_bytes(), (home / file).read_text()
+    assert before in text
+    (home / file).write_text(text.replace(before, after))
+    changed = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet")
+    (home / file).write_text(text)
+    assert changed.returncode == 0, changed.stderr[-2000:]
+    assert (home / "run" / "weights.safetensors").read_bytes() != weights
 
 
 def test_a_law_of_ones_own_fits_and_is_read_back(home: Path):

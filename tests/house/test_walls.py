@@ -140,8 +140,30 @@ OTHER_MEANINGS = {
     ("evaluate/report/html/run_page.py", "bytes"): "the axis of one of two pictures",
     ("evaluate/report/html/run_page.py", "latency"): "the axis of one of two pictures",
     ("evaluate/report/charts/intervals.py", "bytes"): "the axis of one of two pictures",
+    ("compress/training/placement.py", "cuda"): "a type of torch device",
+    ("compress/study/ray_pool.py", "cpu"): "a type of torch device",
+    ("compress/study/trial_run.py", "cpu"): "a type of torch device",
+    ("compress/study/pools.py", "cpu"): "a type of torch device",
+    ("evaluate/runtime/binding.py", "cpu"): "where memory lies, as the runtime calls it",
+    ("evaluate/runtime/session.py", "cuda"): "where memory lies, as the runtime calls it",
+    ("evaluate/profiling/costs.py", "cpu"): "where a node of a trace ran",
+    ("evaluate/profiling/trace.py", "cpu"): "where a node of a trace ran",
+    ("evaluate/hardware/monitor.py", "cpu"): "a line of /proc/stat",
 }
-KINDS = {"pass", "model", "task", "metric", "loss", "optimizer", "schedule", "law", "unit", "rewrite", "constraint"}
+KINDS = {
+    "pass",
+    "model",
+    "task",
+    "metric",
+    "loss",
+    "optimizer",
+    "schedule",
+    "law",
+    "unit",
+    "rewrite",
+    "constraint",
+    "provider",
+}
 
 
 def compared_texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -159,7 +181,7 @@ def compared_texts(path: Path) -> Iterator[tuple[int, str]]:
 
 def registered() -> dict[str, set[Path]]:
     """Every built-in component's name, with the files that define one of that name."""
-    for home in ("compress.core.registries", "evaluate.core.units"):
+    for home in ("compress.core.registries", "evaluate.core.units", "evaluate.core.execution_providers"):
         importlib.import_module(home)
     from evaluate.core.components import registries
     from evaluate.metrics.base import METRICS

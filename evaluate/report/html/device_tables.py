@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from evaluate.core.execution_providers import computes_on_host
 from evaluate.core.text import clean, finite, size
 from evaluate.hardware.machines import differences, same_machine
 from evaluate.report.charts.intervals import Spot, devices_picture
@@ -113,7 +114,7 @@ def _device_name(record: RecordLike) -> str:
     environment = _environment(record)
     providers = {block.condition.provider for block in bench.blocks(record)}
     gpus = [clean(gpu.get("name"), 40) for gpu in bench.listed(environment, "gpu") if gpu.get("name")]
-    if gpus and providers and "cpu" not in providers:
+    if gpus and providers and not any(computes_on_host(provider) for provider in providers):
         return gpus[0]
     return clean(bench.part(environment, "cpu").get("name") or environment.get("machine_id") or "unknown machine", 40)
 
