@@ -21,6 +21,7 @@ AGREE = 1e-4  # of the objective: for a thousand points, a tenth of a unit of tw
 NEAR = 1e-3  # the same, of searches begun anew about an end, in a valley that is nearly flat
 AGAIN = ((0.3, 8), (0.03, 8))  # how far about it, and how many
 _SHAPES = "must give the log of the prediction (..., n) for theta (..., p), real or complex"
+MANY, SAMPLE = 6000, 2000  # points from which on the starts compete on a sample, and how many it has
 REACH = 3.0  # a step changes a parameter by at most e^3
 
 
@@ -119,12 +120,18 @@ def fit(
 ) -> Minimum:
     """The best fit over the form's starts (or `starts` (s, p), natural units).
 
-    x (n, k), y (n,), weights (n,) or None. fixed : parameters that keep a given value.
+    x (n, k), y (n,), weights (n,) or None. fixed : parameters that keep a given value. Of more than MANY points the
+    starts compete on a sample, spread evenly by size, and the best end is polished on all of them.
     Raises NotConverged where no start comes to a minimum, or none but one, even from points about it.
     """
     loss = loss or Loss()
     space = _Space(form, x, y, loss, fixed or {})
     given = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    if starts is None and len(y) > MANY:
+        part = _spread_sample(x)
+        sample = fit(form, x[part], y[part], weights=given[part], loss=loss, fixed=fixed)
+        u, objective = _search(space, _inside(space, sample.theta[None]), given[None])
+        return Minimum(space.natural(u[0]), float(objective[0]), sample.agreed, sample.tried, space.residuals(u[0]))
     first = _inside(space, _initial_guesses(form, x, y) if starts is None else np.asarray(starts, dtype=float))
     u, objective = _search(space, first, given[None])
     if not np.isfinite(objective).any():
@@ -146,6 +153,12 @@ def fit(
         )
     theta = space.natural(u[best])
     return Minimum(theta, float(objective[best]), agreed, tried, space.residuals(u[best]))
+
+
+def _spread_sample(x: Array) -> NDArray[np.intp]:
+    """Rows of x (n, k), SAMPLE of them, spread evenly over the order of the first column; ties by the others."""
+    order = np.lexsort(x.T[::-1])
+    return np.sort(order[np.linspace(0, len(order) - 1, SAMPLE).round().astype(int)])
 
 
 def _initial_guesses(form: Form, x: Array, y: Array) -> Array:

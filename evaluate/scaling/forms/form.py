@@ -106,11 +106,10 @@ class Member:
 
     def log_y(self, x: Array, theta: Array) -> Array:
         """As that of the form."""
-        found = self.form.log_y(x, theta)
         last = np.clip(x, *self.within) if self.stays else x
-        if np.array_equal(last, x):
-            return found
-        return (1 - self.stays) * found + self.stays * self.form.log_y(last, theta)
+        if self.stays == 1 or np.array_equal(last, x):
+            return self.form.log_y(last, theta)
+        return (1 - self.stays) * self.form.log_y(x, theta) + self.stays * self.form.log_y(last, theta)
 
     @property
     def label(self) -> str:
@@ -291,7 +290,10 @@ def columns(theta: Array) -> Any:
 
 def softplus(z: Array) -> Array:
     """log(1 + exp(z)) of real or complex z, without overflow."""
-    return log_sum_exp(np.zeros((), dtype=z.dtype), z)
+    if not np.iscomplexobj(z):
+        return np.asarray(np.logaddexp(0.0, z))
+    up = z.real > 0
+    return np.asarray(np.where(up, z, 0.0) + np.log(1.0 + np.exp(np.where(up, -z, z))))
 
 
 def log_plus(floor: Array, *logs: Array) -> Array:

@@ -256,7 +256,7 @@ def behind(error: float, best: float, name: str = "the best") -> str:
     return f"missed the held-out points by {100 * error:.3g} %, {name} by {100 * best:.3g} %"
 
 
-MOST = 600  # points
+MOST = 300  # points
 FEWEST_GROUPS = 3
 
 
