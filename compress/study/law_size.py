@@ -14,7 +14,7 @@ from evaluate.core.errors import LeanfitError, UsageError
 from evaluate.core.text import a_few
 from evaluate.scaling.points.cells import is_numeric, shown
 from evaluate.scaling.points.point_files import read_points
-from evaluate.scaling.points.points import Chosen, Points
+from evaluate.scaling.points.points import Chosen, Points, input_checks
 from evaluate.scaling.points.scale import Scale
 from evaluate.scaling.query.sizing import Sizing, sizing
 
@@ -87,8 +87,11 @@ def run_size(request: SizeRequest, say: Say) -> SizeResult:
         chosen.columns[cost], chosen.y, names, target, cost=cost, confidence=request.confidence, scale=scale,
         groups=_runs(request, rows, chosen),
     )  # fmt: skip
-    mixed = [sentence for sentence in warnings if "of one run are not" not in sentence and "one law is" not in sentence]
-    found = replace(found, problems=(*mixed, *found.problems))
+    of_one_law = set(
+        input_checks(rows, chosen, request.group)
+    )  # runs and kinds that are mixed: here that is the question
+    told = [sentence for sentence in warnings if sentence not in of_one_law]
+    found = replace(found, problems=(*told, *found.problems))
     return SizeResult(found, y, scale, words.get("asked", ""), tuple(by), points.source)
 
 

@@ -39,7 +39,7 @@ def next_sentence(found: Sizing) -> str:
     if following.saves == following.saves:
         text += f", and it would save {_share(following.saves)}"
     if following.law:
-        return f"{text} (by the law {clean(following.law, 40)}, beyond the points)"
+        return f"{text} (by the law {clean(following.law, 40)})"
     return text + (f"; trained so far: {following.measured}" if following.measured else "")
 
 

@@ -64,7 +64,7 @@ class NextModel:
     """The model to measure next.
 
     chance  : of keeping the target.  saves : by which part it would be cheaper than the best; NaN without a best one.
-    measured: how many models of that cost there are.  law : by which law, beyond the points; empty between them.
+    measured: how many models of that cost there are.  law : by which law; empty where the points tell it.
     """
 
     family: str

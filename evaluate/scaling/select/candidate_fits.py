@@ -4,10 +4,11 @@ The averaged law: forms that blocked hold-out cannot tell apart, averaged in the
 
 Each form is fitted three times, with weights that rise with size (what is small says little of what is large) as far as
 that leaves enough points in effect, by a robust loss, and moved to the level of the largest points, as far as that is
-more than noise. Then all are tried on the largest sizes, held out one, a fifth and a third at a time. Those within a
-factor of the best take part, with shares that fall with the square of what they missed (Bates and Granger 1969), and
-no faster than noise allows; one that runs off beyond the points does not. "Large" is what is to be predicted: where
-that is small sizes, all of it is the other way round. benchmarks/learning_curves.py and going_down.py measure it.
+more than noise. Then all are tried on the same held-out sizes, those beyond half of the range and the last third of
+them, as they go on and as they stay at the level of the last point. Those within a factor of the best take part, with
+shares that fall with the square of what they missed (Bates and Granger 1969), and no faster than noise allows; one that
+runs off beyond the points can only stay. "Large" is what is to be predicted: where that is small sizes, all of it is
+the other way round. benchmarks/both_ends.py and learning_curves.py measure it.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ POWERS = (0.5, 1.0, 2.0)
 SMALL, SPARE = 4, 2  # forms of up to four parameters need two points more than that
 POINTS_A_PARAMETER = 3  # larger ones so many a parameter
 NESTED = {"power": "power-floor"}
-WITHIN = 3.0
+WITHIN = 3.0  # times what the best missed
 ALIKE = 0.01  # of log y: errors that differ by less tell no form from another
 NO_WORSE = 1.5  # than going on, for staying at a level to be believed
-RUNS_OFF = 2.0
-HARDLY = 0.02
+RUNS_OFF = 2.0  # times as steep as among the points
+HARDLY = 0.02  # a slope that never counts as steep
 ALIKE_POWERS = 0.1
 IN_EFFECT = 2
 
@@ -79,9 +80,11 @@ def fit_law(
 
 @dataclass
 class CandidateFit:
-    """What came of one form: theta, hold-out error, how much too steep it runs off, what it misses if it
-    stays at the level of the last point, its share and the part of that which stays, by power of size; or why it has
-    none."""
+    """What came of one form, by power of size; or why it has no share.
+
+    errors : what it missed of held-out points as it goes on; stayed : as it stays at the level of the last point.
+    runs_off : how many times too steep it is beyond the points, where it is.  stays : the part of its share that stays.
+    """
 
     name: str
     form: Form

@@ -1,6 +1,7 @@
-"""Which law: forms compete on blocked hold-out at the large end, never on the fit. AIC and BIC are shown, not obeyed.
+"""Which law: forms compete on blocked hold-out at the end that is asked for, never on the fit. AIC and BIC are shown,
+not obeyed.
 
-One variable: forms that the hold-out cannot tell apart are averaged (averaging.py); one that stands alone is chosen.
+One variable: forms that the hold-out cannot tell apart are averaged (candidate_fits.py); one alone is fitted alone.
 Several variables: the form that predicts the held-out largest points best; of two within 5 %, the simpler.
 """
 
