@@ -111,6 +111,12 @@ CASES = [
     Case("rosenfeld", PRUNED, {**FAMILY, "e_np": 0.5 - 0.002 * FAMILY["width"]}, id="rosenfeld-family"),
     Case(
         "rosenfeld",
+        {"e_up": 0.8, "p": 2.0, "gamma": 0.6, "psi": 1.0, "c": 0.05, "b": 1.2, "beta": 0.4},
+        crossed(density=np.geomspace(0.005, 1, 16), size=np.array([8.0, 16, 32, 64, 128])),
+        id="rosenfeld-sizes",
+    ),
+    Case(
+        "rosenfeld",
         {**PRUNED, "c": 0.05, "a": 12.0, "alpha": 0.5, "b": 3.0, "beta": 0.4},
         crossed(
             density=DENSITY[::3], width=np.array([8.0, 32, 128]), depth=np.array([2.0, 8]), n=np.array([1e3, 8e3, 6e4])

@@ -14,6 +14,7 @@ import pytest
 from evaluate.core.errors import DataError, UsageError
 from evaluate.scaling import Average, Law, PowerLaw, PowerLawFloor, select_law
 from evaluate.scaling.law_files import plain, restored
+from evaluate.scaling.select.selection import _candidates
 from evaluate.scaling.uncertainty.prediction_interval import half_block
 
 POINTS = pathlib.Path(__file__).parents[2] / "studies" / "points"
@@ -215,12 +216,35 @@ def test_a_density_brings_the_pruning_law_and_the_small_end_is_predicted_better_
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"), [(("density", "width"), "density and width"), (("bits", "depth"), "bits and depth")]
+    ("columns", "told"), [(("density", "depth"), "density and depth"), (("bits", "depth"), "bits and depth")]
 )
 def test_columns_that_no_law_is_known_for_are_refused_and_not_taken_for_size_and_data(columns, told):
     x = {name: np.geomspace(1, 9, 12) for name in columns}
     with pytest.raises(UsageError, match=f"{told} together.*--law"):
         select_law(x, np.linspace(1, 2, 12))
+
+
+def test_density_and_width_bring_the_pruning_law_of_sizes_and_predict_a_width_left_out():
+    with (POINTS / "imp_mnist1d_mlp.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["n_train"] == "2000"]
+    density, width, y = (np.array([float(row[name]) for row in rows]) for name in ("density", "width", "test_err"))
+    kept = width != 64
+    law = select_law({"density": density[kept], "width": width[kept]}, y[kept], bootstrap=2)
+    assert law.name == "rosenfeld" and "size^psi" in law.form_.formula
+    found = law.predict({"density": density[~kept], "width": width[~kept]})
+    assert float(np.sqrt(np.mean(np.log(found / y[~kept]) ** 2))) < 0.05
+    sparse = select_law({"sparsity": 1 - density[kept], "width": width[kept]}, y[kept], bootstrap=2)
+    np.testing.assert_allclose(
+        sparse.predict({"sparsity": 1 - density[~kept], "width": width[~kept]}), found, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "law"),
+    [(("sparsity", "N", "D"), "frantar"), (("N", "D", "bits"), "precision"), (("N", "D"), "chinchilla")],
+)
+def test_columns_bring_the_law_that_is_made_for_them(columns: tuple[str, ...], law: str) -> None:
+    assert any(law in name for name in _candidates(columns, None))
 
 
 def test_what_fell_in_a_step_stays_in_part_at_its_level_and_its_file_knows_it():

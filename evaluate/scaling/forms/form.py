@@ -209,8 +209,8 @@ class LawKind:
 class FixedForm(LawKind):
     """A law of one form."""
 
-    def __init__(self, form: Form, loss: Loss) -> None:
-        self.form, self.loss = form, loss
+    def __init__(self, form: Form, loss: Loss, competes: Sequence[tuple[str, ...]] = ()) -> None:
+        self.form, self.loss, self.competes = form, loss, competes
 
 
 def kind_of(name: str) -> LawKind:
@@ -244,13 +244,15 @@ def register_law(
     title: str = "",
     source: str = "",
     loss: Loss | None = None,
+    competes: Sequence[tuple[str, ...]] = (),
 ) -> Callable[[F], F]:
     """Decorator of a function log_y(x (n, k), theta (..., p)) -> log of the prediction (..., n): a law under a name.
 
     parameters : Parameters in the order of theta, or name -> (low, high): one that is at least 0 is searched as its
     logarithm and never comes to 0, but for the floor. starts : (x, y (n,)) -> initial guesses (s, p), or these.
     `columns(theta)` gives the parameters one by one, ready for n points; the function must be analytic in them. A file
-    of a law names it as `module:name`, so it is found again where that module can be imported. The rest: see Form.
+    of a law names it as `module:name`, so it is found again where that module can be imported. competes : for which
+    columns, by their roles, it is a candidate where no law is named. The rest: see Form.
     """
     if isinstance(parameters, Mapping):
         parameters = [
@@ -264,7 +266,7 @@ def register_law(
             name, title or f"law {name}", formula, source, tuple(variables), tuple(parameters), log_y, guess,
             floor, domains or {},
         )  # fmt: skip
-        return LAWS.register(name, kind=FixedForm(form, loss or Loss()))(log_y)
+        return LAWS.register(name, kind=FixedForm(form, loss or Loss(), competes))(log_y)
 
     return decorate
 

@@ -281,6 +281,7 @@ class PrecisionKind(LawKind):
     form = precision_form(1, after=False)
     options: Mapping[str, Any] = {"post_training": False}
     any_columns = True
+    competes = (("size", "data", "bits"),)
 
     def form_for(self, x: Any, **options: Any) -> Form:
         """For as many precisions as x has columns for."""

@@ -80,6 +80,25 @@ def _family_starts(x: Array, y: Array) -> Array:
     return np.array(starts)
 
 
+def _family_of_sizes(x: Array, theta: Array) -> Array:
+    e_up, p, gamma, psi, c, b, beta = columns(theta)
+    log_d, log_w = np.log(x[:, :2]).T
+    log_np = log_plus(c, np.log(b) - beta * log_w)
+    return _log_pruned(log_d, log_np, np.log(e_up), np.log(p) - psi * log_w, gamma)
+
+
+def _family_of_sizes_starts(x: Array, y: Array) -> Array:
+    """The dense error from the densest points, where it is linear in c and b given beta."""
+    dense, w0 = x[:, 0] >= np.quantile(x[:, 0], 0.8), middle(x[:, 1])
+    starts = []
+    for beta, gamma, psi in grid((0.1, 0.3, 0.8), (0.2, 0.5, 1.0), (0.0, 0.5, 1.0)):
+        parts = [np.ones(len(y)), (x[:, 1] / w0) ** -beta]
+        c, b = nonnegative([part[dense] for part in parts], y[dense], positive=(False, True))
+        for p in spread(x[:, 0], (0.0, 0.3)):
+            starts.append((1.1 * y.max(), p * w0**psi, gamma, psi, c, b * w0**beta, beta))
+    return np.array(starts)
+
+
 def _family_of_data(x: Array, theta: Array) -> Array:
     e_up, p, gamma, phi, psi, c, a, alpha, b, beta = columns(theta)
     log_d, log_w, log_l, log_n = np.log(x[:, :4]).T
@@ -122,6 +141,14 @@ FAMILY = replace(
     log_y=_family,
     starts=_family_starts,
 )
+FAMILY_OF_SIZES = replace(
+    NETWORK,
+    formula=f"y = {PRUNED}, p = p' / size^psi, e_np = c + b size^-beta",
+    variables=("density", "size"),
+    parameters=(*PLATEAU, *named(psi=ANY_EXPONENT, c=FLOOR, b=POSITIVE, beta=EXPONENT)),
+    log_y=_family_of_sizes,
+    starts=_family_of_sizes_starts,
+)
 FAMILY_OF_DATA = replace(
     FAMILY,
     formula=f"{FAMILY.formula}, e_np = c + a n^-alpha + b (depth width^2)^-beta",
@@ -142,7 +169,9 @@ class RosenfeldKind(LawKind):
     One network (one column): density d in (0, 1]; e_np > 0 the error of the dense network and e_up > 0 that of one
     pruned away, in units of y; p > 0 the density at which the error starts to rise; gamma in [0.01, 100] how steeply.
     A family (four columns): density, width, depth, and e_np as measured at density 1; p = p' / (depth^phi width^psi),
-    with p' in "p" and phi, psi of any sign: the invariant of the paper is depth^phi width^psi d. With a fourth column
+    with p' in "p" and phi, psi of any sign: the invariant of the paper is depth^phi width^psi d. Of two columns,
+    density and one size (width, or parameters of the dense network): p = p' / size^psi, and the dense error is fitted
+    too, e_np = c + b size^-beta. With a fourth column
     named n, D, data or samples, or with data=True, that is the amount of training data, and the dense error is fitted
     too: e_np = c + a n^-alpha + b (depth width^2)^-beta. Fitted by least squares of the relative deviation, as they do.
     Source: Rosenfeld, Frankle, Carbin, Shavit, On the Predictability of Pruning Across Scales, ICML 2021
@@ -153,16 +182,18 @@ class RosenfeldKind(LawKind):
     loss = Loss("squares", space="relative")
     options: Mapping[str, Any] = {"data": None}
     any_columns = True
-    competes = (("density",),)
+    competes = tuple((kept, *size) for kept in ("density", "sparsity") for size in ((), ("width",), ("size",)))
 
     def form_for(self, x: Any, **options: Any) -> Form:
-        """Of one network, of a family, or of a family with its amount of data."""
+        """Of one network, of a family by one size, of a family, or of a family with its amount of data."""
         count, names, data = width(x), names_of(x), options["data"]
-        if count not in (1, 4):
+        if count not in (1, 2, 4):
             raise UsageError(
-                "rosenfeld takes density alone, or density, width, depth and the dense error (or the amount of "
-                f"training data); x has {count} columns"
+                "rosenfeld takes density alone, density and a size (as width), or density, width, depth and the dense "
+                f"error (or the amount of training data); x has {count} columns"
             )
+        if count == 2:
+            return FAMILY_OF_SIZES
         of_data = bool(data) if data is not None or names is None else names[-1].lower() in DATA
         return NETWORK if count == 1 else FAMILY_OF_DATA if of_data else FAMILY
 
@@ -173,7 +204,7 @@ class RosenfeldKind(LawKind):
     def restored(self, settings: Mapping[str, Any]) -> Form:
         """By its variables."""
         wanted = tuple(map(str, settings["columns"]))
-        return next(form for form in (NETWORK, FAMILY, FAMILY_OF_DATA) if form.variables == wanted)
+        return next(form for form in (NETWORK, FAMILY_OF_SIZES, FAMILY, FAMILY_OF_DATA) if form.variables == wanted)
 
 
 def _frantar_starts(x: Array, y: Array) -> Array:
@@ -199,6 +230,7 @@ def _frantar_starts(x: Array, y: Array) -> Array:
     starts=_frantar_starts,
     floor="c",
     domains={"S": (0.0, 1.0)},
+    competes=[("sparsity", "size", "data")],
 )
 def frantar(x: Array, theta: Array) -> Array:
     """y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c.

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 ROLES = {
     "size": "n params parameters nonzero weights macs flops bytes size n_params model_size",
     "data": "d tokens samples data examples n_train n_data train_samples dataset_size",
-    "density": "density kept keep retained remaining sparsity pruned removed s",
+    "density": "density kept keep retained remaining",
+    "sparsity": "sparsity pruned removed",
     "bits": "bits bit w_bits weight_bits bit_width bitwidth precision",
     "width": "width w channels hidden d_model",
     "depth": "depth layers l n_layers hidden_layers",
     "level": "level kind method format",
 }
-"""Role -> the names of columns that have it, in small letters; a sparsity has that of the density it leaves."""
+"""Role -> the names of columns that have it, in small letters."""
 _ROLE_OF = {word: role for role, words in ROLES.items() for word in words.split()}
 
 
