@@ -10,6 +10,7 @@ import pytest
 from law_runs import called, write_table
 
 from evaluate.core.errors import DataError, UsageError
+from evaluate.scaling import PowerLaw, break_even
 from evaluate.scaling.points.scale import PLAIN, Scale, y_scale
 
 SIZES = [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5]
@@ -165,3 +166,15 @@ def test_the_table_shows_per_cent_as_they_stand_and_says_what_is_fitted(tmp_path
     assert code == 0 and re.search(r"val_acc, %.*100 k +89\.\d+ % +89\.\d+ % to 89\.\d+ %", out, re.S)
     code, out, _ = called("predict", tmp_path / "law.json", "--solve", "90%", "--json")
     assert code == 0 and 1e5 < json.loads(out)["solve"][0]["value"] < 2e5
+
+
+def test_where_two_curves_of_accuracy_cross_is_told_in_accuracy():
+    x = np.geomspace(1e3, 1e6, 12)
+    laws = [
+        (PowerLaw(bootstrap=20, force=True, scale=scale).fit({"params": x}, values(y)))
+        for scale, values in ((Scale(), lambda y: y), (Scale(True, 100.0, 100.0, 1.0), lambda y: 100 * (1 - y)))
+        for y in (2 * x**-0.3, 0.5 * x**-0.15)
+    ]
+    error, accuracy = break_even(laws[0], laws[1]), break_even(laws[2], laws[3])
+    assert accuracy.value == pytest.approx(error.value, rel=1e-6)
+    assert accuracy.y == pytest.approx(100 * (1 - error.y), rel=1e-6) and accuracy.below == error.below

@@ -31,7 +31,8 @@ class Crossing:
 
     value, low, high : of `variable`; NaN where they do not cross; an end that is not bounded is 0 or infinite.
     reachable : whether they cross within the points of the two laws.  reason : what is doubtful, or that they do not.
-    y : the prediction where they cross.  below : which has the lower y at smaller values, "first" or "second".
+    y : the prediction where they cross, in the unit of the first law's points.
+    below : which is better at smaller values, "first" or "second".
     share : of the resamples in which they cross within the points.  beyond : past the points of one of the laws, times.
     """
 
@@ -87,7 +88,8 @@ def break_even(
     reasons += [f"{told}, of the {which} law" for (_, told), which in past if told]
     return Crossing(
         value, float(np.fmin(low, value)), float(np.fmax(high, value)), True, "; ".join(reasons),
-        max(far for (far, _), _ in past), first.variable, float(first.best(np.array([value]))[0]),
+        max(far for (far, _), _ in past), first.variable,
+        float(law.settings.scale.told(first.best(np.array([value]))[0])),
         "first" if gaps[at[0]] < 0 else "second", share,
     )  # fmt: skip
 
@@ -139,7 +141,7 @@ def _none(first: Line, second: Line, values: Array, gaps: Array) -> Crossing:
     variable = first.variable
     text = (
         f"the curves do not cross between {brief(float(values[0]))} and {brief(float(values[-1]))}: "
-        f"the {lower} law is lower throughout"
+        f"the {lower} law is {'better' if first.law.settings.scale.higher else 'lower'} throughout"
     )
     wide = np.geomspace(values[0] / PAST, values[-1] * PAST, 3 * PLACES) if first.logs else np.empty(0)
     at = _changes(_log(first.best(wide)) - _log(second.best(wide))) if first.logs else ()
