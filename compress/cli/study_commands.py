@@ -14,7 +14,6 @@ from evaluate.core.errors import quoted
 
 if TYPE_CHECKING:
     from compress.study.study_report import StudyResult
-    from compress.study.trial import Plan
 
 
 def seconds_of(text: str) -> float:
@@ -43,7 +42,8 @@ def study(
         str | None, typer.Option(metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials in their order; train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid of trials; train nothing.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="With --dry-run: each trial, in their order.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
     quiet: Quiet = False,
     as_json: Json = False,
@@ -52,9 +52,9 @@ def study(
     with error_boundary(as_json, resumes=not dry_run):
         budget = None if time_budget is None else seconds_of(time_budget)
         if dry_run:
-            from compress.study.run_study import plan_study
+            from compress.study.run_study import study_so_far
 
-            _show_plan(plan_study(file, overrides or ()), as_json)
+            _show_plan(study_so_far(file, overrides or (), out), as_json, every)
             return
         from compress.study.run_study import run_study
 
@@ -66,13 +66,28 @@ def study(
         _finish(outcome, as_json)
 
 
-def _show_plan(plan: Plan, as_json: bool) -> None:
+def _show_plan(known: StudyResult, as_json: bool, every: bool) -> None:
+    plan = known.plan
     if as_json:
         listed = [{"label": t.label, "role": t.role, "params": t.params, "id": t.id} for t in plan.trials]
         emit({"study": plan.name, "predicted": True, "trials": listed, "waiting": len(plan.pending)})
         return
+    from compress.study.study_report import grid_of
+    from evaluate.core.text import long_duration
+    from evaluate.report.text.text_columns import aligned, columns_of, fits, widths_of
+
     lines = [f"{n:>5}  {t.role:<10}  {t.label}" for n, t in enumerate(plan.trials, start=1)]
-    lines.append(f"\n{len(plan.trials)} trials, the most useful first. Nothing was trained.")
+    if not every:
+        head, body = grid_of(plan.trials)
+        if not fits(widths_of([head, *body]), columns_of(None)):  # params are what a narrow terminal can do without
+            head, *body = ([*row[:2], *row[3:]] for row in (head, *body))
+        lines = aligned(head, body, columns_of(None))
+    seconds = known.seconds_left()
+    done = f"; {len(known.found)} of them are done" if known.found else ""
+    time = f", about {long_duration(seconds)} of work for one worker is left" if seconds else ""
+    lines.append(f"\n{len(plan.trials)} trials, the most useful first{done}{time}. Nothing was trained.")
+    if not every:
+        lines.append("--every lists each of them in its order.")
     if plan.pending:
         lines.append(f"{len(plan.pending)} of them get a native model of equal size once their own size is known.")
     typer.echo("\n".join(lines))

@@ -83,6 +83,20 @@ def plan_study(source: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     return _expanded(read_study(source, overrides))[1]
 
 
+def study_so_far(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), out: str | Path | None = None
+) -> StudyResult:
+    """The trials that a study means, with the Records that its folder has of them; nothing is run or written.
+
+    Raises StudyProblems, all at once.
+    """
+    plan = plan_study(source, overrides)
+    folder = Path(out) if out is not None else Path("runs") / plan.name
+    journal = Journal(folder / JOURNAL)
+    records = by_id(journal.read()) if folder.is_dir() else {}
+    return StudyResult(folder, plan, records, problems=tuple(journal.problems))
+
+
 def _expanded(read: SourceMap) -> tuple[Any, Plan]:
     from compress.study.expand import Expansion
     from compress.study.study_checks import check_study

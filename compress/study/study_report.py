@@ -15,7 +15,7 @@ from compress.study.forecast import Estimate
 from compress.study.trial import Plan, Trial
 from compress.study.trial_records import FAILED, FINISHED
 from evaluate.core.errors import LeanfitError
-from evaluate.core.text import count, size
+from evaluate.core.text import a_few, count, size
 from evaluate.metrics.base import metric_of
 
 LAWS = "laws.json"
@@ -23,6 +23,7 @@ PAGE = "report.html"
 Record = Mapping[str, Any]
 HEADS = ("size", "level", "role", "seeds", "params", "bytes", "error %", "spread", "loss", "retained")
 WORDS = 3  # columns of it
+ROLES = ("dense", "native", "compressed")
 
 
 @dataclass(frozen=True)
@@ -228,3 +229,27 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{scale * row['error']:.4g}", "" if spread is None else f"{scale * spread:.2g}",
         "" if loss is None else f"{loss:.4g}", f"{row['retained']:.3f}",
     )  # fmt: skip
+
+
+def grid_of(trials: Sequence[Trial]) -> tuple[list[str], list[list[str]]]:
+    """(head, body): a row for each kind of model, with its sizes, how many seeds, how many trials."""
+    kinds: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        values = [f"{k} {v}" for k, v in {**trial.level, **trial.data}.items() if k not in ("name", "bits")]
+        kinds.setdefault((trial.role, " ".join([trial.level["name"], *values])), []).append(trial)
+    body = []
+    for (_, level), group in sorted(kinds.items(), key=lambda item: (ROLES.index(item[0][0]), -len(item[1]))):
+        sizes: dict[str, list[Any]] = {}
+        for trial in sorted(group, key=lambda one: one.params):
+            for name, value in trial.size.items():
+                if value not in sizes.setdefault(name, []):
+                    sizes[name].append(value)
+        shown = "; ".join(f"{name} {a_few([str(v) for v in values], 6)}" for name, values in sizes.items())
+        span = [count(trial.params) for trial in (min(group, key=_params), max(group, key=_params))]
+        seeds = len({trial.seed for trial in group})
+        body.append([level, shown, " to ".join(dict.fromkeys(span)), str(seeds), str(len(group))])
+    return ["level", "sizes", "params", "seeds", "trials"], body
+
+
+def _params(trial: Trial) -> int:
+    return trial.params

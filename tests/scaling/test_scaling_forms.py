@@ -169,8 +169,10 @@ def test_a_frame_or_an_array_of_objects_has_levels_too():
 
 
 def test_columns_that_do_not_fit_are_told():
-    with pytest.raises(UsageError, match="rosenfeld takes density alone, or density, width, depth"):
-        Rosenfeld().fit(np.ones((9, 2)), np.ones(9))
+    with pytest.raises(
+        UsageError, match=r"rosenfeld takes density alone, density and a size .*, or density, width, depth"
+    ):
+        Rosenfeld().fit(np.ones((9, 3)), np.ones(9))
     with pytest.raises(UsageError, match="precision takes N, D, up to 3 precisions"):
         Precision().fit(np.ones((9, 2)), np.ones(9))
     with pytest.raises(DataError, match="S must be from 0 to 1"):

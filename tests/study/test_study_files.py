@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -20,7 +21,10 @@ from compress.models import register_model
 from compress.study.expand import nearest_width, params_of, tiers
 from compress.study.run_study import plan_study
 from compress.study.study_checks import load_study
+from compress.study.study_report import grid_of
 from compress.study.study_source import StudyProblems, shipped_studies
+
+ROOT = Path(__file__).parents[2]
 
 
 @register_model("flat")
@@ -252,3 +256,16 @@ def test_the_studies_that_ship_are_sound(name: str):
     study = load_study(shipped_studies()[name], ["seeds=1"])
     assert study.native and study.laws and study.data
     assert any(level.passes[0]["kind"] == "quantize" for level in study.levels.values())
+
+
+def test_a_dry_run_is_a_grid_that_accounts_for_every_trial_and_knows_what_is_done(tmp_path: Path):
+    plan = plan_study("digits-resnet")
+    head, body = grid_of(plan.trials)
+    assert sum(int(row[head.index("trials")]) for row in body) == len(plan.trials)
+    told = CliRunner().invoke(app, ["study", "digits-resnet", "--dry-run", "--out", str(tmp_path)]).output
+    assert len(told.splitlines()) <= 20 and f"{len(plan.trials)} trials" in told and not list(tmp_path.iterdir())
+    shutil.copytree(ROOT / "studies" / "records" / "digits-resnet", tmp_path / "known")
+    known = ["study", "digits-resnet", "--dry-run", "--out", str(tmp_path / "known")]
+    assert "of them are done" in CliRunner().invoke(app, known).output
+    listed = CliRunner().invoke(app, ["study", "digits-resnet", "--dry-run", "--every"]).output
+    assert all(trial.label in listed for trial in plan.trials)
