@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.benchmark.summaries import judge
+from evaluate.benchmark.bench_record import judge
 from evaluate.core.stats import wilson
 
 TRUTH = 1.02

@@ -27,8 +27,8 @@ from torch import nn
 
 from compress.graph.export import export_onnx, load_graph, serialise
 from compress.models import build_model, load_weights
+from evaluate.benchmark.bench_record import judge, summarise
 from evaluate.benchmark.latency import Call, Opener, measure_conditions
-from evaluate.benchmark.summaries import judge, summarise
 from evaluate.core.errors import LeanfitError
 from evaluate.hardware.environment import environment
 from evaluate.load_test.saturation import saturation

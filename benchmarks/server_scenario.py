@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from models import exported
 
-from evaluate.benchmark.inputs import random_feeds
+from evaluate.benchmark.candidates import random_feeds
 from evaluate.load_test.rate_search import highest_rate
 from evaluate.load_test.scenarios import parse_bound, server
 from evaluate.report.text.bench_table import scenario_table

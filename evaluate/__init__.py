@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from evaluate.core.journal import Journal, find_records
     from evaluate.core.stats import mcnemar, median_interval, paired_drop, verdict, wilson
     from evaluate.metrics.base import drop, score
-    from evaluate.metrics.outputs import predict
-    from evaluate.metrics.samples import Samples
+    from evaluate.metrics.samples import Samples, predict
     from evaluate.runtime.session import Session, open_session
 
 __leanfit__ = True
@@ -62,7 +61,7 @@ _HOMES = {
     "median_interval": "evaluate.core.stats",
     "open_session": "evaluate.runtime.session",
     "paired_drop": "evaluate.core.stats",
-    "predict": "evaluate.metrics.outputs",
+    "predict": "evaluate.metrics.samples",
     "score": "evaluate.metrics.base",
     "serve": "evaluate.benchmark.compare",
     "verdict": "evaluate.core.stats",

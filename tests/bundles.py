@@ -15,8 +15,7 @@ from tiny_onnx import linear_onnx
 
 from evaluate.bundle.zipapp import build_bundle
 from evaluate.hardware.environment import onnxruntime_distributions
-from evaluate.metrics.outputs import outputs_on
-from evaluate.metrics.samples import Samples
+from evaluate.metrics.samples import Samples, outputs_on
 from evaluate.runtime.session import open_session
 
 # Packages that `leanfit` itself needs and a device does not have.

@@ -22,8 +22,7 @@ from evaluate.core.errors import ArtifactError, DataError, LeanfitError, Machine
 from evaluate.core.text import size
 from evaluate.hardware.environment import environment
 from evaluate.metrics.base import metric_of, score
-from evaluate.metrics.outputs import outputs_on
-from evaluate.metrics.samples import Samples
+from evaluate.metrics.samples import Samples, outputs_on
 from evaluate.runtime.session import Session, open_session
 
 # What a graph that computes with integers holds.

@@ -46,7 +46,7 @@ def bench(
     """Time models against one another in one interleaved run: faster, slower, or not resolved."""
     with error_boundary(as_json):
         from evaluate.benchmark.compare import compare, serve
-        from evaluate.core.record_files import require_writable, write_record
+        from evaluate.core.records import require_writable, write_record
 
         if scenario is not None and (baseline is not None or profile):
             raise typer.BadParameter("a scenario runs one model after the other: it takes no --baseline or --profile")
@@ -99,7 +99,7 @@ def numbers(text: str, what: str) -> list[int]:
 
 def with_baselines(paths: Sequence[Path], baseline: Path | None) -> list[Path]:
     """The models that are meant: the folder of a run alone means its baseline too, which comes first."""
-    from evaluate.benchmark.inputs import split_provider
+    from evaluate.benchmark.candidates import split_provider
 
     if len(paths) == 1 and baseline is None:
         run, provider = split_provider(paths[0], "")
@@ -116,7 +116,7 @@ def samples_of_runs(paths: Sequence[Path], count: int, seed: int = 0, status: St
     """
     from compress.bundle.pack import samples_of
     from compress.bundle.packable import is_onnx, open_run, shared_task
-    from evaluate.benchmark.inputs import split_provider
+    from evaluate.benchmark.candidates import split_provider
     from evaluate.core.errors import ArtifactError
 
     places = [split_provider(path, "")[0] for path in paths]

@@ -109,7 +109,7 @@ def _list(as_json: bool) -> None:
 
 def _check_places(out: Path | None, page: Path | None, picture: Path | None) -> None:
     """Whether what was asked for can be written, before anything is fitted."""
-    from evaluate.core.record_files import require_writable
+    from evaluate.core.records import require_writable
 
     named = [str(place) for place in (out, page, picture) if place is not None]
     if len(set(named)) < len(named):

@@ -39,7 +39,7 @@ from compress.tasks import Task
 from compress.training.evaluation import evaluate_split
 from evaluate.hardware.environment import channel_block, machine_id, onnxruntime_distributions
 from evaluate.metrics.base import score
-from evaluate.metrics.outputs import predict
+from evaluate.metrics.samples import predict
 from evaluate.runtime.session import open_session
 
 EVALUATION_BATCH = 64

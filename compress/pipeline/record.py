@@ -17,7 +17,7 @@ from compress import __version__
 from compress.core.files import hash_of
 from compress.graph.surgery import side_width, tensor_dims
 from compress.pipeline.goals import judge_goals
-from evaluate.benchmark.summaries import judge, summarise
+from evaluate.benchmark.bench_record import judge, summarise
 from evaluate.core.records import CompressRecord
 from evaluate.hardware.environment import environment
 from evaluate.metrics.base import drop, per_class_drop, score

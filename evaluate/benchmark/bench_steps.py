@@ -14,8 +14,7 @@ from evaluate.benchmark.candidates import CONTROL, Candidate, Settings
 from evaluate.benchmark.supervise import Ended, run_job
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelError, NoRuntimeError, UsageError
 from evaluate.metrics.base import score
-from evaluate.metrics.outputs import agreement
-from evaluate.metrics.samples import Samples
+from evaluate.metrics.samples import Samples, agreement
 
 Status = Callable[[str, float, float], None]
 LEAST_SHARE = 0.5  # of the time asked for, though starting the worker took longer than that leaves

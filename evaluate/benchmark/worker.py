@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.benchmark.inputs import feeds_for, input_warnings, true_batch
+from evaluate.benchmark.candidates import feeds_for, input_warnings, true_batch
 from evaluate.benchmark.latency import Call, Opener, SessionRun, measure_conditions
 from evaluate.benchmark.supervise import Beacon
 from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
@@ -247,8 +247,7 @@ def _plain(session_run: SessionRun) -> dict[str, Any]:
 
 def _profile(job: Job, beacon: Beacon, emit: Emit) -> None:
     """Operators and layers of all models, interleaved, in the first condition."""
-    from evaluate.profiling.profile import profiles
-    from evaluate.profiling.profile_runs import Subject
+    from evaluate.profiling.profile import Subject, profiles
 
     condition, real, subjects = job["conditions"][0], _real_inputs(job), []
     for candidate in job["candidates"]:
@@ -270,8 +269,7 @@ def _profile(job: Job, beacon: Beacon, emit: Emit) -> None:
 def _scenario(job: Job, beacon: Beacon, emit: Emit) -> None:
     """One model under one of MLPerf's scenarios."""
     from evaluate.load_test.rate_search import highest_rate
-    from evaluate.load_test.scenarios import single_stream
-    from evaluate.load_test.throughput import offline
+    from evaluate.load_test.scenarios import offline, single_stream
 
     (candidate,), condition, asked, real = job["candidates"], job["conditions"][0], job["scenario"], _real_inputs(job)
     limits = {"seconds": job["seconds"], "seed": job["seed"]}

@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace, archive: Path) -> int:
         return 0
     baseline = _known(bundle, options.baseline)
     if options.json is not None:
-        from evaluate.core.record_files import require_writable
+        from evaluate.core.records import require_writable
 
         require_writable(options.json, "--json")
     with _unpacked(bundle) as folder, Progress(options.quiet) as progress:
@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace, archive: Path) -> int:
         show(table)  # first, so that a full disk costs a file and not the measurement
     finally:
         if options.json is not None:
-            from evaluate.core.record_files import write_record
+            from evaluate.core.records import write_record
 
             write_record(options.json, comparison.record)
     return comparison.exit_code

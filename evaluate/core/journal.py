@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.core.errors import ArtifactError, MachineError
-from evaluate.core.record_files import holds_records, read_json_records
-from evaluate.core.records import repaired
+from evaluate.core.records import holds_records, read_json_records, repaired
 from evaluate.core.whole_files import plain, sync_folder
 
 JOURNAL = "records.jsonl"

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evaluate.hardware import cgroups, sysfs
+from evaluate.hardware import sysfs
 from evaluate.hardware.gpu import gpus
 from evaluate.hardware.sysfs import ROOT, cpuinfo, text
 
@@ -63,9 +63,9 @@ def environment(root: Path = ROOT) -> dict[str, Any]:
         "int8_path": int8_path(flags),
         "channel_block": channel_block(flags),
         "memory_mb": _memory_mb(root),
-        "memory_limit_mb": cgroups.memory_limit_mb(root),
+        "memory_limit_mb": sysfs.memory_limit_mb(root),
         "transparent_hugepages": sysfs.transparent_hugepages(root),
-        "container": cgroups.container(root),
+        "container": sysfs.container(root),
         "hypervisor": sysfs.hypervisor(root),
         "load": sysfs.load(root),
         "gpu": found,
@@ -86,7 +86,7 @@ def _cpu(root: Path, flags: frozenset[str]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(root),
         "affinity_cores": len(affinity(0)) if affinity else None,
-        "quota_cores": cgroups.quota_cores(root),
+        "quota_cores": sysfs.quota_cores(root),
         "smt": sysfs.smt(root),
         "governor": sysfs.governor(root),
         "clock_driver": sysfs.clock_driver(root),
@@ -158,7 +158,7 @@ def usable_cores(root: Path = ROOT) -> int:
     """Cores this process may use: by its CPU affinity, and by its cgroup's quota (rounded up)."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-    quota = cgroups.quota(root)
+    quota = sysfs.quota(root)
     return cores if quota is None else max(1, min(cores, -(-quota[0] // quota[1])))
 
 

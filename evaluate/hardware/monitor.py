@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluate.hardware import cgroups, sysfs
+from evaluate.hardware import sysfs
 from evaluate.hardware.monitor_warnings import warnings
 from evaluate.hardware.sysfs import ROOT
 
@@ -56,7 +56,7 @@ class Watch:
         self._gone: dict[int, tuple[int, int]] = {}  # pid -> (its parent, its ticks) when last seen
         self._sensors = sysfs.sensors(root)
         self._throttling = sysfs.throttling_files(root)
-        self._stopped = cgroups.stopped_files(root)
+        self._stopped = sysfs.stopped_files(root)
         names = [line.split()[0] for line in (sysfs.text(root / "proc/stat") or "").splitlines() if line[:3] == "cpu"]
         self._cores = len(names) - 1 if len(names) > 1 else os.cpu_count() if root == ROOT else None
         self._tick = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -77,7 +77,7 @@ class Watch:
             mhz=sysfs.clock_mhz(self._root, core),
             celsius=sysfs.temperature_c(self._sensors),
             throttling=sysfs.throttling(self._throttling),
-            stopped=cgroups.stopped_seconds(self._stopped),
+            stopped=sysfs.stopped_seconds(self._stopped),
         )
         self._marks.append(snapshot)
 
@@ -105,7 +105,7 @@ class Watch:
             "involuntary_switches": _rise([m.switches for m in marks]),
             "governor": sysfs.governor(self._root),
             "clock_driver": sysfs.clock_driver(self._root),
-            "quota_cores": cgroups.quota_cores(self._root),
+            "quota_cores": sysfs.quota_cores(self._root),
             "quota_stopped_s": _rise([m.stopped for m in marks]),
             "why": self._why(bool(clocks), bool(heat)),
         }

@@ -16,7 +16,7 @@ import numpy as np
 
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, UsageError
-from evaluate.core.record_files import write_record
+from evaluate.core.records import write_record
 from evaluate.scaling.fit.fitted import NO_DATA, Edges, ErrorModel, FittedLaw, Settings, loss_of
 from evaluate.scaling.forms.form import LAWS, Form, LawKind, Loss
 from evaluate.scaling.points.measured import Cells

@@ -18,9 +18,8 @@ from tiny_onnx import cast_onnx, dividing_onnx, hanging_onnx, linear_onnx, model
 import evaluate
 from evaluate.benchmark import bench_steps as steps
 from evaluate.benchmark import compare as comparison
-from evaluate.benchmark.candidates import CONTROL, checked, find_candidates
+from evaluate.benchmark.candidates import CONTROL, checked, feeds_for, find_candidates, random_feeds, unique_names
 from evaluate.benchmark.compare import compare, measure, serve
-from evaluate.benchmark.inputs import feeds_for, random_feeds, unique_names
 from evaluate.benchmark.supervise import Ended
 from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError
 from evaluate.metrics.samples import Samples

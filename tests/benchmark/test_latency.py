@@ -7,7 +7,7 @@ import gc
 import numpy as np
 import pytest
 
-from evaluate.benchmark import latency, summaries
+from evaluate.benchmark import bench_record, latency
 from evaluate.benchmark.latency import measure_conditions, measure_latency
 from evaluate.core import stats
 from evaluate.load_test import arrivals
@@ -102,10 +102,10 @@ def test_a_machine_that_slows_down_does_not_change_the_ratio():
         return lambda count, opening, now: factor * 1e-3 * (1 + now / 10)
 
     timing = measure(machine, {"base": slowing(2.0), "again": slowing(2.0), "b": slowing(1.0)}, seconds=10)
-    (judged,) = summaries.judge([timing.samples], "base", "again")
+    (judged,) = bench_record.judge([timing.samples], "base", "again")
     found = judged.speedups["b"]
     assert found["value"] == pytest.approx(2, abs=0.005) and found["high"] - found["low"] < 0.02
-    assert summaries.drift(timing.samples["base"])["drifts"]
+    assert bench_record.drift(timing.samples["base"])["drifts"]
 
 
 def test_what_a_place_in_memory_costs_widens_the_interval_instead_of_deciding():
@@ -115,7 +115,7 @@ def test_what_a_place_in_memory_costs_widens_the_interval_instead_of_deciding():
     timing = measure(
         Machine(), dict.fromkeys(("base", "again", "b"), lambda c, o, n: 1e-3 * np.exp(luck[o])), seconds=10
     )
-    (judged,) = summaries.judge([timing.samples], "base", "again")
+    (judged,) = bench_record.judge([timing.samples], "base", "again")
     found = judged.speedups["b"]
     assert found["verdict"] == "not resolved" and found["high"] - found["low"] > 0.01
     assert judged.floor > 0.005
@@ -274,7 +274,7 @@ def test_wrong_arguments_are_refused(conditions, seconds):
 
 def test_a_summary_is_in_milliseconds_and_says_what_is_missing():
     samples = np.linspace(1e-3, 2e-3, 120).reshape(10, 3, 4)
-    found = summaries.summarise(samples, provider="cpu", threads=1, batch=8)
+    found = bench_record.summarise(samples, provider="cpu", threads=1, batch=8)
     assert found["median_ms"] == pytest.approx(1.5) and found["p90"] == pytest.approx(1.9)
     assert found["low"] < 1.5 < found["high"] and found["mad_ms"] == pytest.approx(0.25, rel=0.02)
     assert (found["provider"], found["threads"], found["batch"], found["n"]) == ("cpu", 1, 8, 120)
@@ -282,7 +282,7 @@ def test_a_summary_is_in_milliseconds_and_says_what_is_missing():
 
 
 def test_means_of_several_calls_carry_no_tails():
-    found = summaries.summarise(np.full((10, 10, 10), 1e-6), provider="cpu", threads=1, batch=1, loops=20)
+    found = bench_record.summarise(np.full((10, 10, 10), 1e-6), provider="cpu", threads=1, batch=1, loops=20)
     assert (found["p90"], found["p99"], found["needs"]) == (None, None, {})
 
 
@@ -290,7 +290,7 @@ def test_a_speedup_carries_its_verdict():
     rng = np.random.default_rng(0)
     candidates = {name: 2e-3 * np.exp(rng.normal(0, 0.05, (20, 5, 4))) for name in ("base", "again", "same")}
     candidates |= {"quick": candidates["same"] / 1.6, "slow": candidates["same"] * 1.6}
-    (judged,) = summaries.judge([candidates], "base", "again")
+    (judged,) = bench_record.judge([candidates], "base", "again")
     assert judged.speedups["quick"]["value"] == pytest.approx(1.6, rel=0.03)
     verdicts = {name: found["verdict"] for name, found in judged.speedups.items()}
     assert verdicts == {"same": "not resolved", "quick": "faster", "slow": "slower"}

@@ -25,8 +25,7 @@ from evaluate.bundle.zipapp import SAMPLES, model_member, read_bundle
 from evaluate.core.errors import ArtifactError, DataError, MachineError, ModelError
 from evaluate.core.journal import Journal
 from evaluate.metrics.base import score
-from evaluate.metrics.outputs import outputs_on
-from evaluate.metrics.samples import Samples
+from evaluate.metrics.samples import Samples, outputs_on
 from evaluate.runtime.session import open_session
 
 DIGITS = "task: {name: digits}"

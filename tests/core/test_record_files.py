@@ -14,7 +14,7 @@ from records import sample_record
 
 from evaluate.core.errors import ArtifactError, MachineError
 from evaluate.core.journal import Journal, find_records
-from evaluate.core.record_files import require_writable, write_record
+from evaluate.core.records import require_writable, write_record
 
 # --- files of records --------------------------------------------------------------------------------------------
 

@@ -144,7 +144,7 @@ OTHER_MEANINGS = {
     ("compress/study/ray_pool.py", "cpu"): "a type of torch device",
     ("compress/study/trial_run.py", "cpu"): "a type of torch device",
     ("compress/study/pools.py", "cpu"): "a type of torch device",
-    ("evaluate/runtime/binding.py", "cpu"): "where memory lies, as the runtime calls it",
+    ("evaluate/runtime/session.py", "cpu"): "where memory lies, as the runtime calls it",
     ("evaluate/runtime/session.py", "cuda"): "where memory lies, as the runtime calls it",
     ("evaluate/profiling/costs.py", "cpu"): "where a node of a trace ran",
     ("evaluate/profiling/trace.py", "cpu"): "where a node of a trace ran",

@@ -12,10 +12,8 @@ from queues import MS, Machine, md1_rate, mm1_rate
 
 from evaluate.load_test import arrivals
 from evaluate.load_test.arrivals import Served, Timekeeper, latencies_of, poisson_arrivals, serve
-from evaluate.load_test.rate_search import highest_rate
-from evaluate.load_test.replay import highest_rate_of
-from evaluate.load_test.scenarios import server, single_stream
-from evaluate.load_test.throughput import offline
+from evaluate.load_test.rate_search import highest_rate, highest_rate_of
+from evaluate.load_test.scenarios import offline, server, single_stream
 
 
 def fifo_queue(times, services):

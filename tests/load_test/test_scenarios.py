@@ -11,8 +11,7 @@ from queues import MS, Machine, search
 from evaluate.core.errors import UsageError
 from evaluate.load_test.arrivals import latencies_of, poisson_arrivals
 from evaluate.load_test.rate_result import proof_text
-from evaluate.load_test.scenarios import parse_bound, server, single_stream
-from evaluate.load_test.throughput import offline
+from evaluate.load_test.scenarios import offline, parse_bound, server, single_stream
 from evaluate.report.text.bench_table import scenario_table
 
 

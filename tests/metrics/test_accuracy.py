@@ -10,7 +10,7 @@ from tiny_onnx import linear_onnx
 from evaluate.core import stats
 from evaluate.core.errors import DataError, ModelError, UsageError
 from evaluate.metrics.base import drop, per_class_drop, score
-from evaluate.metrics.outputs import predict
+from evaluate.metrics.samples import predict
 from evaluate.runtime.session import open_session
 
 

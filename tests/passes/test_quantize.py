@@ -27,7 +27,7 @@ from compress.passes.quantize import QuantizeConfig, quantize, saturation_db, sc
 from compress.tasks import Task, TensorSplit
 from evaluate.core.errors import DataError
 from evaluate.metrics.base import score
-from evaluate.metrics.outputs import predict
+from evaluate.metrics.samples import predict
 from evaluate.runtime.session import open_session
 
 METHODS = ["minmax", "percentile", "mse", "entropy"]

@@ -7,8 +7,7 @@ import pytest
 from tiny_onnx import linear_onnx
 
 from evaluate.core.errors import DataError, ModelError
-from evaluate.metrics.outputs import agreement, outputs_on
-from evaluate.metrics.samples import Samples
+from evaluate.metrics.samples import Samples, agreement, outputs_on
 from evaluate.report.messages.run_messages import agreement_sentence
 from evaluate.runtime.session import open_session
 

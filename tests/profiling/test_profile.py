@@ -18,13 +18,11 @@ from profile_cases import quantized_onnx, residual_onnx
 from tiny_onnx import dividing_onnx, linear_onnx, model_bytes
 
 from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError
+from evaluate.profiling import profile as profile_candidates
 from evaluate.profiling import profile as profiling
-from evaluate.profiling import profile_runs as profile_candidates
 from evaluate.profiling.node_names import Names, is_integer, kind
-from evaluate.profiling.profile import profile, profiles
-from evaluate.profiling.profile_runs import Subject
-from evaluate.profiling.sums import Cost, Timed, event_cost, midmean, summed
-from evaluate.profiling.trace import Trace, TraceNode
+from evaluate.profiling.profile import Subject, profile, profiles
+from evaluate.profiling.trace import Cost, Timed, Trace, TraceNode, event_cost, midmean, summed
 from evaluate.runtime.session import open_session
 
 X = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
@@ -219,7 +217,7 @@ def test_no_place_for_the_trace_is_said(monkeypatch):
 
 
 def test_a_trace_that_was_not_written_whole_is_said(monkeypatch, traces):
-    monkeypatch.setattr("evaluate.profiling.profile_runs.parse_trace", lambda text, calls: None)
+    monkeypatch.setattr("evaluate.profiling.profile.parse_trace", lambda text, calls: None)
     with pytest.raises(MachineError, match="free some space"):
         profile(linear_onnx(), {"x": X}, seconds=0.05)
 

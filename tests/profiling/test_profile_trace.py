@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from evaluate.profiling.node_names import Names
-from evaluate.profiling.sums import Cost, Timed, summed
-from evaluate.profiling.trace import parse_trace
+from evaluate.profiling.trace import Cost, Timed, parse_trace, summed
 
 
 def event(name, ts, dur, *, cat="Node", op="Conv", provider="CPUExecutionProvider", **args):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profile_cases import made, node
 
+from evaluate.profiling.costs import Amount, family, groups, resolved, time_text
 from evaluate.profiling.node_names import QUANTIZING
-from evaluate.profiling.operator_groups import Amount, family, groups, resolved, time_text
 from evaluate.report.charts.bars import layers_picture, operators_picture
 from evaluate.report.text.profile_table import explain, profile_table, remarks
 

@@ -16,10 +16,8 @@ from records import sample_record
 from tiny_onnx import linear_onnx
 
 from evaluate.load_test.rate_search import highest_rate
-from evaluate.load_test.scenarios import server, single_stream
-from evaluate.load_test.throughput import offline
-from evaluate.profiling.profile import profiles
-from evaluate.profiling.profile_runs import Subject
+from evaluate.load_test.scenarios import offline, server, single_stream
+from evaluate.profiling.profile import Subject, profiles
 from evaluate.report.charts.intervals import ratios_picture
 from evaluate.report.charts.lines import rates_picture, throughput_picture
 from evaluate.report.charts.sample_charts import distributions_picture, lanes_of, samples_picture

@@ -41,7 +41,7 @@ VERDICTS = ("faster", "slower", "not resolved")
 ROOT = Path(__file__).parents[2]
 # What the edge bundle carries of this room.
 TEXT = ("text_columns", "profile_table", "bench_table")
-CORE = tuple(f"core/{name}" for name in ("blocks", "records", "whole_files", "record_files", "journal"))
+CORE = tuple(f"core/{name}" for name in ("blocks", "records", "whole_files", "journal"))
 ON_THE_DEVICE = (
     *(f"report/text/{name}" for name in TEXT),
     "report/messages/bench_messages",
@@ -278,7 +278,7 @@ def test_what_the_bundle_carries_is_python_3_9(name):
 def test_the_text_table_needs_nothing_but_numpy():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "import evaluate.report.text.bench_table, evaluate.core.record_files;"
+        "import evaluate.report.text.bench_table, evaluate.core.records;"
         "print(*[m for m in ('matplotlib', 'onnxruntime', 'torch', 'pydantic', 'rich', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, check=True)

@@ -15,8 +15,7 @@ from onnx import TensorProto, helper
 from tiny_onnx import cast_onnx, linear_onnx, model_bytes
 
 from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError
-from evaluate.runtime.binding import output_addresses
-from evaluate.runtime.session import Port, open_session
+from evaluate.runtime.session import Port, open_session, output_addresses
 
 X = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evaluate.core.text import clean, finite, signed
-from evaluate.profiling.operator_groups import Amount, amount_of, families, groups, time_text
+from evaluate.profiling.costs import Amount, amount_of, families, groups, time_text
 from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw, rows_axis
 from evaluate.report.messages.law_view import Candidate
 

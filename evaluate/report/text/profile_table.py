@@ -8,7 +8,7 @@ from typing import Any
 
 from evaluate.core.text import a_few, clean, duration, ratio
 from evaluate.profiling import costs
-from evaluate.profiling.operator_groups import (
+from evaluate.profiling.costs import (
     TICK_MS,
     Amount,
     Group,
