@@ -19,9 +19,8 @@ from compress.graph.export import load_graph
 from compress.models import build_model, load_weights
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
-from compress.pipeline.goals import Deployed, own_sizes
 from compress.pipeline.manifest import Manifest, read_manifest, write_artifact
-from compress.pipeline.record import Evaluation, Measured, Samples, make_record
+from compress.pipeline.record import Deployed, Evaluation, Measured, Samples, make_record, own_sizes
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.study.trial import Trial
-from compress.study.trial_records import FINISHED
+from compress.study.trial import FINISHED, Trial
 
 Floats = NDArray[np.float64]
 LEAST = 1e-6  # seconds

@@ -18,8 +18,7 @@ from compress.study.pools import LocalPool, Pool
 from compress.study.scheduler import Drive
 from compress.study.study_report import StudyResult
 from compress.study.study_source import read_study
-from compress.study.trial import PLAN, Plan, Trial, find_plan, plan_key, planned_name
-from compress.study.trial_records import FAILED, FINISHED, by_id
+from compress.study.trial import FAILED, FINISHED, PLAN, Plan, Trial, by_id, find_plan, plan_key, planned_name
 from evaluate.core.errors import MachineError
 from evaluate.core.journal import JOURNAL, Journal
 

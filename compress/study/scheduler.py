@@ -13,8 +13,7 @@ from compress.core.errors import PassError, RecipeError
 from compress.core.progress import Status
 from compress.study.forecast import Forecast
 from compress.study.pools import Event, Pool
-from compress.study.trial import Plan, Trial
-from compress.study.trial_records import FINISHED, failed_record
+from compress.study.trial import FINISHED, Plan, Trial, failed_record
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.journal import Journal
 from evaluate.core.text import long_duration

@@ -12,8 +12,7 @@ from compress import __version__
 from compress.core.files import hash_of, write_json
 from compress.core.progress import Status, silent
 from compress.study.forecast import Estimate
-from compress.study.trial import Plan, Trial
-from compress.study.trial_records import FAILED, FINISHED
+from compress.study.trial import FAILED, FINISHED, Plan, Trial
 from evaluate.core.errors import LeanfitError
 from evaluate.core.text import a_few, count, size
 from evaluate.metrics.base import metric_of

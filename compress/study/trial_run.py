@@ -18,8 +18,7 @@ from compress.pipeline.chain import Chain, Net
 from compress.pipeline.run import device_for, prepare
 from compress.pipeline.stages import Stages
 from compress.study.spec import TrialRecipe
-from compress.study.trial import Trial
-from compress.study.trial_records import FINISHED, head
+from compress.study.trial import FINISHED, Trial, head
 from compress.tasks import Task, get_task
 from compress.tasks.losses import loss_of
 from evaluate.core.journal import Journal

@@ -25,7 +25,7 @@ from compress.study.pools import Event, LocalPool
 from compress.study.run_study import run_study
 from compress.study.study_report import report
 from compress.study.study_worker import attempt
-from compress.study.trial_records import by_id, head
+from compress.study.trial import by_id, head
 from evaluate.core.errors import DataError, MachineError
 from evaluate.core.journal import Journal
 from evaluate.hardware.environment import usable_cores
