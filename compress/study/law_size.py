@@ -15,7 +15,7 @@ from evaluate.core.text import a_few
 from evaluate.scaling.points.cells import is_numeric, shown
 from evaluate.scaling.points.point_files import read_points
 from evaluate.scaling.points.points import Chosen, Points, input_checks
-from evaluate.scaling.points.scale import Scale
+from evaluate.scaling.points.scale import SPARSE, Scale
 from evaluate.scaling.query.sizing import Sizing, sizing
 
 FAMILIES = ("level", "role", "method", "kind", "format", "bits", "family", "model")  # columns that tell families apart
@@ -70,6 +70,8 @@ def run_size(request: SizeRequest, say: Say) -> SizeResult:
     (cost,), y = asks.x, str(asks.y)
     if (cost, y) != (request.cost, request.y):
         say(f"{y} is to be kept, and {cost} to be small (--y and --cost name others)")
+    if cost.lower() in SPARSE:
+        raise UsageError(f'{cost} grows as models become smaller, and a cost falls: ask for --cost "1 - {cost}"')
     for text in (y, cost):
         points = points.with_formula(text)
     warnings = list(points.problems)

@@ -266,6 +266,14 @@ def test_a_form_that_runs_off_beyond_a_cliff_stays_at_its_level():
     assert float(lone.predict({"params": [1e3]})[0]) > 1.0
 
 
+def test_two_sizes_tell_no_more_than_a_power_law():
+    x, y = np.repeat([1e4, 1e6], 3), np.array([0.3, 0.31, 0.29, 0.1, 0.11, 0.102])
+    law = select_law({"params": x}, y, bootstrap=2)
+    assert law.name == "power"
+    reasons = {one["law"]: one["why_not"] for one in law.holdout_["candidates"]}
+    assert "need 3 sizes" in reasons["m3"]
+
+
 def test_one_diverged_run_among_the_held_out_points_decides_nothing():
     x = np.geomspace(1e4, 1e7, 12)
     y = 0.05 + 2 * x**-0.35

@@ -16,6 +16,9 @@ RECORDS = str(ROOT / "studies" / "records" / "digits-resnet")
 TABLE = str(ROOT / "studies" / "points" / "imp_mnist1d_mlp.csv")
 
 
+SPARSE = str(ROOT / "studies" / "points" / "frantar2023_t5_c4_sparsity.csv")
+
+
 def size(*arguments: str, code: int = 0) -> str:
     done = CliRunner().invoke(app, ["size", *arguments])
     assert done.exit_code == code, done.output
@@ -64,6 +67,7 @@ def test_the_table_is_printed_and_a_picture_drawn(tmp_path: Path):
         ((TABLE, "--cost", "params_nonzero", "--y", "test_err", "--where", "width=7"), 5, "width"),
         ((TABLE, "--cost", "params_nonzero", "--y", "test_err", "--picture", "x.pdf"), 2, ".svg"),
         (("nowhere.csv",), 7, "nowhere.csv"),
+        ((SPARSE, "--cost", "sparsity", "--y", "val_loss"), 2, '--cost "1 - sparsity"'),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_sentence_with_its_own_exit_code(arguments, code, told):

@@ -25,7 +25,10 @@ def sizing_sentence(found: Sizing, y: str, scale: Scale, asked: str = "") -> str
         nearest = f"{_model(most.family, found.cost, most.cost)} comes nearest, with {_share(most.chance)}"
         return f"no model keeps {goal} with {_share(found.confidence)} chance; {nearest}"
     smaller = any(one.cost < best.cost for one in found.options)
-    rest = f"nothing smaller does with more than {_share(found.elsewhere)}" if smaller else "none smaller was measured"
+    rest = "none smaller was measured"
+    if smaller:
+        chance = f" with more than {_share(found.elsewhere)}" if found.elsewhere >= 0.005 else ""
+        rest = f"nothing smaller does{chance}"
     model = _model(best.family, found.cost, best.cost) + ("" if best.measured else ", between measured sizes,")
     return f"{model} keeps {goal} with {_share(best.chance)} chance; {rest}"
 

@@ -110,7 +110,7 @@ class CandidateFit:
 def compete(problem: Problem, names: Sequence[str]) -> list[CandidateFit]:
     """Every candidate, fitted where the points allow it, with its share of the average."""
     found = [CandidateFit(name, kind_of(name).form) for name in names]
-    _too_large(found, len(problem.data.y), problem.settings.end)
+    _too_large(found, problem)
     fits = [one for one in found if not one.why_not]
     parts = trials(problem, 1 + max((len(one.form.parameters) for one in fits), default=0))  # the same for all
     for candidate in fits:
@@ -124,15 +124,18 @@ def compete(problem: Problem, names: Sequence[str]) -> list[CandidateFit]:
     return found
 
 
-def _too_large(found: Sequence[CandidateFit], count: int, end: str) -> None:
+def _too_large(found: Sequence[CandidateFit], problem: Problem) -> None:
+    count, sizes = len(problem.data.y), len(np.unique(problem.data.x, axis=0))
     for candidate in found:
         p = len(candidate.form.parameters)
         needed = p + SPARE if p <= SMALL else POINTS_A_PARAMETER * p
         if count < needed:
             candidate.why_not = f"{p} parameters need {needed} points, and there are {count}"
+        elif sizes < p:
+            candidate.why_not = f"{p} parameters need {p} sizes, and the points stand at {sizes}"
     fits = [one.name for one in found if not one.why_not]
     for candidate in found:
-        if not candidate.why_not and end == "high" and NESTED.get(candidate.name) in fits:
+        if not candidate.why_not and problem.settings.end == "high" and NESTED.get(candidate.name) in fits:
             candidate.why_not = f"a special case of {NESTED[candidate.name]}"
 
 
