@@ -52,7 +52,8 @@ def judge_goals(goals: Goals, record: Mapping[str, Any]) -> list[Goal]:
 
 def _judged(goals: Goals, record: Mapping[str, Any]) -> Iterator[Goal]:
     if goals.drop is not None:
-        worse = metric_of(record["baseline"]["accuracy"]).as_loss(record["drop"])
+        value, low, high = (record["drop"][key] for key in ("value", "low", "high"))
+        worse = metric_of(record["baseline"]["accuracy"]).as_loss(value, low, high)
         yield Goal(goal="drop", limit=goals.drop, value=worse[0], status=_outcome(*worse, goals.drop))
     for unit, amount in goals.amounts():
         value, low, high = unit.judged(unit.name, record, amount.relative)

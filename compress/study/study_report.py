@@ -139,7 +139,7 @@ def _fit(result: StudyResult, spec: Mapping[str, Any]) -> tuple[dict[str, Any] |
     It is of these Records alone: the folder may hold others, of levels or trainings that the study had before.
     """
     from compress.study.law_fit import FitRequest, Query, run_fit
-    from evaluate.report.text.run_table import one_line
+    from evaluate.report.text.run_table import lines_of
     from evaluate.scaling.points.point_files import from_records
 
     x = _along(spec)
@@ -151,7 +151,7 @@ def _fit(result: StudyResult, spec: Mapping[str, Any]) -> tuple[dict[str, Any] |
         law = run_fit(FitRequest(points=points, x=x, **options, query=query), lambda _: None, silent).stored
     except LeanfitError as error:
         return None, f"{about}: no law: {error}"
-    return law, f"{about}: {one_line(law)}"
+    return law, f"{about}: {lines_of([law])[0]}"
 
 
 def rows(records: Sequence[Record]) -> list[dict[str, Any]]:

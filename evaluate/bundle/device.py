@@ -223,6 +223,8 @@ def _unpacked(bundle: Bundle) -> Iterator[Path]:
 
 def _complete(record: dict[str, Any], bundle: Bundle, folder: Path) -> None:
     """Say in the Record what was measured: the bundle's members, not files in a folder that is gone."""
+    from evaluate.core.bench_parts import Agreement
+    from evaluate.core.blocks import as_block
     from evaluate.report.messages.run_messages import agreement_sentence
 
     facts = bundle.manifest
@@ -233,7 +235,7 @@ def _complete(record: dict[str, Any], bundle: Bundle, folder: Path) -> None:
     int8_path = record["environment"].get("int8_path")
     for entry in record["results"]:
         quantized = bundle.models[entry["name"]].get("quantized")
-        said = agreement_sentence(entry.get("agreement"), int8_path if quantized else None)
+        said = agreement_sentence(as_block(Agreement, entry.get("agreement")), int8_path if quantized else None)
         entry["warnings"] += [said] if said and said not in entry["warnings"] else []
     record["bundle"] = {
         "file": bundle.path.name,

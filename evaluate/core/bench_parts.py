@@ -79,19 +79,19 @@ class Result(Block):
     path: str | None = None
     file: str | None = None
     sha256: str | None = None
-    sizes: Sizes | None = None
+    sizes: Sizes = field(default_factory=Sizes)
     baseline: bool | None = None
     inputs: tuple[dict[str, Any], ...] = ()
-    latency: Latency | None = None
-    speedup: Speedup | None = None
+    latency: Latency = field(default_factory=Latency)
+    speedup: Speedup = field(default_factory=Speedup)
     noise_floor: float | None = None
     start: dict[str, float] = field(default_factory=dict)
-    drift: Drift | None = None
-    memory: Memory | None = None
-    energy: Energy | None = None
-    accuracy: Accuracy | None = None
-    drop: Drop | None = None
-    agreement: Agreement | None = None
+    drift: Drift = field(default_factory=Drift)
+    memory: Memory = field(default_factory=Memory)
+    energy: Energy = field(default_factory=Energy)
+    accuracy: Accuracy = field(default_factory=Accuracy)
+    drop: Drop = field(default_factory=Drop)
+    agreement: Agreement = field(default_factory=Agreement)
     samples: Any = field(default=None, metadata=RAW)
     warnings: tuple[str, ...] = ()
 
@@ -212,7 +212,7 @@ class BatchRate(Block):
     low: float | None = None
     high: float | None = None
     call_ms: float | None = None
-    of_best: Speedup | None = None
+    of_best: Speedup = field(default_factory=Speedup)
     samples: tuple[float, ...] = ()
 
 
@@ -232,8 +232,10 @@ class Scenario(Block):
     queries: float | None = None
     qps: float | None = None
     median_ms: float | None = None
+    p50_ms: float | None = None
     p90_ms: float | None = None
     p99_ms: float | None = None
+    max_ms: float | None = None
     needs: dict[str, float] = field(default_factory=dict)
     samples_per_s: float | None = None
     fastest: float | None = None
@@ -245,10 +247,10 @@ class Scenario(Block):
     why: str | None = None
     utilisation: float | None = None
     capacity: float | None = None
-    alone: Load | None = None
+    alone: Load = field(default_factory=Load)
     probes: tuple[Load, ...] = ()
-    below: Load | None = None
-    above: Load | None = None
+    below: Load = field(default_factory=Load)
+    above: Load = field(default_factory=Load)
     confirmed: bool | None = None
     mlperf_valid: bool | None = None
     issued: float | None = None

@@ -32,10 +32,14 @@ class Block:
     extra: dict[str, Any] = field(default_factory=dict)
     present: dict[str, bool] = field(default_factory=dict, repr=False, compare=False, metadata={"json": None})
 
+    def __bool__(self) -> bool:
+        """Whether it holds anything: a part that a file does not hold is there, and empty."""
+        return bool(self.present) or any(_holds(getattr(self, name)) for name, _ in _fields(type(self)).values())
+
     def to_json(self) -> dict[str, Any]:
-        """The JSON object: the keys it was read from, in their order; else all of its type."""
+        """The JSON object: the keys it was read from, in their order; else all of its type; {} of an empty part."""
         known = {key: getattr(self, name) for key, (name, _) in _fields(type(self)).items()}
-        keys = self.present or (*known, *self.extra)
+        keys = self.present or ((*known, *self.extra) if self else ())
         values = {key: _written(known[key] if key in known else self.extra.get(key)) for key in keys}
         return {key: None if self.present.get(key) else value for key, value in values.items()}
 
@@ -44,9 +48,9 @@ def read_block(kind: type[B], value: Mapping[str, Any], where: str, problems: li
     """A block of this type made of a mapping, whatever the mapping holds."""
     known = _fields(kind)
     found = {
-        name: _converted(spec, value[key], f"{where}{key}", problems, 1)
+        name: item
         for key, (name, spec) in known.items()
-        if key in value
+        if key in value and (item := _converted(spec, value[key], f"{where}{key}", problems, 1)) is not None
     }
     extra = {_text(str(key)): item for key, item in value.items() if key not in known}
     return kind(extra=extra, present={_text(str(key)): item is None for key, item in value.items()}, **found)
@@ -59,9 +63,18 @@ def misshapen(kind: type[Block], value: Mapping[str, Any]) -> list[str]:
     return [key for key, shape in wanted.items() if value.get(key) and not isinstance(value[key], shape)]
 
 
+def _holds(value: Any) -> bool:
+    return bool(value) if isinstance(value, (Block, tuple, dict)) else value is not None
+
+
+def as_block(kind: type[B], value: Mapping[str, Any] | B | None) -> B:
+    """A block of this type: itself, or made of a mapping, whatever the mapping holds."""
+    return value if isinstance(value, kind) else read_block(kind, value or {}, "", [])  # type: ignore[arg-type]
+
+
 def _written(value: Any) -> Any:
     if isinstance(value, Block):
-        return value.to_json()
+        return value.to_json() or None
     if isinstance(value, tuple):
         return [_written(item) for item in value]
     if isinstance(value, dict):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evaluate.core.blocks import Block
+from evaluate.core.text import finite
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class Sizes(Block):
     bytes: float | None = None
     packed_bytes: float | None = None
     bits: float | None = None
+
+    def amounts(self) -> dict[str, float]:
+        """Every size that is known, by the name of its unit; those in units of one's own too."""
+        return {name: value for name, value in self.to_json().items() if finite(value)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Accuracy(Block):
     high: float | None = None
     n: float | None = None
     per_class: tuple[ClassScore, ...] = ()
-    macro: ClassScore | None = None
+    macro: ClassScore = field(default_factory=ClassScore)
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,9 @@ class Width(Block):
 class Side(Block):
     """One of the two models of a run."""
 
-    sizes: Sizes | None = None
-    accuracy: Accuracy | None = None
-    latency: Latency | None = None
+    sizes: Sizes = field(default_factory=Sizes)
+    accuracy: Accuracy = field(default_factory=Accuracy)
+    latency: Latency = field(default_factory=Latency)
     validation: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, float] = field(default_factory=dict)
     widths: tuple[Width, ...] = ()
@@ -140,8 +145,8 @@ class PassEntry(Block):
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
-    sizes_before: Sizes | None = None
-    sizes_after: Sizes | None = None
+    sizes_before: Sizes = field(default_factory=Sizes)
+    sizes_after: Sizes = field(default_factory=Sizes)
     validation: dict[str, Any] = field(default_factory=dict)
 
 
@@ -190,7 +195,7 @@ class Environment(Block):
     """The machine and its software; `why` says what could not be read."""
 
     machine_id: str | None = None
-    cpu: Cpu | None = None
+    cpu: Cpu = field(default_factory=Cpu)
     int8_path: str | None = None
     channel_block: float | None = None
     memory_mb: float | None = None

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluate.core.bench_parts import Failure, Floor, Machine, Profile, Result, Scenario
-from evaluate.core.blocks import RAW, Block, define_block, misshapen, read_block
+from evaluate.core.blocks import RAW, Block, as_block, define_block, misshapen, read_block
 from evaluate.core.errors import MachineError
 from evaluate.core.record_parts import (
     Accuracy,
@@ -72,29 +72,34 @@ class CompressRecord(Record):
 
     recipe: dict[str, Any] = field(default_factory=dict)
     recipe_hash: str | None = None
-    task: TaskEntry | None = None
+    task: TaskEntry = field(default_factory=TaskEntry)
     artifact: str | None = None
     hashes: dict[str, str] = field(default_factory=dict)
-    environment: Environment | None = None
-    baseline: Side | None = None
-    compressed: Side | None = None
+    environment: Environment = field(default_factory=Environment)
+    baseline: Side = field(default_factory=Side)
+    compressed: Side = field(default_factory=Side)
     passes: tuple[PassEntry, ...] = ()
-    drop: Drop | None = None
+    drop: Drop = field(default_factory=Drop)
     per_class_drop: tuple[ClassDrop, ...] = ()
-    speedup: Speedup | None = None
+    speedup: Speedup = field(default_factory=Speedup)
     noise_floor: float | None = None
     samples: Any = field(default=None, metadata=RAW)
     goals: tuple[Goal, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
 
+    def own_warnings(self) -> list[str]:
+        """The warnings that none of its passes gave."""
+        given = {text for entry in self.passes for text in entry.warnings}
+        return [text for text in self.warnings if text not in given]
+
 
 @dataclass(frozen=True)
 class BenchRecord(Record):
     """One comparison, profile or load scenario: kind "bench"."""
 
-    environment: Environment | None = None
-    machine: Machine | None = None
+    environment: Environment = field(default_factory=Environment)
+    machine: Machine = field(default_factory=Machine)
     settings: dict[str, Any] = field(default_factory=dict)
     baseline: str | None = None
     results: tuple[Result, ...] = ()
@@ -120,14 +125,14 @@ class TrialRecord(Record):
     recipe_hash: str | None = None
     status: str | None = None
     reason: dict[str, Any] = field(default_factory=dict)
-    task: TaskEntry | None = None
-    sizes: Sizes | None = None
+    task: TaskEntry = field(default_factory=TaskEntry)
+    sizes: Sizes = field(default_factory=Sizes)
     baseline: dict[str, Any] = field(default_factory=dict)
     retained: dict[str, float] = field(default_factory=dict)
-    accuracy: Accuracy | None = None
+    accuracy: Accuracy = field(default_factory=Accuracy)
     error: float | None = None
     loss: float | None = None
-    drop: Drop | None = None
+    drop: Drop = field(default_factory=Drop)
     train_samples: float | None = None
     train_macs: float | None = None
     seconds: float | None = None
@@ -180,6 +185,11 @@ def read_record(value: Any, problems: list[str] | None = None) -> Record | None:
         told.append(f"this Record {fault}")
         return None
     return dataclasses.replace(read_block(_kind(value), value, "", told), raw=value)
+
+
+def as_record(value: Mapping[str, Any] | Record) -> Record:
+    """A Record to show: one without a kind that is known here as a run, as far as it is one. Never raises."""
+    return value if isinstance(value, Record) else dataclasses.replace(as_block(_kind(value), value), raw=value)
 
 
 def repaired(value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:

@@ -75,6 +75,13 @@ def long_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def rate_text(rate: float | None) -> str:
+    """A rate with three digits: `0.523`, `61.2`, `1,234`; `-` where it is not known."""
+    if rate is None:
+        return "-"
+    return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.3g}"
+
+
 def ratio(value: Any) -> str:
     """A ratio with a trailing x: `0.32x`, `0.031x`, `12.3x`."""
     if not finite(value):

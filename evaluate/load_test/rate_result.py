@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from evaluate.core import stats
-from evaluate.core.text import duration
+from evaluate.core.text import duration, rate_text
 from evaluate.load_test.arrivals import Served, early_stopping
 
 FEW, NEAR = 3, 1.5  # probes that a median takes at least; how far from the rate a probe may lie to count for it
@@ -117,15 +117,6 @@ def rate_result(
     return result if why is not None else {**result, **_found(goal, probes)}
 
 
-def proof_text(result: Mapping[str, Any]) -> str:
-    """How far a rate is confirmed: on both sides, or below only, where the server was busy all the time."""
-    if not result.get("confirmed"):
-        return "not confirmed"
-    above = result.get("above") or {}
-    broken = above.get("met") is False
-    return "confirmed at 10 % below and above" if broken else "confirmed at 10 % below; above, the server is saturated"
-
-
 def _entry(probe: Probe, goal: Goal) -> dict[str, Any]:
     return {
         "rate": probe.rate,
@@ -217,8 +208,3 @@ def too_short(goal: Goal, rate: float, seconds: float, probes: int, needs: float
         f"a {goal.percentile:g}th percentile needs {probes} probes of {goal.needed} queries, and {seconds:g} s do not "
         f"carry them at about {rate_text(rate)} queries/s; give at least {math.ceil(needs)} s"
     )
-
-
-def rate_text(rate: float) -> str:
-    """A rate with three digits: `0.523`, `61.2`, `1,234`."""
-    return f"{rate:,.0f}" if rate >= 99.95 else f"{rate:.3g}"

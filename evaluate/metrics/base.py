@@ -16,7 +16,7 @@ from typing import Any, Callable, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evaluate.core import stats
+from evaluate.core import record_parts, stats
 from evaluate.core.components import Registry, only_allowed
 from evaluate.core.errors import DataError, LeanfitError, ModelError
 from evaluate.core.stats import Drop, Interval
@@ -137,11 +137,9 @@ class Metric:
         """Whether it is a share of right answers in per cent: 100 minus it is the share of wrong ones."""
         return self.unit == "%" and self.higher_is_better
 
-    def as_loss(self, drop: Mapping[str, Any]) -> tuple[float, float, float]:
-        """(value, low, high) of a drop, so that more is worse, whichever way the metric points."""
-        if self.higher_is_better:
-            return drop["value"], drop["low"], drop["high"]
-        return -drop["value"], -drop["high"], -drop["low"]
+    def as_loss(self, value: float, low: float, high: float) -> tuple[float, float, float]:
+        """A drop with its interval, so that more is worse, whichever way the metric points."""
+        return (value, low, high) if self.higher_is_better else (-value, -high, -low)
 
     def better(self, new: float, old: float) -> bool:
         """Whether one value beats another."""
@@ -151,12 +149,11 @@ class Metric:
         """Decimals to show these values with: two of per cent, else four digits of the largest."""
         return 2 if self.unit == "%" else four_digits(max((abs(v) for v in values if finite(v)), default=0.0))
 
-    def drop_decimals(self, drop: Mapping[str, Any]) -> int:
+    def drop_decimals(self, value: Any, low: Any, high: Any) -> int:
         """Decimals to show a drop with: two of points, else what its interval resolves."""
-        low, high = drop.get("low"), drop.get("high")
         if self.unit != "%" and finite(low) and finite(high):
             return decimals_for(low, high, most=9, parts=10)
-        return self.decimals(drop.get("value"))
+        return self.decimals(value)
 
 
 def register_metric(
@@ -177,8 +174,10 @@ def get_metric(name: str) -> Metric:
     return metric
 
 
-def metric_of(score: Mapping[str, Any] | str | None) -> Metric:
+def metric_of(score: record_parts.Accuracy | Mapping[str, Any] | str | None) -> Metric:
     """The metric of a Record's score, to show it by. Nothing is imported: what is not known is as the Record says."""
+    if isinstance(score, record_parts.Accuracy):
+        score = {**score.extra, "metric": score.metric}
     known = score if isinstance(score, Mapping) else {"metric": score}
     name = str(known.get("metric") or "accuracy")
     try:

@@ -14,7 +14,7 @@ from typing import Any
 
 from evaluate.core.blocks import Block
 from evaluate.core.errors import UsageError, did_you_mean
-from evaluate.core.record_parts import Accuracy, Drop, Latency, Side, Sizes, Speedup
+from evaluate.core.record_parts import Accuracy, Drop, Latency, Sizes, Speedup
 from evaluate.core.records import BenchRecord, CompressRecord, LawRecord, Record, TrialRecord, read_record
 from evaluate.metrics.base import metric_of
 from evaluate.report.messages.run_messages import drop_verdict
@@ -46,11 +46,11 @@ def _squared(rows: Sequence[Row]) -> list[Row]:
 
 
 def _run(record: CompressRecord) -> Row:
-    base, comp = record.baseline or Side(), record.compressed or Side()
+    base, comp = record.baseline, record.compressed
     return {
         "name": record.name,
         "created": record.created,
-        "task": record.task.name if record.task else None,
+        "task": record.task.name,
         "machine": _machine(record),
         **_accuracy(base.accuracy, "baseline_"),
         **_accuracy(comp.accuracy, "compressed_"),
@@ -68,12 +68,12 @@ def _run(record: CompressRecord) -> Row:
 
 
 def _machine(record: CompressRecord | BenchRecord) -> str | None:
-    return record.environment.cpu.name if record.environment and record.environment.cpu else None
+    return record.environment.cpu.name
 
 
 def _bench(record: BenchRecord) -> Iterator[Row]:
     for result in record.results:
-        latency = result.latency or Latency()
+        latency = result.latency
         yield {
             "benchmark": record.name,
             "created": record.created,
@@ -90,7 +90,7 @@ def _bench(record: BenchRecord) -> Iterator[Row]:
             "noise_floor": result.noise_floor,
             **_accuracy(result.accuracy),
             **_drop(result.drop, result.accuracy),
-            "bytes": result.sizes.bytes if result.sizes else None,
+            "bytes": result.sizes.bytes,
             "sha256": result.sha256,
         }
 
@@ -113,32 +113,30 @@ def _trial(record: TrialRecord) -> Row:
     }
 
 
-def _fields(known: Block | None, names: Sequence[str], prefix: str = "") -> Row:
-    """Fields of a part of a Record under names of their own; None without it."""
-    return {f"{prefix}{name}": getattr(known, name, None) for name in names}
+def _fields(known: Block, names: Sequence[str], prefix: str = "") -> Row:
+    """Fields of a part of a Record under names of their own."""
+    return {f"{prefix}{name}": getattr(known, name) for name in names}
 
 
-def _accuracy(known: Accuracy | None, prefix: str = "") -> Row:
+def _accuracy(known: Accuracy, prefix: str = "") -> Row:
     return _fields(known, ("metric", "value", "low", "high", "n"), prefix)
 
 
-def _sizes(known: Sizes | None, prefix: str = "") -> Row:
+def _sizes(known: Sizes, prefix: str = "") -> Row:
     return _fields(known, SIZES, prefix)
 
 
-def _latency(known: Latency | None, prefix: str = "") -> Row:
+def _latency(known: Latency, prefix: str = "") -> Row:
     return {**_fields(known, ("median_ms",), prefix), **_fields(known, ("low", "high"), f"{prefix}latency_")}
 
 
-def _speedup(known: Speedup | None) -> Row:
-    return {"speedup": known.value if known else None, **_fields(known, ("low", "high", "verdict"), "speedup_")}
+def _speedup(known: Speedup) -> Row:
+    return {"speedup": known.value, **_fields(known, ("low", "high", "verdict"), "speedup_")}
 
 
-def _drop(known: Drop | None, accuracy: Accuracy | None) -> Row:
-    ends = _fields(known, ("value", "low", "high"))
-    judged = accuracy if ends["value"] is not None else None
-    verdict = drop_verdict(ends, metric_of({"metric": judged.metric})) if judged else None
-    return {"drop": ends["value"], "drop_low": ends["low"], "drop_high": ends["high"], "drop_verdict": verdict or None}
+def _drop(known: Drop, accuracy: Accuracy) -> Row:
+    verdict = drop_verdict(known, metric_of(accuracy)) if known.value is not None and accuracy else ""
+    return {"drop": known.value, "drop_low": known.low, "drop_high": known.high, "drop_verdict": verdict or None}
 
 
 def as_csv(found: Tables) -> str:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from queues import MS, Machine, search
 
+from evaluate.core.bench_parts import Scenario
+from evaluate.core.blocks import as_block
 from evaluate.core.errors import UsageError
 from evaluate.load_test.arrivals import latencies_of, poisson_arrivals
-from evaluate.load_test.rate_result import proof_text
 from evaluate.load_test.scenarios import offline, parse_bound, server, single_stream
+from evaluate.report.messages.bench_messages import proof_text
 from evaluate.report.text.bench_table import scenario_table
 
 
@@ -184,7 +186,7 @@ def test_results_are_json_and_the_table_tells_all_of_them():
     ],
 )
 def test_a_rate_is_said_to_be_confirmed_above_only_where_the_bound_was_broken(confirmed, above, text):
-    assert proof_text({"confirmed": confirmed, "above": above}) == text
+    assert proof_text(as_block(Scenario, {"confirmed": confirmed, "above": above})) == text
     result = {**all_results()[3], "confirmed": confirmed, "above": above}
     assert f"), {text}; server busy" in " ".join(scenario_table([result], 100).split())
 

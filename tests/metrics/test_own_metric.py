@@ -62,7 +62,7 @@ def test_a_function_is_a_metric_with_an_interval_a_paired_drop_and_a_direction(r
     gap = drop(worse, better, targets, "own_mae")
     assert gap["low"] > 0
     assert gap["gained"] > gap["lost"]  # the error fell: a positive drop is a gain
-    assert get_metric("own_mae").as_loss(gap)[0] == -gap["value"]
+    assert get_metric("own_mae").as_loss(gap["value"], gap["low"], gap["high"])[0] == -gap["value"]
 
 
 def test_gained_and_lost_follow_the_direction(rng):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from tiny_onnx import linear_onnx
 
+from evaluate.core.bench_parts import Agreement
+from evaluate.core.blocks import as_block
 from evaluate.core.errors import DataError, ModelError
 from evaluate.metrics.samples import Samples, agreement, outputs_on
 from evaluate.report.messages.run_messages import agreement_sentence
@@ -59,6 +61,10 @@ def test_outputs_do_not_depend_on_the_batch(count):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+def typed(known):
+    return as_block(Agreement, known)
+
+
 SAME = {"n": 200, "same": 200, "max_abs": 1e-6, "sqnr_db": 120.0}
 
 
@@ -67,18 +73,18 @@ SAME = {"n": 200, "same": 200, "max_abs": 1e-6, "sqnr_db": 120.0}
     [None, {}, SAME, {**SAME, "sqnr_db": None}, {**SAME, "same": 197}, {**SAME, "same": None, "sqnr_db": 47.0}],
 )
 def test_rounding_is_not_worth_a_word(known):
-    assert agreement_sentence(known, "avx2") == ""
+    assert agreement_sentence(typed(known), "avx2") == ""
 
 
 def test_a_device_that_answers_otherwise_is_told_with_figures():
-    text = agreement_sentence({"n": 200, "same": 187, "max_abs": 2.314, "sqnr_db": 29.1})
+    text = agreement_sentence(typed({"n": 200, "same": 187, "max_abs": 2.314, "sqnr_db": 29.1}))
     assert "13 of 200 answers differ, the largest difference is 2.31, SQNR 29 dB" in text
     assert "reduce_range" not in text
-    assert "SQNR 29 dB" in agreement_sentence({**SAME, "sqnr_db": 29.1})
-    assert "13 of 200" in agreement_sentence({"n": 200, "same": 187, "max_abs": 2.3})
+    assert "SQNR 29 dB" in agreement_sentence(typed({**SAME, "sqnr_db": 29.1}))
+    assert "13 of 200" in agreement_sentence(typed({"n": 200, "same": 187, "max_abs": 2.3}))
 
 
 @pytest.mark.parametrize(("path", "saturates"), [("avx2", True), ("avx512", True), ("vnni", False), (None, False)])
 def test_where_int8_can_saturate_that_is_said(path, saturates):
-    text = agreement_sentence({"n": 200, "same": 150, "max_abs": 2.0, "sqnr_db": 29.0}, path)
+    text = agreement_sentence(typed({"n": 200, "same": 150, "max_abs": 2.0, "sqnr_db": 29.0}), path)
     assert ("quantize it with reduce_range" in text) is saturates

@@ -24,18 +24,18 @@ from bench_records import (
 from markup_reader import check_alone, words_of
 from records import sample_record
 
+from evaluate.core.records import as_record
 from evaluate.report.html.pages import write_page
 from evaluate.report.messages.bench_messages import (
     bench_headline,
     blocks,
-    entries,
     notes,
     percent,
     speed_cell,
     warnings_of,
 )
 from evaluate.report.text.bench_table import bench_table
-from evaluate.report.text.run_table import one_line
+from evaluate.report.text.run_table import lines_of
 
 VERDICTS = ("faster", "slower", "not resolved")
 ROOT = Path(__file__).parents[2]
@@ -71,19 +71,19 @@ def lines_with(text, *words):
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_a_verdict_is_the_one_of_the_record(verdict, tmp_path):
     record = judged(verdict)
-    for said in (bench_table(record), bench_headline(record), words_of(page(tmp_path, record, record))):
+    for said in (bench_table(record), bench_headline(as_record(record)), words_of(page(tmp_path, record, record))):
         for word in VERDICTS:
             assert (word in said) == (word == verdict)
 
 
 def test_the_headline_counts_what_it_cannot_list():
     record = bench_record({"fp32": 1.0, "int8": 0.6}, batch=(1, 8, 32))
-    assert bench_headline(record) == "int8 faster than fp32 in all 3 conditions"
+    assert bench_headline(as_record(record)) == "int8 faster than fp32 in all 3 conditions"
     record["results"][3]["speedup"]["verdict"] = "not resolved"
-    assert bench_headline(record) == "int8 faster in 2 and not resolved in 1 of 3 conditions"
+    assert bench_headline(as_record(record)) == "int8 faster in 2 and not resolved in 1 of 3 conditions"
     crowd = bench_record({f"m{i}": 1 - 0.1 * i for i in range(6)}, failed=[CRASH])
-    assert bench_headline(crowd) == "against m0, of 5 models: 5 faster; 1 candidate failed"
-    assert bench_headline(RECORDS["nothing"]) == "nothing could be measured; 1 candidate failed"
+    assert bench_headline(as_record(crowd)) == "against m0, of 5 models: 5 faster; 1 candidate failed"
+    assert bench_headline(as_record(RECORDS["nothing"])) == "nothing could be measured; 1 candidate failed"
 
 
 def test_the_smallest_claim_stands_beside_each_condition():
@@ -103,34 +103,36 @@ def test_shares_are_said_in_per_cent(share, text):
 def test_a_percentile_is_shown_where_the_samples_carry_it_and_else_what_is_missing():
     few, many = bench_record(shape=(8, 5, 5)), bench_record(shape=(8, 10, 10))
     assert few["results"][0]["latency"]["p99"] is None
-    assert "P99 needs 462 more samples" in notes(few)
+    assert "P99 needs 462 more samples" in notes(as_record(few))
     assert "P99 " not in bench_table(few, 100).split("notes")[0]
-    assert not any("P99" in note for note in notes(many))
+    assert not any("P99" in note for note in notes(as_record(many)))
     assert lines_with(bench_table(many, 100), "latency", "P90", "P99", "speed-up")
     several = bench_record(batch=(1, 2))
     several["results"][0]["latency"]["needs"] = {"p99": 3}
-    assert "P99 needs 3 to 462 more samples" in notes(several)
+    assert "P99 needs 3 to 462 more samples" in notes(as_record(several))
 
 
 def test_what_is_not_readable_is_told_once_with_its_reason():
     record = bench_record()
-    assert notes(record).count("energy: not available: this machine has no RAPL counters") == 1
+    assert notes(as_record(record)).count("energy: not available: this machine has no RAPL counters") == 1
     record["results"][2]["energy"] = {"joules_per_call": 0.0041, "source": "RAPL", "why": None}
-    assert "energy of fp32 and int8: not available: this machine has no RAPL counters" in notes(record)
+    assert "energy of fp32 and int8: not available: this machine has no RAPL counters" in notes(as_record(record))
     assert lines_with(bench_table(record, 100), "pruned", "4.1 mJ")
     record["results"][0]["latency"]["loops"] = 12
-    assert any("fp32" in note and "mean of several calls" in note for note in notes(record))
+    assert any("fp32" in note and "mean of several calls" in note for note in notes(as_record(record)))
 
 
 def test_drift_is_said_even_where_no_warning_was_written():
     record = bench_record()
-    assert not any("drift" in text for text in warnings_of(record))
+    assert not any("drift" in text for text in warnings_of(as_record(record)))
     record["results"][1]["drift"] = {"ratio": 1.08, "low": 1.05, "high": 1.11, "drifts": True}
-    (told,) = [text for text in warnings_of(record) if "drift" in text]
+    (told,) = [text for text in warnings_of(as_record(record)) if "drift" in text]
     assert told.startswith("int8: ")
     assert "1.08x" in told
     record["results"][1]["warnings"] = ["int8 drifted: let the machine cool down"]
-    assert [text for text in warnings_of(record) if "drift" in text] == ["int8 drifted: let the machine cool down"]
+    assert [text for text in warnings_of(as_record(record)) if "drift" in text] == [
+        "int8 drifted: let the machine cool down"
+    ]
 
 
 def test_the_drift_of_one_model_hides_no_other_ones():
@@ -138,7 +140,7 @@ def test_the_drift_of_one_model_hides_no_other_ones():
     record["warnings"].append("the processor warmed from 40 to 60 degrees Celsius: look at the drift")
     for entry in record["results"]:
         entry["drift"] = {"ratio": 1.08, "low": 1.05, "high": 1.11, "drifts": True}
-    told = [text.partition(":")[0] for text in warnings_of(record) if "the last third" in text]
+    told = [text.partition(":")[0] for text in warnings_of(as_record(record)) if "the last third" in text]
     assert told == ["fp32", "int8", "pruned"]
 
 
@@ -147,12 +149,12 @@ def test_models_stay_in_the_condition_they_were_measured_in():
     for entry in record["results"]:
         if entry["name"] == "fixed":
             entry["latency"].update(batch=4, provider="cuda")
-    found = blocks(record)
-    assert [[e["name"] for e in block.entries] for block in found] == [["fp32", "fixed"]] * 3
+    found = blocks(as_record(record))
+    assert [[one.name for one in block.results] for block in found] == [["fp32", "fixed"]] * 3
     assert [block.condition.batch for block in found] == [1, 8, 32]
     assert found[0].labels == ["fp32 @cpu", "fixed @cuda"]
     by_model = {**record, "results": sorted(record["results"], key=lambda e: e["name"])}
-    assert [block.condition for block in blocks(by_model)] == [block.condition for block in found]
+    assert [block.condition for block in blocks(as_record(by_model))] == [block.condition for block in found]
 
 
 # --- the text table ----------------------------------------------------------------------------------------------
@@ -167,8 +169,8 @@ def test_the_table_fits_is_plain_and_is_complete(name, width):
     assert text.isascii()
     assert "\x1b" not in text
     flat = " ".join(text.split())
-    for entry in entries(record):
-        assert flat.count(entry["name"]) >= len(blocks(record))
+    for result in as_record(record).results:
+        assert flat.count(result.name) >= len(blocks(as_record(record)))
     for failed in record["failed"]:
         assert " ".join(f"{failed['name']}: {failed['kind']}: {failed['reason']}".split()) in flat
 
@@ -176,8 +178,8 @@ def test_the_table_fits_is_plain_and_is_complete(name, width):
 def test_a_sweep_reads_in_80_columns():
     record = RECORDS["sweep"]
     text = bench_table(record, width=80)
-    for entry in entries(record):
-        assert speed_cell(entry) in text
+    for result in as_record(record).results:
+        assert speed_cell(result) in text
     for name, verdict in (("int8", "faster"), ("pruned", "not resolved")):
         assert len([line for line in lines_with(text, verdict) if line.startswith(name)]) >= 4
     starts = [line.index("speed-up") for line in lines_with(text, "latency", "speed-up", "verdict")]
@@ -195,13 +197,13 @@ def test_a_model_alone_has_no_speed_up():
     text = bench_table(measure_record(), width=100)
     assert "speed-up" not in text
     assert "verdict" not in text
-    assert bench_headline(measure_record()).startswith("fp32: latency ")
+    assert bench_headline(as_record(measure_record())).startswith("fp32: latency ")
 
 
 def test_any_record_is_told_in_one_line():
-    assert one_line(RECORDS["one"]).startswith("fp32, int8, pruned: int8 1.5")
-    assert one_line(measure_record()).startswith("fp32: latency ")
-    assert one_line(sample_record("run")).startswith("run: 3.15x smaller")
+    assert lines_of([RECORDS["one"]])[0].startswith("fp32, int8, pruned: int8 1.5")
+    assert lines_of([measure_record()])[0].startswith("fp32: latency ")
+    assert lines_of([sample_record("run")])[0].startswith("run: 3.15x smaller")
 
 
 def test_figures_that_differ_by_condition_say_which():

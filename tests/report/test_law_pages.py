@@ -14,6 +14,7 @@ from markup_reader import check_alone, check_headings, check_pictures, words_of
 from records import sample_record
 
 from evaluate.core.errors import DataError, MachineError, UsageError
+from evaluate.core.records import as_record
 from evaluate.report.charts.bars import candidates_picture
 from evaluate.report.charts.law_charts import (
     Budget,
@@ -50,6 +51,10 @@ from evaluate.scaling.query.solve import solve
 HOSTILE = "<script>alert('x')</script>\x1b[2J\n\"&$a_b$"
 SOLVED = {"low": 9e3, "high": 14e3, "value": 11e3, "reachable": True, "reason": "", "beyond": 1.0, "given": {}}
 LOST = {"low": None, "high": None, "value": None, "reachable": False, "reason": "the floor is 47 % (0 % to 53 %)"}
+
+
+def typed(records):
+    return [as_record(record) for record in records]
 
 
 def report(tmp_path, *records):
@@ -115,7 +120,7 @@ def test_names_are_text_and_nothing_else(tmp_path):
 
 
 def test_a_study_gives_means_and_spread_over_seeds_and_names_what_failed():
-    section = words_of(study_section("imp", studies_of(trials())["imp"], key="s"))
+    section = words_of(study_section("imp", studies_of(typed(trials()))["imp"], key="s"))
     dense = [100 * t["error"] for t in trials() if t["size"]["width"] == 128 and t["role"] == "dense"]
     assert f"{np.mean(dense):.2f} %" in section
     assert f"± {np.std(dense, ddof=1):.2g} ({min(dense):.4g} to {max(dense):.4g})" in section
@@ -126,14 +131,14 @@ def test_a_study_gives_means_and_spread_over_seeds_and_names_what_failed():
 
 def test_a_trial_that_was_run_again_counts_as_it_ended():
     again = [*trials(), {**trials()[5], "status": "finished", "error": 0.6}]
-    (found,) = studies_of(again).values()
+    (found,) = studies_of(typed(again)).values()
     assert "all finished" in study_line("imp", found)
     assert len(found) == len(trials())
 
 
 def test_many_failures_are_folded_and_a_study_without_results_is_still_shown():
     failed = [{**t, "status": "failed", "reason": "", "error": None, "sizes": None} for t in trials()]
-    section = study_section("imp", studies_of(failed)["imp"], key="s")
+    section = study_section("imp", studies_of(typed(failed))["imp"], key="s")
     assert "<svg" not in section
     assert "no reason given" in words_of(section)
     assert "<details>" in section

@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 from markup_reader import check_alone, check_headings, check_pictures, read, words_of
 from records import regression_record, sample_record, widths
 
+from evaluate.core.blocks import as_block
 from evaluate.core.errors import DataError, MachineError
+from evaluate.core.record_parts import ClassDrop, Drop, Goal, Latency, Side, Width
+from evaluate.core.records import as_record
 from evaluate.core.text import count, duration, ratio_decimals, signed, size
 from evaluate.metrics.base import get_metric
 from evaluate.report.charts.bars import classes_picture, widths_picture
@@ -69,8 +72,8 @@ def test_the_word_faster_appears_only_where_the_verdict_says_so(verdict, speed, 
 def test_the_verdict_is_not_reread_from_the_value():
     record = sample_record(speed=1.6)
     record["speedup"]["verdict"] = "not resolved"
-    assert "not resolved to differ" in headline(record)
-    assert "faster" not in text_table(record) + headline(record)
+    assert "not resolved to differ" in headline(as_record(record))
+    assert "faster" not in text_table(record) + headline(as_record(record))
 
 
 @pytest.mark.parametrize(
@@ -78,16 +81,20 @@ def test_the_verdict_is_not_reread_from_the_value():
     [(0.1, 0.5, "lost", "gained"), (-0.5, -0.1, "gained", "lost"), (-0.1, 0.1, "not resolved", "not resolved")],
 )
 def test_a_drop_is_judged_by_its_interval_and_by_what_is_better(low, high, accuracy, mse):
-    drop = {"value": (low + high) / 2, "low": low, "high": high}
+    drop = Drop(value=(low + high) / 2, low=low, high=high)
     assert drop_verdict(drop, get_metric("accuracy")) == accuracy
     assert drop_verdict(drop, get_metric("mse")) == mse
-    assert drop_verdict({"value": 3.0, "low": None, "high": None}, get_metric("mse")) == ""
+    assert drop_verdict(Drop(value=3.0), get_metric("mse")) == ""
 
 
 def test_headline_of_a_loss_names_its_amount_and_interval():
-    assert headline(sample_record(drop=1.2, resolution=0.4)).endswith("accuracy lost 1.20 points (0.80 to 1.60)")
-    assert headline(sample_record(drop=-1.2, resolution=0.4)).endswith("accuracy gained 1.20 points (0.80 to 1.60)")
-    assert headline(regression_record()).endswith("mse lost: up by 0.00067 (0.00040 to 0.00090)")
+    assert headline(as_record(sample_record(drop=1.2, resolution=0.4))).endswith(
+        "accuracy lost 1.20 points (0.80 to 1.60)"
+    )
+    assert headline(as_record(sample_record(drop=-1.2, resolution=0.4))).endswith(
+        "accuracy gained 1.20 points (0.80 to 1.60)"
+    )
+    assert headline(as_record(regression_record())).endswith("mse lost: up by 0.00067 (0.00040 to 0.00090)")
 
 
 @pytest.mark.parametrize(
@@ -96,16 +103,16 @@ def test_headline_of_a_loss_names_its_amount_and_interval():
 def test_size_is_said_in_the_right_direction(before, after, words):
     record = sample_record()
     record["baseline"]["sizes"]["bytes"], record["compressed"]["sizes"]["bytes"] = before, after
-    assert words in headline(record)
+    assert words in headline(as_record(record))
 
 
 def test_the_class_that_lost_more_than_the_average_is_named():
     drops = {"cat": 1.2, "dog": -0.3, "owl": 0.0}
     record = {"per_class_drop": [{"class": c, "n": 1000, "drop": d} for c, d in drops.items()]}
-    assert worst_class(record).startswith("cat lost 1.2 points, the average class 0.3")
-    assert "one sample of cat is 0.1" in worst_class(record)
+    assert worst_class(as_record(record)).startswith("cat lost 1.2 points, the average class 0.3")
+    assert "one sample of cat is 0.1" in worst_class(as_record(record))
     for even in ([1.0, 1.0], [-0.5, -0.1], []):
-        assert worst_class({"per_class_drop": [{"class": "a", "n": 9, "drop": d} for d in even]}) == ""
+        assert worst_class(as_record({"per_class_drop": [{"class": "a", "n": 9, "drop": d} for d in even]})) == ""
 
 
 def test_goals_are_shown_in_the_unit_they_were_asked_in():
@@ -116,8 +123,8 @@ def test_goals_are_shown_in_the_unit_they_were_asked_in():
         "bytes at most 0.35x: 0.40x": {"goal": "bytes", "limit": 0.35, "value": 0.4},
         "drop at most 1.50 points: 0.30 points": {"goal": "drop", "limit": 1.5, "value": 0.3},
     }
-    assert [goal_sentence(goal, {}) for goal in asked.values()] == list(asked)
-    small = goal_sentence({"goal": "drop", "limit": 0.001, "value": 0.0007}, regression_record())
+    assert [goal_sentence(as_block(Goal, goal), get_metric("accuracy")) for goal in asked.values()] == list(asked)
+    small = goal_sentence(Goal(goal="drop", limit=0.001, value=0.0007), get_metric("mse"))
     assert small == "drop at most 0.001 of mse: 0.0007 of mse"
 
 
@@ -159,7 +166,7 @@ def test_the_table_fits_is_plain_and_is_complete(width, record):
     assert max(map(len, text.splitlines())) <= width
     assert text.isascii()
     assert "\x1b" not in text
-    for row in rows(record):
+    for row in rows(as_record(record)):
         assert row.label in text
     for label in ("params", "nonzero", "MACs", "bytes", "packed bytes", "bits"):
         assert label in text
@@ -247,7 +254,7 @@ def test_the_page_says_what_the_record_says(tmp_path):
         "importance: group_norm",
         "1.09 MB",
         "lost",
-        worst_class(record),
+        worst_class(as_record(record)),
     ):
         assert told in words
     assert "leanfit verify runs/cifar10-resnet20-int8" in words
@@ -255,12 +262,12 @@ def test_the_page_says_what_the_record_says(tmp_path):
 
 def test_machines_are_never_mixed_in_one_latency_picture():
     records = [sample_record(), sample_record(machine="other", seed=1), sample_record(seed=2)]
-    drawn = tradeoffs(records, "k")
+    drawn = tradeoffs([as_record(record) for record in records], "k")
     latencies = [(p, caption) for p, caption in drawn if p is not None and p.title.endswith("latency")]
     assert [p.text.count("compressed") for p, _ in latencies] == [2, 1]
     assert all("not drawn together" in caption for _, caption in latencies)
     records[2]["compressed"]["latency"]["threads"] = 4
-    assert len(tradeoffs(records, "k")) == 1 + 3
+    assert len(tradeoffs([as_record(record) for record in records], "k")) == 1 + 3
 
 
 def test_several_tasks_have_a_table_each(tmp_path):
@@ -328,26 +335,27 @@ def test_a_report_leaves_the_process_as_it_was(tmp_path):
 
 
 def test_widths_are_drawn_only_where_they_changed():
-    old = [{"layer": f"block{i}.conv", "channels": 64} for i in range(60)]
-    new = [{"layer": f"block{i}.conv", "channels": 64 - i % 3} for i in range(60)]
+    old = [Width(layer=f"block{i}.conv", channels=64) for i in range(60)]
+    new = [Width(layer=f"block{i}.conv", channels=64 - i % 3) for i in range(60)]
     assert widths_picture(old, old, key="a") is None
     assert widths_picture([], [], key="a") is None
     drawn = widths_picture(old, new, key="a")
     assert all(f">block{i}.conv</text>" in drawn.svg for i in range(60))
-    many = widths_picture([{"layer": f"l{i}", "channels": 2} for i in range(300)], [], key="a")
+    many = widths_picture([Width(layer=f"l{i}", channels=2) for i in range(300)], [], key="a")
     assert "80 of 300" in many.title
-    gone = widths_picture(widths((16, 32, 64)), widths((16, 32, 64))[:-1], key="a")
+    whole = widths((16, 32, 64))
+    gone = widths_picture(*(as_block(Side, {"widths": many}).widths for many in (whole, whole[:-1])), key="a")
     assert gone.svg.count("→ -</text>") == 1
 
 
 def test_classes_are_sorted_and_labelled():
     drawn = classes_picture(
-        [{"class": c, "n": 10, "drop": d} for c, d in (("a", -1.0), ("b", 2.0), ("c", 0.0))], key="k"
+        [ClassDrop(label=c, n=10, drop=d) for c, d in (("a", -1.0), ("b", 2.0), ("c", 0.0))], key="k"
     )
     labels = re.findall(r">([abc])</text>", drawn.svg)
     assert labels == ["b", "c", "a"]
     assert {">-2.0<", ">+1.0<", ">0.0<"} <= set(re.findall(r">[-+]?\d\.\d<", drawn.svg))
-    crowd = [{"class": f"class{i}", "n": 10, "drop": i / 10} for i in range(100)]
+    crowd = [ClassDrop(label=f"class{i}", n=10, drop=i / 10) for i in range(100)]
     assert len(re.findall(r">class\d+</text>", classes_picture(crowd, key="k").svg)) == 30
     assert classes_picture([], key="k") is None
 
@@ -392,7 +400,7 @@ def test_every_time_has_a_unit(milliseconds, text):
 
 @pytest.mark.parametrize("median", [0, -1.0])
 def test_a_latency_that_is_none_is_not_shown(median):
-    assert latency_text({"median_ms": median, "low": median, "high": median}) == "-"
+    assert latency_text(as_block(Latency, {"median_ms": median, "low": median, "high": median})) == "-"
 
 
 def test_a_folder_is_no_place_for_a_page(tmp_path, monkeypatch):

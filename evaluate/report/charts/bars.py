@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from evaluate.core.record_parts import ClassDrop, Width
 from evaluate.core.text import clean, finite, signed
 from evaluate.profiling.costs import Amount, amount_of, families, groups, time_text
 from evaluate.report.charts.svg import ACCENT, BASE, GAINED, INK, LOST, MUTED, Picture, draw, rows_axis
@@ -24,11 +25,9 @@ Profile = Mapping[str, Any]
 Times = list[tuple[str, list["Amount | None"]]]
 
 
-def widths_picture(
-    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], *, key: str
-) -> Picture | None:
+def widths_picture(before: Sequence[Width], after: Sequence[Width], *, key: str) -> Picture | None:
     """Channels per layer: the compressed model's bars over the baseline's outlines. None where no width changed."""
-    old, new = ({str(w["layer"]): w["channels"] for w in side if finite(w.get("channels"))} for side in (before, after))
+    old, new = ({str(w.layer): w.channels for w in side if w.channels is not None} for side in (before, after))
     layers = list(dict.fromkeys([*old, *new]))
     changed = [name for name in layers if old.get(name) != new.get(name)]
     if not changed:
@@ -54,14 +53,14 @@ def widths_picture(
     return draw(paint, height=64 + 18 * len(shown), title=title, text=text, key=key)
 
 
-def classes_picture(changes: Sequence[Mapping[str, Any]], *, key: str) -> Picture | None:
+def classes_picture(changes: Sequence[ClassDrop], *, key: str) -> Picture | None:
     """The change of each class in points, sorted, worst first. None where there are no classes."""
-    known = sorted((e for e in changes if finite(e.get("drop"))), key=lambda e: -float(e["drop"]))
+    known = sorted((-e.drop, clean(e.label, 22)) for e in changes if e.drop is not None)
     if not known:
         return None
     shown = known if len(known) <= MOST_CLASSES else [*known[: MOST_CLASSES - 10], *known[-10:]]
-    mean = -sum(float(e["drop"]) for e in known) / len(known)
-    names, moves = [clean(e["class"], 22) for e in shown], [-float(e["drop"]) for e in shown]
+    mean = sum(move for move, _ in known) / len(known)
+    moves, names = zip(*shown)
     reach = max([*map(abs, moves), abs(mean), 0.1])
 
     def paint(figure: Figure) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evaluate.core.text import clean, duration, finite, ratio, size
+from evaluate.core.record_parts import Speedup
+from evaluate.core.text import clean, duration, ratio, size
 from evaluate.metrics.base import Metric
 from evaluate.report.charts.svg import (
     ACCENT,
@@ -24,7 +25,7 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     series_style,
 )
-from evaluate.report.messages.bench_messages import Block, Triple, condition_text, part, triple, verdict_of
+from evaluate.report.messages.bench_messages import Block, Triple, condition_text, triple, verdict_of
 from evaluate.report.messages.run_messages import speed_text
 
 if TYPE_CHECKING:
@@ -155,11 +156,10 @@ def ratios_picture(blocks: Sequence[Block], *, key: str) -> tuple[Picture, str] 
 
 
 def _rows(block: Block, heading: bool, one_provider: bool) -> list[_Row]:
-    floor = block.floor.get("noise_floor")
-    band = float(floor) if finite(floor) and floor > 0 else 0.0
+    band = max(0.0, block.floor.noise_floor or 0.0)
     found = []
-    for label, entry in zip(block.labels, block.entries, strict=True):
-        verdict, speedup = verdict_of(entry), triple(part(entry, "speedup"), "value")
+    for label, result in block.named():
+        verdict, speedup = verdict_of(result), triple(result.speedup, "value")
         if verdict and speedup:
             found.append(_Row(clean(label, 20), speedup, verdict, band))
     where = condition_text(block.condition)
@@ -190,7 +190,7 @@ def _paint_ratio(axes: Axes, at: int, triple: Triple, verdict: str) -> None:
     axes.plot([low, high], [at, at], color=color, linewidth=1.6, solid_capstyle="butt")
     face = "none" if verdict == "not resolved" else color
     axes.plot(value, at, marker, color=color, markerfacecolor=face, markersize=6, markeredgewidth=1.2)
-    shown = speed_text({"value": value, "low": low, "high": high}).partition(" (")[0]
+    shown = speed_text(Speedup(value=value, low=low, high=high)).partition(" (")[0]
     axes.text(1.02, at, shown, transform=axes.get_yaxis_transform(), va="center", color=color, fontsize=11)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evaluate.core.text import clean, duration, finite
-from evaluate.load_test.rate_result import rate_text
+from evaluate.core.bench_parts import Scenario
+from evaluate.core.text import clean, duration, rate_text
 from evaluate.report.charts.svg import (
     COUNTS,
     INK,
@@ -21,13 +21,12 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     series_style,
 )
-from evaluate.report.messages.bench_messages import Block, Condition, part, triple
+from evaluate.report.messages.bench_messages import Block, Condition, bound_text, name_of, triple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Result = Mapping[str, Any]
 MOST_SERIES = 12
 
 
@@ -39,10 +38,10 @@ class Series:
     points: list[tuple[float, float, float, float]]
 
 
-def _point(known: Result, at: str, key: str) -> tuple[float, float, float, float] | None:
-    """(x, value, low, high) of an entry; None where one of them is not known."""
-    x, found = known.get(at), triple(known, key)
-    return (float(x), *found) if found and finite(x) and x > 0 else None
+def _point(known: Any, at: str, key: str) -> tuple[float, float, float, float] | None:
+    """(x, value, low, high) of a latency or a batch's rate; None where one of them is not known."""
+    x, found = getattr(known, at), triple(known, key)
+    return (float(x), *found) if found and x is not None and x > 0 else None
 
 
 def _paint_lines(axes: Axes, series: Sequence[Series], over: str, *, legend: bool = True) -> float:
@@ -109,8 +108,8 @@ def sweep_pictures(blocks: Sequence[Block], over: str, *, key: str) -> list[tupl
 def _series(blocks: Sequence[Block], over: str) -> list[Series]:
     found: dict[str, dict[float, tuple[float, float, float, float]]] = {}
     for block in blocks:
-        for label, entry in zip(block.labels, block.entries, strict=True):
-            if point := _point(part(entry, "latency"), over, "median_ms"):
+        for label, result in block.named():
+            if point := _point(result.latency, over, "median_ms"):
                 found.setdefault(clean(label, 20), {})[point[0]] = point
     return [Series(name, [points[x] for x in sorted(points)]) for name, points in list(found.items())[:MOST_SERIES]]
 
@@ -134,13 +133,13 @@ def _sweep(series: Sequence[Series], over: str, where: str, key: str) -> tuple[P
     return picture, f"Medians with 95 % intervals, both axes logarithmic.{sample if over == 'batch' else ''}"
 
 
-def throughput_picture(results: Sequence[Result], *, key: str) -> tuple[Picture, str] | None:
+def throughput_picture(results: Sequence[Scenario], *, key: str) -> tuple[Picture, str] | None:
     """Samples a second against batch, a line a model; None where fewer than two batches were tried."""
     series = []
     for result in results[:MOST_SERIES]:
-        points = [point for e in result.get("batches") or () if (point := _point(e, "batch", "samples_per_s"))]
+        points = [point for e in result.batches if (point := _point(e, "batch", "samples_per_s"))]
         if len(points) > 1:
-            series.append(Series(clean(result.get("name", "model"), 20), sorted(points)))
+            series.append(Series(name_of(result, 20), sorted(points)))
     if not series:
         return None
 
@@ -158,17 +157,17 @@ def throughput_picture(results: Sequence[Result], *, key: str) -> tuple[Picture,
 # Rates.
 
 
-def rates_picture(results: Sequence[Result], *, key: str) -> tuple[Picture, str] | None:
+def rates_picture(results: Sequence[Scenario], *, key: str) -> tuple[Picture, str] | None:
     """The tail of latency in each probe against its rate, the bound, and the rate found with its interval.
 
-    results : dicts of `load_test.scenarios.highest_rate` that share a bound and a percentile; None without probes.
+    results : those of `load_test.scenarios.highest_rate` that share a bound and a percentile; None without probes.
     """
     shown = [result for result in results if _probes(result)][:MOST_SERIES]
     if not shown:
         return None
-    tail, bound = f"P{shown[0]['percentile']:g}", float(shown[0]["bound_ms"])
-    said = [(clean(r.get("name", "model"), 40), r.get("rate")) for r in shown]
-    told = [f"{name}: {f'{rate_text(v)} queries/s' if finite(v) else 'no rate found'}" for name, v in said]
+    tail, bound = bound_text(shown[0]).split(" ")[0], float(shown[0].bound_ms or 0.0)
+    found = [(name_of(one, 40), one.rate) for one in shown]
+    told = [f"{name}: {'no rate found' if v is None else f'{rate_text(v)} queries/s'}" for name, v in found]
     caption = (
         f"A mark is a probe: random arrivals at that rate, and the {tail} from scheduled arrival to answer. Level "
         f"line: the bound, {duration(bound)}. Upright bands: the rate found and its 95 % interval. Crosses: broken off."
@@ -181,25 +180,24 @@ def rates_picture(results: Sequence[Result], *, key: str) -> tuple[Picture, str]
     return picture, caption
 
 
-def _probes(result: Result) -> list[tuple[float, float, bool]]:
+def _probes(result: Scenario) -> list[tuple[float, float, bool]]:
     """(rate, tail in milliseconds, whether it was broken off) of each probe, by rising rate."""
-    known = [(p.get("rate"), p.get("tail_ms"), bool(p.get("cut"))) for p in result.get("probes") or ()]
-    found = [(float(x), float(y), cut) for x, y, cut in known if finite(x) and finite(y) and x > 0 and y > 0]
-    return sorted(found, key=lambda probe: probe[0])
+    known = ((p.rate or 0.0, p.tail_ms or 0.0, bool(p.cut)) for p in result.probes)
+    return sorted((probe for probe in known if probe[0] > 0 and probe[1] > 0), key=lambda probe: probe[0])
 
 
-def _paint_rates(axes: Axes, results: Sequence[Result], bound: float, tail: str) -> None:
+def _paint_rates(axes: Axes, results: Sequence[Scenario], bound: float, tail: str) -> None:
     for position, result in enumerate(results):
         marker: Any = {**series_style(position), "linestyle": "none", "markersize": 6, "markeredgewidth": 0}
         probes, color = _probes(result), str(marker["color"])
         x, y = [probe[0] for probe in probes], [probe[1] for probe in probes]
-        axes.plot(x, y, label=clean(result.get("name", "model"), 20), **marker)
+        axes.plot(x, y, label=name_of(result, 20), **marker)
         cut = [(rate, late) for rate, late, broken in probes if broken]
         axes.plot([a for a, _ in cut], [b for _, b in cut], "x", color=INK, markersize=7, markeredgewidth=1.4)
-        if finite(result.get("rate")):
-            low, high = (result[k] if finite(result.get(k)) else result["rate"] for k in ("low", "high"))
+        if (rate := result.rate) is not None:
+            low, high = (rate if end is None else end for end in (result.low, result.high))
             axes.axvspan(low, high, color=color, alpha=0.22, linewidth=0)
-            axes.axvline(result["rate"], color=color, linewidth=1)
+            axes.axvline(rate, color=color, linewidth=1)
     axes.axhline(bound, color=LOST, linewidth=1.2)
     axes.text(0.01, bound, "bound", transform=axes.get_yaxis_transform(), va="bottom", color=LOST, fontsize=11)
     every = [probe for result in results for probe in _probes(result)]

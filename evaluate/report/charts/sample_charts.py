@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluate.core.text import clean, duration, finite, numbers_in, ratio
+from evaluate.core.bench_parts import Result
+from evaluate.core.text import clean, duration, numbers_in, ratio
 from evaluate.report.charts.svg import (
     ACCENT,
     BASE,
@@ -26,7 +27,7 @@ from evaluate.report.charts.svg import (
     scaled_axis,
     strokes,
 )
-from evaluate.report.messages.bench_messages import Block, Entry, part
+from evaluate.report.messages.bench_messages import Block
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ class Lane:
     name: str
     sittings: list[Floats]
     baseline: bool
-    entry: Entry
+    result: Result
 
     @property
     def calls(self) -> Floats:
@@ -70,12 +71,12 @@ class Lane:
 def lanes_of(block: Block) -> list[Lane]:
     """The models of a condition that have samples, the baseline first and once more where it was timed twice."""
     found = [
-        Lane(clean(label, 24), _sittings(entry.get("samples")), bool(entry.get("baseline")), entry)
-        for label, entry in zip(block.labels, block.entries, strict=True)
+        Lane(clean(label, 24), _sittings(result.samples), bool(result.baseline), result)
+        for label, result in block.named()
     ]
-    twin = _sittings(block.floor.get("samples"))
+    twin = _sittings(block.floor.samples)
     if found and twin:
-        again = Lane(clean(f"{found[0].name} again", 30), twin, True, {})
+        again = Lane(clean(f"{found[0].name} again", 30), twin, True, Result())
         found.insert(1, again)
     return [lane for lane in found if lane.sittings]
 
@@ -181,9 +182,8 @@ def _plot(axes: Axes, path: tuple[Floats, ...], color: str, width: float, alpha:
 
 
 def _note(lane: Lane, high: float) -> str:
-    drift = part(lane.entry, "drift")
-    drifts = f"; drifts {ratio(drift['ratio'])}" if drift.get("drifts") is True and finite(drift.get("ratio")) else ""
-    return _said(lane, high) + drifts
+    drift = lane.result.drift
+    return _said(lane, high) + (f"; drifts {ratio(drift.ratio)}" if drift.drifts and drift.ratio is not None else "")
 
 
 def distributions_picture(block: Block, *, key: str, where: str = "") -> tuple[Picture, str] | None:
@@ -206,9 +206,14 @@ def distributions_picture(block: Block, *, key: str, where: str = "") -> tuple[P
     return picture, f"{marks}{_beyond(lanes, relative)}{own if relative else ''}"
 
 
+def _marked(lane: Lane) -> dict[str, float]:
+    """The percentiles that its samples carry."""
+    known = {"p90": lane.result.latency.p90, "p99": lane.result.latency.p99}
+    return {name: value for name, value in known.items() if value is not None and value > 0}
+
+
 def _percentiles(lane: Lane) -> str:
-    known = part(lane.entry, "latency")
-    tails = [f"{name.upper()} {duration(known[name])}" for name in MARKS if finite(known.get(name))]
+    tails = [f"{name.upper()} {duration(value)}" for name, value in _marked(lane).items()]
     return ", ".join([f"median {duration(lane.median)}", *tails])
 
 
@@ -233,9 +238,8 @@ def _span(lanes: Sequence[Lane], scales: Sequence[float]) -> tuple[float, float]
     """The ends of the axis: the bulk of every model's calls, and the percentiles that are marked."""
     ends = []
     for lane, scale in zip(lanes, scales, strict=True):
-        known: Mapping[str, Any] = part(lane.entry, "latency")
-        marked = [known[name] for name in MARKS if finite(known.get(name)) and known[name] > 0]
-        ends.append([value / scale for value in (*np.percentile(lane.calls, (0.2, 95)), *marked)])
+        marked = (*np.percentile(lane.calls, (0.2, 95)), *_marked(lane).values())
+        ends.append([value / scale for value in marked])
     low, high = min(min(values) for values in ends), max(max(values) for values in ends)
     return low / 1.02, max(high * 1.04, low * 1.05)
 
@@ -259,12 +263,9 @@ def _paint_row(axes: Axes, lane: Lane, scale: float, row: int, edges: Floats) ->
     axes.plot(centres, row - height, color=color, linewidth=1)
     middle = lane.median / scale
     axes.plot([middle, middle], [row, row - 0.9], color=INK, linewidth=1.4)
-    known = part(lane.entry, "latency")
-    for name, marker in MARKS.items():
-        if finite(known.get(name)) and known[name] > 0:
-            face = "none" if name == "p90" else INK
-            at = known[name] / scale
-            axes.plot(at, row, marker, color=INK, markerfacecolor=face, markersize=6, markeredgewidth=1.2)
+    for name, value in _marked(lane).items():
+        face = "none" if name == "p90" else INK
+        axes.plot(value / scale, row, MARKS[name], color=INK, markerfacecolor=face, markersize=6, markeredgewidth=1.2)
 
 
 # Both files of a run.

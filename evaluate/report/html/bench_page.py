@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from evaluate.core.text import clean, duration, finite
-from evaluate.load_test.rate_result import proof_text, rate_text
+from evaluate.core.bench_parts import Scenario
+from evaluate.core.records import BenchRecord
+from evaluate.core.text import clean, duration, rate_text
 from evaluate.report.charts.bars import layers_picture, operators_picture
 from evaluate.report.charts.intervals import ratios_picture
 from evaluate.report.charts.lines import rates_picture, sweep_pictures, throughput_picture
@@ -18,8 +18,8 @@ from evaluate.report.charts.sample_charts import distributions_picture, lanes_of
 from evaluate.report.charts.svg import Drawn
 from evaluate.report.html.markup import Verdict, capital, element, flat, plural, rendered
 from evaluate.report.messages import bench_messages as bench
-from evaluate.report.messages.bench_messages import Block, Entry
-from evaluate.report.messages.run_messages import RecordLike, speed_text
+from evaluate.report.messages.bench_messages import Block, bound_text, counted, proof_text, rate_ends
+from evaluate.report.messages.run_messages import speed_text, value_text
 from evaluate.report.text.bench_table import (
     LATENCY,
     MODELS,
@@ -30,12 +30,14 @@ from evaluate.report.text.bench_table import (
     VERDICT,
     Column,
     block_rows,
+    busy_text,
     compared,
     condition_rows,
     filled,
     headings,
     model_rows,
     scenario_text,
+    tail_text,
     title_of,
 )
 from evaluate.report.text.profile_table import explain, profile_text, remarks
@@ -47,7 +49,7 @@ DOTS, MOST_DOTS, FEWEST_DOTS = 16_000, 300, 60
 Tile = tuple[str, Any, Any]
 
 
-def bench_tiles(record: RecordLike) -> list[Tile]:
+def bench_tiles(record: BenchRecord) -> list[Tile]:
     """The answers at a glance: the best speed-up, what the run can claim, how much was measured, what failed."""
     found, lost = bench.blocks(record), bench.failures(record)
     tiles = [*_best_tile(found), *_floor_tile(found), *_extent_tile(record, found)]
@@ -57,14 +59,14 @@ def bench_tiles(record: RecordLike) -> list[Tile]:
 def _best_tile(found: Sequence[Block]) -> list[Tile]:
     """The largest speed-up that the verdict calls one; none where there is none."""
     gains = [
-        (bench.part(entry, "speedup"), label, block)
+        (result.speedup, label, block)
         for block in found
-        for label, entry in zip(block.labels, block.entries, strict=True)
-        if bench.verdict_of(entry) == "faster"
+        for label, result in block.named()
+        if bench.verdict_of(result) == "faster"
     ]
     if not gains:
         return []
-    speedup, label, block = max(gains, key=lambda gain: float(gain[0]["value"]))
+    speedup, label, block = max(gains, key=lambda gain: gain[0].value or 0.0)
     value, _, ends = speed_text(speedup).partition(" (")
     interval = f"95 %: {ends.rstrip(')')}; " if ends else ""
     note = f"{interval}{bench.condition_text(block.condition)}"
@@ -72,8 +74,7 @@ def _best_tile(found: Sequence[Block]) -> list[Tile]:
 
 
 def _floor_tile(found: Sequence[Block]) -> list[Tile]:
-    known = [block.floor.get("noise_floor") for block in found]
-    shares = sorted(share for share in known if finite(share))
+    shares = sorted(block.floor.noise_floor for block in found if block.floor.noise_floor is not None)
     if not shares:
         return []
     low, high = bench.percent(shares[0]), bench.percent(shares[-1])
@@ -85,18 +86,18 @@ def _floor_tile(found: Sequence[Block]) -> list[Tile]:
     return [("smallest difference it can claim", low if low == high else f"{low} to {high}", note)]
 
 
-def _extent_tile(record: RecordLike, found: Sequence[Block]) -> list[Tile]:
-    models = len({bench.name_of(entry) for entry in bench.entries(record)})
+def _extent_tile(record: BenchRecord, found: Sequence[Block]) -> list[Tile]:
+    models = len({bench.name_of(result) for result in record.results})
     if not models:
         return []
-    calls = [n for entry in bench.entries(record) if finite(n := bench.part(entry, "latency").get("n"))]
+    calls = [result.latency.n for result in record.results if result.latency.n is not None]
     texts = [f"{len(found)} conditions" if len(found) > 1 else bench.condition_text(found[0].condition)]
     texts += [f"{sum(calls):,} samples"] if calls else []
-    texts += [duration(1e3 * record["seconds"])] if finite(record.get("seconds")) else []
+    texts += [duration(1e3 * record.seconds)] if record.seconds is not None else []
     return [("measured", plural(models, "model"), ", ".join(texts))]
 
 
-def bench_sections(record: RecordLike, *, key: str, level: int, share: int = 1) -> Markup:
+def bench_sections(record: BenchRecord, *, key: str, level: int, share: int = 1) -> Markup:
     """Everything below the header of one benchmark.
 
     key   : makes the ids of its pictures its own.
@@ -122,8 +123,8 @@ def bench_sections(record: RecordLike, *, key: str, level: int, share: int = 1) 
         cut=f"Of {len(found)} conditions, the raw samples of the first {most} are drawn." if len(found) > most else "",
         profiles=_profiles(record, key),
         warnings=bench.warnings_of(record),
-        machine=list(flat(bench.part(record, "environment"))),
-        meanwhile=list(flat(bench.part(record, "machine"))),
+        machine=list(flat(record.environment.to_json())),
+        meanwhile=list(flat(record.machine.to_json())),
         settings=_settings(record),
     )
 
@@ -166,101 +167,84 @@ def _pictures(found: Sequence[Block], key: str, most: int, share: int) -> list[D
     return [one for one in drawn if one is not None]
 
 
-def _settings(record: RecordLike) -> list[tuple[str, str]]:
-    known = {"record": record.get("id"), "created": record.get("created"), "leanfit": record.get("leanfit")}
+def _settings(record: BenchRecord) -> list[tuple[str, str]]:
+    about = {"record": record.id, "created": record.created, "leanfit": record.leanfit}
     models = {
-        f"model {bench.name_of(entry, 60)}": f"{clean(entry.get('path') or '-')}, sha256 {clean(entry['sha256'])}"
-        for entry in bench.entries(record)
-        if entry.get("sha256")
+        f"model {bench.name_of(one, 60)}": f"{clean(one.path or '-')}, sha256 {clean(one.sha256)}"
+        for one in record.results
+        if one.sha256
     }
-    given = [(name, clean(value)) for name, value in {**known, **models}.items() if value]
-    return [*flat(bench.part(record, "settings")), *given]
+    return [*flat(record.settings), *((name, clean(value)) for name, value in {**about, **models}.items() if value)]
 
 
 # Scenarios: a table of each kind, its head and how a row is read from a result.
 
 
-@dataclass(frozen=True)
-class _Kind:
+class _Kind(NamedTuple):
     """How results of one scenario are shown: the heads after the name, a row's cells, and a picture of them all."""
 
     head: tuple[str, ...]
-    cells: Callable[[Entry], list[Any]]
+    cells: Callable[[Scenario], list[Any]]
     picture: Callable[..., Drawn | None] | None = None
 
 
-UNKNOWN: tuple[dict[str, Any], list[Drawn]] = ({}, [])
-
-
-def _scenarios(record: RecordLike, key: str) -> list[dict[str, Any]]:
+def _scenarios(record: BenchRecord, key: str) -> list[dict[str, Any]]:
     """What a page shows of the scenarios, one for each thing that was asked."""
-    found: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in bench.scenarios_of(record):
-        asked = (entry.get("scenario"), entry.get("bound_ms"), entry.get("percentile"))
-        found.setdefault(tuple(map(str, asked)), []).append(entry)
+    found: dict[tuple[Any, ...], list[Scenario]] = {}
+    for one in record.scenarios:
+        found.setdefault((one.scenario, one.bound_ms, one.percentile), []).append(one)
     shown = []
-    for number, group in enumerate(found.values(), start=1):
-        table, drawn = bench.safely(partial(_scenario, group, f"{key}-scenario{number}"), UNKNOWN)
-        texts = [f"{bench.name_of(entry, 40)}: {text}" for entry in group for text in bench.texts_of(entry, "warnings")]
-        full = "\n\n".join(bench.safely(partial(scenario_text, [entry], 100), "") for entry in group)
-        shown.append({"table": table, "drawn": drawn, "warnings": list(dict.fromkeys(texts)), "text": full})
+    for number, (asked, group) in enumerate(found.items(), start=1):
+        label, kind = str(asked[0]), KINDS.get(str(asked[0]))
+        if label == "server" and asked[1] is not None:
+            label, kind = f"server, {bound_text(group[0])}", HIGHEST
+        picture = kind.picture(group, key=f"{key}-scenario{number}") if kind and kind.picture else None
+        body = [[bench.name_of(one, 60), *kind.cells(one)] for one in group] if kind else []
+        texts = [f"{bench.name_of(one, 40)}: {clean(text)}" for one in group for text in one.warnings]
+        shown.append({
+            "table": {"label": label, "head": [label, *kind.head], "body": body} if kind else {},
+            "drawn": [picture] if picture else [],
+            "warnings": list(dict.fromkeys(texts)),
+            "text": scenario_text(group, 100) if kind else "",
+        })  # fmt: skip
     return shown
 
 
-def _scenario(group: Sequence[Entry], key: str) -> tuple[dict[str, Any], list[Drawn]]:
-    """(table, pictures) of results that were asked the same."""
-    name = str(group[0]["scenario"])
-    label = name if name in ("offline", "single-stream") else "server"
-    kind = KINDS[label]
-    if label == "server" and "bound_ms" in group[0]:
-        label, kind = f"server, P{group[0]['percentile']:g} within {duration(group[0]['bound_ms'])}", HIGHEST
-    picture = kind.picture(group, key=key) if kind.picture else None
-    body = [[bench.name_of(entry, 60), *kind.cells(entry)] for entry in group]
-    return {"label": label, "head": [label, *kind.head], "body": body}, [picture] if picture else []
-
-
-def _single_stream(entry: Entry) -> list[str]:
-    tails = [entry.get(f"{key}_ms") for key in ("p90", "p99")]
+def _single_stream(one: Scenario) -> list[str]:
     return [
-        f"{duration(entry['median_ms'])} ({duration(entry['low'])} to {duration(entry['high'])})",
-        *(duration(v) if finite(v) else f"needs {entry['needs'][k]} more" for k, v in zip(("p90", "p99"), tails)),
-        rate_text(entry["qps"]),
-        f"{entry['queries']:,}",
+        f"{duration(one.median_ms)} ({duration(one.low)} to {duration(one.high)})",
+        *(tail_text(one, "p90", one.p90_ms), tail_text(one, "p99", one.p99_ms)),
+        rate_text(one.qps),
+        counted(one.queries),
     ]
 
 
-def _served(entry: Entry) -> list[str]:
-    busy = f"{100 * entry['utilisation']:.0f} %" if finite(entry.get("utilisation")) else "-"
-    return [f"{entry['completed']:,}", f"{entry['lost']:,}", busy]
+def _served(one: Scenario) -> list[str]:
+    return [counted(one.completed), counted(one.lost), busy_text(one)]
 
 
-def _highest(entry: Entry) -> list[str]:
-    if not finite(entry.get("rate")):
-        return [entry.get("why") or "none found", "", *_served(entry)]
-    return [f"{rate_text(entry['rate'])}{_ends(entry)}", proof_text(entry), *_served(entry)]
-
-
-def _ends(entry: Entry) -> str:
-    low, high = entry.get("low"), entry.get("high")
-    return f" ({rate_text(low)} to {rate_text(high)})" if finite(low) and finite(high) else ""
+def _highest(one: Scenario) -> list[str]:
+    if one.rate is None:
+        return [clean(one.why or "none found"), "", *_served(one)]
+    return [f"{rate_text(one.rate)}{rate_ends(one)}", proof_text(one), *_served(one)]
 
 
 KINDS = {
     "offline": _Kind(
         ("samples/s", "best batch", "batches tried"),
-        lambda e: [f"{rate_text(e['samples_per_s'])}{_ends(e)}", str(e["batch"]), f"{len(e['batches'])}"],
+        lambda s: [f"{rate_text(s.samples_per_s)}{rate_ends(s)}", value_text(s.batch), f"{len(s.batches)}"],
         throughput_picture,
     ),
     "single-stream": _Kind(("median", "P90", "P99", "queries/s", "queries"), _single_stream),
     "server": _Kind(
         ("rate", "P50", "P90", "P99", "queries", "lost", "busy"),
-        lambda e: [f"{rate_text(e['rate'])}/s", *(duration(e.get(f"p{q}_ms")) for q in (50, 90, 99)), *_served(e)],
+        lambda s: [f"{rate_text(s.rate)}/s", *map(duration, (s.p50_ms, s.p90_ms, s.p99_ms)), *_served(s)],
     ),
 }
 HIGHEST = _Kind(("highest rate, queries/s", "proof", "queries", "lost", "busy"), _highest, rates_picture)
 
 
-def _profiles(record: RecordLike, key: str) -> dict[str, Any] | None:
+def _profiles(record: BenchRecord, key: str) -> dict[str, Any] | None:
     """Where the time goes: sentences, time by operator and by layer, and all figures as text."""
     found = bench.profiles_of(record)
     if not found:

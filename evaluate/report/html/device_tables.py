@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
+from evaluate.core.bench_parts import Result
 from evaluate.core.execution_providers import computes_on_host
-from evaluate.core.text import clean, finite, size
+from evaluate.core.records import BenchRecord
+from evaluate.core.text import clean, size
 from evaluate.hardware.machines import differences, same_machine
 from evaluate.report.charts.intervals import Spot, devices_picture
 from evaluate.report.html.markup import Verdict, rendered
 from evaluate.report.messages import bench_messages as bench
-from evaluate.report.messages.bench_messages import Block, Condition, Entry
-from evaluate.report.messages.run_messages import RecordLike
+from evaluate.report.messages.bench_messages import Block, Condition
 
 Key = tuple[str, str]
 APART = (
@@ -41,7 +42,7 @@ class _Column:
         return f"{self.condition.provider}, {threads} thread{'' if threads == 1 else 's'}"
 
 
-def devices_section(records: Sequence[RecordLike], *, key: str, level: int) -> Markup:
+def devices_section(records: Sequence[BenchRecord], *, key: str, level: int) -> Markup:
     """The tables and pictures of several bench Records beside each other, one table a batch; empty for fewer than two.
 
     Models are joined by the SHA-256 of their file, or by name where a Record does not hold it.
@@ -52,7 +53,7 @@ def devices_section(records: Sequence[RecordLike], *, key: str, level: int) -> M
     by_batch: dict[Any, list[_Column]] = {}
     for record, name in zip(records, names, strict=True):
         for block in bench.blocks(record):
-            column = _Column(name, block.condition, clean(record.get("baseline") or "?", 40), block)
+            column = _Column(name, block.condition, clean(record.baseline or "?", 40), block)
             by_batch.setdefault(block.condition.batch, []).append(column)
     batches = [
         _batch(columns, keys, f"batch {clean(batch, 20)}", f"{key}-batch{number}")
@@ -81,20 +82,16 @@ def _batch(columns: Sequence[_Column], keys: _Keys, where: str, key: str) -> dic
         Spot(rows[row], title, latency)
         for title, mine in zip(titles, cells, strict=True)
         for row, entry in mine.items()
-        if (latency := bench.triple(bench.part(entry, "latency"), "median_ms"))
+        if (latency := bench.triple(entry.latency, "median_ms"))
     ]
     drawn = devices_picture(spots, key=key, title=f"Latency by device, {where}")
     return {"where": where, "head": ["model", *titles], "body": body, "drawn": drawn or (None, "")}
 
 
-def _environment(record: RecordLike) -> Mapping[str, Any]:
-    return {**bench.part(record, "environment"), "gpu": bench.listed(bench.part(record, "environment"), "gpu")}
-
-
-def device_names(records: Sequence[RecordLike]) -> list[str]:
+def device_names(records: Sequence[BenchRecord]) -> list[str]:
     """What each Record's machine is called: its processor or GPU, with its id or the date where that is not enough."""
     names = [_device_name(record) for record in records]
-    ids = [clean(bench.part(record, "environment").get("machine_id") or "no id", 16) for record in records]
+    ids = [clean(record.environment.machine_id or "no id", 16) for record in records]
     both = list(zip(names, ids, strict=True))
     names = [f"{name} ({known})" if any(n == name and i != known for n, i in both) else name for name, known in both]
     for length in (10, 16):
@@ -105,54 +102,53 @@ def device_names(records: Sequence[RecordLike]) -> list[str]:
     return [f"{name} [{i}]" if names.count(name) > 1 else name for i, name in enumerate(names, start=1)]
 
 
-def _moment(record: RecordLike, length: int = 16) -> str:
+def _moment(record: BenchRecord, length: int = 16) -> str:
     """When a Record was made: its date, and with 16 letters the minute."""
-    return clean(record.get("created") or "no date", 40)[:length].replace("T", " ")
+    return clean(record.created or "no date", 40)[:length].replace("T", " ")
 
 
-def _device_name(record: RecordLike) -> str:
-    environment = _environment(record)
+def _device_name(record: BenchRecord) -> str:
     providers = {block.condition.provider for block in bench.blocks(record)}
-    gpus = [clean(gpu.get("name"), 40) for gpu in bench.listed(environment, "gpu") if gpu.get("name")]
+    gpus = bench.gpu_names(record)
     if gpus and providers and not any(computes_on_host(provider) for provider in providers):
         return gpus[0]
-    return clean(bench.part(environment, "cpu").get("name") or environment.get("machine_id") or "unknown machine", 40)
+    return clean(record.environment.cpu.name or record.environment.machine_id or "unknown machine", 40)
 
 
 class _Keys:
     """Which rows the models of all Records belong to, and what the rows are called."""
 
-    def __init__(self, records: Sequence[RecordLike]) -> None:
+    def __init__(self, records: Sequence[BenchRecord]) -> None:
         self._files: dict[str, list[str]] = {}
-        for entry in (entry for record in records for entry in bench.entries(record)):
+        for entry in (entry for record in records for entry in record.results):
             files = self._files.setdefault(bench.name_of(entry), [])
-            if entry.get("sha256") and str(entry["sha256"]) not in files:
-                files.append(str(entry["sha256"]))
+            if entry.sha256 and entry.sha256 not in files:
+                files.append(entry.sha256)
 
-    def of(self, entry: Entry, label: str) -> Key:
+    def of(self, entry: Result, label: str) -> Key:
         """The row of an entry: its file, or its name where the file is not known; and what its label adds (@cuda)."""
         name, files = bench.name_of(entry), self._files.get(bench.name_of(entry), [])
         extra = label.removeprefix(name)
-        known = str(entry.get("sha256") or (files[0] if len(files) == 1 else ""))
+        known = entry.sha256 or (files[0] if len(files) == 1 else "")
         return (known or f"name {name}", extra)
 
-    def label(self, entry: Entry, label: str) -> str:
+    def label(self, entry: Result, label: str) -> str:
         """The name of a row, with the first digits of its file's hash where files of that name differ."""
         files = self._files.get(bench.name_of(entry), [])
-        return f"{label} ({clean(entry.get('sha256') or 'unknown')[:7]})" if len(files) > 1 else label
+        return f"{label} ({clean(entry.sha256 or 'unknown')[:7]})" if len(files) > 1 else label
 
     def ambiguous(self) -> list[str]:
         """Names under which different files were measured."""
         return [name for name, files in self._files.items() if len(files) > 1]
 
 
-def _rows(columns: Sequence[_Column], keys: _Keys) -> tuple[dict[Key, str], list[dict[Key, Entry]]]:
+def _rows(columns: Sequence[_Column], keys: _Keys) -> tuple[dict[Key, str], list[dict[Key, Result]]]:
     """The rows in the order of their first appearance, and for every column its entry of each row."""
     rows: dict[Key, str] = {}
-    cells: list[dict[Key, Entry]] = []
+    cells: list[dict[Key, Result]] = []
     for column in columns:
-        mine: dict[Key, Entry] = {}
-        for label, entry in zip(column.block.labels, column.block.entries, strict=True):
+        mine: dict[Key, Result] = {}
+        for label, entry in column.block.named():
             row = keys.of(entry, label)
             rows.setdefault(row, keys.label(entry, label))
             mine.setdefault(row, entry)
@@ -160,7 +156,7 @@ def _rows(columns: Sequence[_Column], keys: _Keys) -> tuple[dict[Key, str], list
     return rows, cells
 
 
-def _cell(entry: Entry | None) -> list[Any] | None:
+def _cell(entry: Result | None) -> list[Any] | None:
     """Latency, and below it the speed-up with its verdict; None where a model was not measured."""
     if entry is None:
         return None
@@ -168,9 +164,9 @@ def _cell(entry: Entry | None) -> list[Any] | None:
     return [bench.latency_cell(entry), *([(speed, Verdict(bench.verdict_of(entry)))] if speed != "-" else [])]
 
 
-def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys) -> list[str]:
+def _sentences(records: Sequence[BenchRecord], names: Sequence[str], keys: _Keys) -> list[str]:
     """What may and may not be read across the columns."""
-    machines = [_environment(record) for record in records]
+    machines = [record.environment.to_json() for record in records]
     # Each Record against the first one of its machine: every pair would be thousands of sentences for a hundred runs.
     firsts = [
         next(i for i in range(j + 1) if i == j or same_machine(machines[i], machines[j])) for j in range(len(names))
@@ -180,7 +176,7 @@ def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys)
         if i != j:
             found = "; ".join(differences(machines[i], machines[j])) or "no difference in set-up is recorded"
             said.append(f"One machine twice, {names[i]} and {names[j]}: {found}.")
-    bases = list(dict.fromkeys(clean(record.get("baseline") or "?", 40) for record in records))
+    bases = list(dict.fromkeys(clean(record.baseline or "?", 40) for record in records))
     if len(bases) > 1:
         said.append(f"The baselines differ ({', '.join(bases)}): speed-ups of one column do not continue in the next.")
     if twice := keys.ambiguous():
@@ -190,19 +186,18 @@ def _sentences(records: Sequence[RecordLike], names: Sequence[str], keys: _Keys)
     return said
 
 
-def _fact_row(record: RecordLike) -> dict[str, str]:
+def _fact_row(record: BenchRecord) -> dict[str, str]:
     """What is known of a device; empty texts where a fact is not."""
-    environment = _environment(record)
-    cpu, versions = bench.part(environment, "cpu"), bench.part(environment, "versions")
-    runtimes = [f"{n} {v}" for n, v in versions.items() if str(n).startswith(("onnxruntime", "ort-"))]
-    memory = environment.get("memory_mb")
+    environment, cpu = record.environment, record.environment.cpu
+    runtimes = [f"{n} {v}" for n, v in environment.versions.items() if n.startswith(("onnxruntime", "ort-"))]
+    memory = environment.memory_mb
     facts = {
         "runtime": ", ".join(runtimes),
-        "cores": cpu.get("usable_cores"),
-        "governor": cpu.get("governor"),
-        "int8 path": environment.get("int8_path"),
-        "memory": size(2**20 * memory) if finite(memory) else None,
-        "system": environment.get("os"),
+        "cores": cpu.usable_cores,
+        "governor": cpu.governor,
+        "int8 path": environment.int8_path,
+        "memory": None if memory is None else size(2**20 * memory),
+        "system": environment.os,
         "measured": _moment(record),
     }
     return {name: clean(fact, 60) if fact not in (None, "") else "" for name, fact in facts.items()}

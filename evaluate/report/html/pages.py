@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from evaluate.core.blocks import as_block
 from evaluate.core.errors import DataError
+from evaluate.core.records import BenchRecord, CompressRecord, LawRecord, Record, StageLine, TrialRecord, as_record
 from evaluate.core.text import clean
 from evaluate.report.html.bench_page import bench_sections, bench_tiles
 from evaluate.report.html.device_tables import device_names, devices_section
-from evaluate.report.html.markup import capital, element, plural, rendered, write_document
+from evaluate.report.html.markup import capital, plural, rendered, write_document
 from evaluate.report.html.run_page import overview, run_sections, run_tiles
-from evaluate.report.html.study_page import of_studies, study_parts
-from evaluate.report.messages.bench_messages import UNREADABLE, bench_conditions, bench_headline, is_bench, safely
-from evaluate.report.messages.run_messages import RecordLike, conditions, headline
+from evaluate.report.html.study_page import study_parts
+from evaluate.report.messages.bench_messages import bench_conditions, bench_headline
+from evaluate.report.messages.run_messages import conditions, headline
 
 Status = Callable[[str, float, float], None]
 
@@ -29,7 +31,7 @@ def silent(message: str, done: float, total: float) -> None:
 MOST_WHOLE = 20
 
 
-def write_page(records: Sequence[RecordLike], out: str | Path, status: Status = silent) -> Path:
+def write_page(records: Sequence[Mapping[str, Any] | Record], out: str | Path, status: Status = silent) -> Path:
     """Write one self-contained page about these records to `out` (parents are made); it appears by one rename.
 
     One record gives its report; several give an overview and each one folded in below it, of many only the newest.
@@ -37,23 +39,24 @@ def write_page(records: Sequence[RecordLike], out: str | Path, status: Status = 
     study, and laws. `status` is called with (message, done, total).
     Raises DataError without records, MachineError where the file cannot be written.
     """
-    if not records:
+    typed = [record for record in map(as_record, records) if not isinstance(record, StageLine)]
+    if not typed:
         raise DataError("there is no record to report on: run `leanfit compress RECIPE` first, or name its folder")
-    if len(records) > 1 or of_studies(records[0]):
-        return write_document(Path(out), *_several(records, status))
-    name, whole = _name(records[0]), _whole(records[0], key="run", level=2)
+    if len(typed) > 1 or isinstance(typed[0], (TrialRecord, LawRecord)):
+        return write_document(Path(out), *_several(typed, status))
+    name, whole = _name(typed[0]), _whole(typed[0], key="run", level=2)
     return write_document(Path(out), f"{name}: leanfit report", rendered("one.html", name=name, **whole))
 
 
-def _several(records: Sequence[RecordLike], status: Status) -> tuple[str, Markup]:
+def _several(records: Sequence[Record], status: Status) -> tuple[str, Markup]:
     """(title, body): studies and laws first, then compressed models and benchmarks beside their own kind."""
     words, studies = study_parts(records)
-    others = [r for r in records if not of_studies(r)]
-    runs, benches = ([r for r in others if is_bench(r) is wanted] for wanted in (False, True))
-    both = [*runs, *benches]
+    runs = [record for record in records if isinstance(record, CompressRecord)]
+    benches = [record for record in records if isinstance(record, BenchRecord)]
+    both: list[Record] = [*runs, *benches]
     counts = words + [plural(len(group), word) for group, word in ((runs, "run"), (benches, "benchmark")) if group]
     title = f"leanfit: {' and '.join(part for part in (', '.join(counts[:-1]), counts[-1]) if part)}"
-    newest = sorted(both, key=lambda record: str(record.get("created", "")), reverse=True)[:MOST_WHOLE]
+    newest = sorted(both, key=lambda record: record.created or "", reverse=True)[:MOST_WHOLE]
     whole = {id(record) for record in newest}
     shown = [bench for bench in benches if id(bench) in whole]
     beside = devices_section(shown, key="devices", level=3)
@@ -64,7 +67,7 @@ def _several(records: Sequence[RecordLike], status: Status) -> tuple[str, Markup
             status("drawing reports", sum(map(len, folded.values())), len(whole))
             one = _whole(record, key=f"run{number}", level=3, alone=False, share=len(shown))
             name = _name(record) + (f" on {devices[id(record)]}" if id(record) in devices else "")
-            folded[is_bench(record)].append({"number": number, "name": name, **one})
+            folded[isinstance(record, BenchRecord)].append({"number": number, "name": name, **one})
     older = [bench for bench in benches if id(bench) not in whole]
     return title, rendered(
         "several.html",
@@ -72,7 +75,7 @@ def _several(records: Sequence[RecordLike], status: Status) -> tuple[str, Markup
         studies=Markup("\n").join(studies),
         overview=overview(runs) if runs else "",
         beside=beside,
-        older=[[_name(b), clean(b.get("created") or "-", 20), bench_headline(b)] for b in older],
+        older=[[_name(b), clean(b.created or "-", 20), bench_headline(b)] for b in older],
         shown=len(whole),
         total=len(both),
         runs=folded[False],
@@ -80,23 +83,23 @@ def _several(records: Sequence[RecordLike], status: Status) -> tuple[str, Markup
     )
 
 
-def _name(record: RecordLike) -> str:
-    return clean(record.get("name") or ("benchmark" if is_bench(record) else "run"), 120)
+def _name(record: Record) -> str:
+    return clean(record.name or ("benchmark" if isinstance(record, BenchRecord) else "run"), 120)
 
 
-def _whole(record: RecordLike, *, key: str, level: int, alone: bool = True, share: int = 1) -> dict[str, Any]:
-    """What a page shows of one Record; a sentence where an entry deep in it is not as leanfit writes it."""
-    unreadable = element("p", UNREADABLE, "quiet")
-    if is_bench(record):
+def _whole(record: Record, *, key: str, level: int, alone: bool = True, share: int = 1) -> dict[str, Any]:
+    """What a page shows of one Record."""
+    if isinstance(record, BenchRecord):
         return {
             "sentence": bench_headline(record),  # begins with a model's name
             "conditions": bench_conditions(record),
             "tiles": bench_tiles(record),
-            "sections": safely(lambda: bench_sections(record, key=key, level=level, share=share), unreadable),
+            "sections": bench_sections(record, key=key, level=level, share=share),
         }
+    run = record if isinstance(record, CompressRecord) else as_block(CompressRecord, record.raw)
     return {
-        "sentence": capital(headline(record)),
-        "conditions": conditions(record),
-        "tiles": run_tiles(record),
-        "sections": safely(lambda: run_sections(record, key=key, level=level, alone=alone), unreadable),
+        "sentence": capital(headline(run)),
+        "conditions": conditions(run),
+        "tiles": run_tiles(run),
+        "sections": run_sections(run, key=key, level=level, alone=alone),
     }

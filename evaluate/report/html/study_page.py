@@ -12,8 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from evaluate.core.errors import LeanfitError
-from evaluate.core.record_parts import Accuracy, Sizes
-from evaluate.core.records import TrialRecord, read_record
+from evaluate.core.records import LawRecord, Record, TrialRecord
 from evaluate.core.text import clean, finite, long_duration
 from evaluate.core.units import show_amount
 from evaluate.metrics.base import metric_of
@@ -203,7 +202,6 @@ def points_of(view: View, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 # Studies.
 
 
-RecordLike = Mapping[str, Any]
 Trials = Sequence[TrialRecord]
 MOST_GROUPS = 120
 MOST_FAILED = 60
@@ -211,43 +209,27 @@ ROLES = ("dense", "native", "compressed")
 COST, KEPT, SHARE = "packed_bytes", "98 % of the accuracy of the best dense model", Scale(limit=1.0)
 
 
-def is_trial(record: RecordLike) -> bool:
-    """Whether a Record is that of one trial of a study."""
-    return record.get("kind") == "trial"
-
-
-def is_law(record: RecordLike) -> bool:
-    """Whether a Record is a fitted law."""
-    return record.get("kind") == "law"
-
-
-def of_studies(record: RecordLike) -> bool:
-    """Whether a Record is a trial of a study, or a law."""
-    return is_trial(record) or is_law(record)
-
-
-def lines_of_studies(records: Sequence[RecordLike]) -> list[str]:
+def lines_of_studies(records: Sequence[Record]) -> list[str]:
     """One line a study and one a law."""
     lines = [study_line(name, trials) for name, trials in studies_of(records).items()]
-    return lines + [law_line(record) for record in records if is_law(record)]
+    return lines + [law_line(record.raw) for record in records if isinstance(record, LawRecord)]
 
 
-def study_parts(records: Sequence[RecordLike]) -> tuple[list[str], list[Markup]]:
+def study_parts(records: Sequence[Record]) -> tuple[list[str], list[Markup]]:
     """(what there is in words, the sections) of the studies and the laws among these Records; both empty without."""
-    studies, laws = studies_of(records), [record for record in records if is_law(record)]
+    studies, laws = studies_of(records), [record.raw for record in records if isinstance(record, LawRecord)]
     counts = [("study", "studies", len(studies)), ("law", "laws", len(laws))]
     words = [f"{count} {one if count == 1 else several}" for one, several, count in counts if count]
     sections = [study_section(name, trials, key=f"study{n}") for n, (name, trials) in enumerate(studies.items(), 1)]
-    trials = [record for record in records if is_trial(record)]
-    sections += [law_section(record, trials, f"law{n}", len(laws) == 1) for n, record in enumerate(laws, start=1)]
+    trials = [record.raw for record in records if isinstance(record, TrialRecord)] if laws else []
+    sections += [law_section(law, trials, f"law{n}", len(laws) == 1) for n, law in enumerate(laws, start=1)]
     return words, sections
 
 
-def studies_of(records: Sequence[RecordLike]) -> dict[str, list[TrialRecord]]:
+def studies_of(records: Sequence[Record]) -> dict[str, list[TrialRecord]]:
     """Study -> its trials, each once: a trial that failed and was run again counts as it ended last."""
     found: dict[str, dict[str, TrialRecord]] = {}
-    for number, record in enumerate(records):
-        trial = read_record(record)
+    for number, trial in enumerate(records):
         if isinstance(trial, TrialRecord):
             found.setdefault(clean(trial.study or "study", 80), {})[trial.id or str(number)] = trial
     return {name: list(trials.values()) for name, trials in found.items()}
@@ -257,7 +239,7 @@ def study_line(name: str, trials: Trials) -> str:
     """`digits-resnet: 36 trials of 12 designs, 35 finished and 1 failed; task digits`."""
     failed = sum(not _finished(t) for t in trials)
     ended = f"{len(trials) - failed} finished and {failed} failed" if failed else "all finished"
-    tasks = dict.fromkeys(clean((t.task and t.task.name) or "", 60) for t in trials)
+    tasks = dict.fromkeys(clean(t.task.name or "", 60) for t in trials)
     task = ", ".join(filter(None, tasks))
     designs = plural(len({_design(t) for t in trials}), "design")
     return f"{name}: {plural(len(trials), 'trial')} of {designs}, {ended}{f'; task {task}' if task else ''}"
@@ -355,20 +337,20 @@ def _design(trial: TrialRecord) -> tuple[str, str, str]:
 
 def _sizes(trial: TrialRecord, key: str) -> float:
     """One of its sizes; NaN where it is not known."""
-    found = getattr(trial.sizes or Sizes(), key)
+    found = getattr(trial.sizes, key)
     return float("nan") if found is None else float(found)
 
 
 def _measured(trials: Trials) -> tuple[str, list[float], float]:
     """(name, values, their scale): the error, as a share; of another metric its own value, and without one the loss."""
-    scores = [(t, t.accuracy or Accuracy()) for t in trials]
-    metric = metric_of(next(({**a.extra, "metric": a.metric} for _, a in scores if a.metric), None))
+    scores = [t.accuracy for t in trials]
+    metric = metric_of(next((a for a in scores if a.metric), None))
     errors = [t.error for t in trials if t.error is not None]
     if metric.share and errors:
         return "error", errors, 100.0
-    values = [a.value for _, a in scores if a.value is not None]
+    values = [a.value for a in scores if a.value is not None]
     known = values or [t.loss for t in trials if t.loss is not None]
-    return clean(metric.label if any(a.metric for _, a in scores) else "loss", 20), known, 1.0
+    return clean(metric.label if any(a.metric for a in scores) else "loss", 20), known, 1.0
 
 
 def _spread(trials: Trials) -> tuple[str, str]:

@@ -6,70 +6,72 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from evaluate.core.text import clean, duration, finite, ratio, size
+from evaluate.core.bench_parts import Result, Scenario
+from evaluate.core.blocks import as_block
+from evaluate.core.records import BenchRecord
+from evaluate.core.text import clean, duration, rate_text, ratio, size
 from evaluate.core.units import joules
-from evaluate.load_test.rate_result import proof_text, rate_text
 from evaluate.report.messages import bench_messages as bench
-from evaluate.report.messages.bench_messages import Block, Condition, Entry
-from evaluate.report.messages.run_messages import RecordLike
+from evaluate.report.messages.bench_messages import Block, Condition, bound_text, counted, proof_text, rate_ends
+from evaluate.report.messages.run_messages import value_text
 from evaluate.report.text.profile_table import profile_table
 from evaluate.report.text.text_columns import BOLD, aligned, columns_of, fits, painted, speakable, widths_of, wrapped
 
 VERDICT = "verdict"
 
 
-def _mebibytes(value: float) -> str:
-    return size(2**20 * value)
-
-
 class Column(NamedTuple):
-    """A heading, how its cell is read from an entry, and what the cell is about where a title has to say it."""
+    """A heading, how its cell is read from a result, and what the cell is about where a title has to say it."""
 
     head: str
-    cell: Callable[[Entry], str]
+    cell: Callable[[Result], str]
     about: str = ""
+
+
+def _told(value: float | None, show: Callable[[float], str]) -> str:
+    """A figure as `show` puts it; empty where it is not known."""
+    return "" if value is None else show(value)
+
+
+def _mebibytes(value: float) -> str:
+    return size(2**20 * value)
 
 
 LATENCY = Column("latency", bench.latency_cell)
 SPEED = (Column("speed-up", bench.speed_cell), Column(VERDICT, bench.verdict_of))
 TAILS = (
-    Column("P90", lambda e: bench.figure(e, "latency", "p90", duration), "slow calls"),
-    Column("P95", lambda e: bench.figure(e, "latency", "p95", duration), "slow calls"),
-    Column("P99", lambda e: bench.figure(e, "latency", "p99", duration), "slow calls"),
+    Column("P90", lambda r: _told(r.latency.p90, duration), "slow calls"),
+    Column("P95", lambda r: _told(r.latency.p95, duration), "slow calls"),
+    Column("P99", lambda r: _told(r.latency.p99, duration), "slow calls"),
 )
 STARTS = (
-    Column("open", lambda e: bench.figure(e, "start", "create_ms", duration), "start"),
-    Column("first call", lambda e: bench.figure(e, "start", "first_call_ms", duration), "start"),
-    Column("a call", lambda e: bench.figure(e, "energy", "joules_per_call", joules), "energy"),
+    Column("open", lambda r: _told(r.start.get("create_ms"), duration), "start"),
+    Column("first call", lambda r: _told(r.start.get("first_call_ms"), duration), "start"),
+    Column("a call", lambda r: _told(r.energy.joules_per_call, joules), "energy"),
 )
 MODELS = (
-    Column("bytes", lambda e: _sized(e, "bytes"), "size"),
-    Column("packed", lambda e: _sized(e, "packed_bytes"), "size"),
-    Column("peak memory", lambda e: bench.figure(e, "memory", "peak_rss_mb", _mebibytes), "memory"),
-    Column("above runtime", lambda e: bench.figure(e, "memory", "model_mb", _mebibytes), "memory"),
-    Column("GPU memory", lambda e: bench.figure(e, "memory", "gpu_mb", _mebibytes), "memory"),
+    Column("bytes", lambda r: _told(r.sizes.bytes, size), "size"),
+    Column("packed", lambda r: _told(r.sizes.packed_bytes, size), "size"),
+    Column("peak memory", lambda r: _told(r.memory.peak_rss_mb, _mebibytes), "memory"),
+    Column("above runtime", lambda r: _told(r.memory.model_mb, _mebibytes), "memory"),
+    Column("GPU memory", lambda r: _told(r.memory.gpu_mb, _mebibytes), "memory"),
     Column("answers", bench.agreement_text, "answers"),
 )
 QUALITY = (
     Column("accuracy", bench.accuracy_text, "accuracy"),
-    Column("drop", lambda e: bench.drop_cell(e)[0], "drop"),
-    Column(VERDICT, lambda e: bench.drop_cell(e)[1], "drop"),
+    Column("drop", lambda r: bench.drop_cell(r)[0], "drop"),
+    Column(VERDICT, lambda r: bench.drop_cell(r)[1], "drop"),
 )
-
-
-def _sized(entry: Entry, key: str) -> str:
-    known = bench.part(entry, "sizes").get(key)
-    return size(known) if known is not None else ""
 
 
 def compared(found: Sequence[Block]) -> bool:
     """Whether any model was compared with a baseline."""
-    return any(bench.verdict_of(entry) for block in found for entry in block.entries)
+    return any(bench.verdict_of(result) for block in found for result in block.results)
 
 
 def filled(columns: Sequence[Column], found: Sequence[Block]) -> tuple[Column, ...]:
     """The columns in which anything stands."""
-    return tuple(c for c in columns if any(c.cell(entry) for block in found for entry in block.entries))
+    return tuple(c for c in columns if any(c.cell(result) for block in found for result in block.results))
 
 
 def headings(columns: Sequence[Column], *before: str) -> list[str]:
@@ -84,8 +86,7 @@ def title_of(columns: Sequence[Column]) -> str:
 
 def block_rows(block: Block, columns: Sequence[Column]) -> list[list[str]]:
     """A row a model of one condition, its name first."""
-    named = zip(block.labels, block.entries)
-    return [[label, *(column.cell(entry) for column in columns)] for label, entry in named]
+    return [[label, *(column.cell(result) for column in columns)] for label, result in block.named()]
 
 
 def _varying(found: Sequence[Block]) -> list[str]:
@@ -125,13 +126,17 @@ def model_rows(found: Sequence[Block], columns: Sequence[Column]) -> list[list[s
 NAMES = (34, 24, 18, 14)
 
 
-def bench_table(record: RecordLike, width: int | None = None, color: bool = False) -> str:
+def bench_table(record: Mapping[str, Any] | BenchRecord, width: int | None = None, color: bool = False) -> str:
     """The table of a bench Record in at most `width` columns: one block a condition, with what it can claim below it.
 
     width : columns to use; None takes the terminal's, at most 100. Too narrow for columns, rows become blocks.
     color : paint headings and verdicts by ANSI codes.
     """
-    columns, found = columns_of(width), bench.blocks(record)
+    return speakable("\n".join(_lines(as_block(BenchRecord, record), columns_of(width), color)))
+
+
+def _lines(record: BenchRecord, columns: int, color: bool) -> list[str]:
+    found = bench.blocks(record)
     lines = _heading(record, columns, color)
     main, moved = _main_columns(found, columns)
     lines += _condition_lines(found, main, columns, color)
@@ -141,11 +146,11 @@ def bench_table(record: RecordLike, width: int | None = None, color: bool = Fals
     lines += _marked("failed", [f"{name}: {kind}: {why}" for name, kind, why in bench.failures(record)], "x", columns)
     lines += _marked("warnings", bench.warnings_of(record), "!", columns)
     lines += _marked("notes", [*bench.notes(record), bench.LEGENDS[compared(found)]] if found else [], "-", columns)
-    return speakable("\n".join(lines))
+    return lines
 
 
-def _heading(record: RecordLike, width: int, color: bool) -> list[str]:
-    name, told = clean(record.get("name") or "bench", 80), bench.bench_headline(record)
+def _heading(record: BenchRecord, width: int, color: bool) -> list[str]:
+    name, told = clean(record.name or "bench", 80), bench.bench_headline(record)
     text = told if told.startswith(f"{name}: ") else f"{name}: {told}"
     bold = [painted(line, BOLD, color) for line in wrapped(text, width, "", "  ")]
     return [*bold, *wrapped(bench.bench_conditions(record), width, "", "  ")]
@@ -197,14 +202,13 @@ def _marked(title: str, texts: Sequence[str], mark: str, width: int) -> list[str
     return ["", title, *lines] if lines else []
 
 
-def extra_lines(record: RecordLike, width: int, color: bool) -> list[str]:
+def extra_lines(record: BenchRecord, width: int, color: bool) -> list[str]:
     """Scenarios and profiles as the lines of a text table; [] where there are none."""
     lines: list[str] = []
-    for entry in bench.scenarios_of(record):
-        lines += ["", *bench.safely(partial(scenario_table, [entry], width, color), bench.UNREADABLE).split("\n")]
-    profiles = bench.profiles_of(record)
-    if profiles:
-        shown = bench.safely(partial(profile_table, profiles, width, color), bench.UNREADABLE)
+    for one in record.scenarios:
+        lines += ["", *scenario_table([one], width, color).split("\n")]
+    if record.profiles:
+        shown = bench.safely(partial(profile_table, bench.profiles_of(record), width, color), bench.UNREADABLE)
         lines += ["", "where the time goes", *shown.split("\n")]
     return lines
 
@@ -212,99 +216,97 @@ def extra_lines(record: RecordLike, width: int, color: bool) -> list[str]:
 # Scenarios.
 
 
-Result = Mapping[str, Any]
-
-
-def scenario_table(results: Sequence[Result], width: int | None = None, color: bool = False) -> str:
+def scenario_table(
+    results: Sequence[Mapping[str, Any] | Scenario], width: int | None = None, color: bool = False
+) -> str:
     """The results of `single_stream`, `offline`, `server` and `highest_rate`, one below the other.
 
     results : those dicts; where one has a `name` (of its model), its heading begins with it.
     width   : columns to use; None takes the terminal's, at most 100. color : paint headings by ANSI codes.
     """
-    return speakable(scenario_text(results, width, color))
+    return speakable(scenario_text([as_block(Scenario, one) for one in results], width, color))
 
 
-def scenario_text(results: Sequence[Result], width: int | None = None, color: bool = False) -> str:
+def scenario_text(results: Sequence[Scenario], width: int | None = None, color: bool = False) -> str:
     """The same with all letters of all names, whatever the terminal can show: for a page."""
     columns = columns_of(width)
-    return "\n\n".join("\n".join(_block(result, columns, color)) for result in results)
+    return "\n\n".join("\n".join(_scenario(one, columns, color)) for one in results)
 
 
-def _block(result: Result, width: int, color: bool) -> list[str]:
-    name = f"{result['name']}: " if result.get("name") else ""
-    lines = wrapped(name + _headline(result), width, "", "  ")
-    rows = _batches(result) if result.get("batches") else _probes(result)
+def _scenario(one: Scenario, width: int, color: bool) -> list[str]:
+    name = f"{clean(one.name)}: " if one.name else ""
+    if one.scenario not in HEADLINES:
+        return wrapped(name + bench.UNREADABLE, width, "", "  ")
+    lines = wrapped(name + HEADLINES[one.scenario](one), width, "", "  ")
+    rows = _batches(one) if one.batches else _probes(one)
     lines += [f"  {line}" for line in aligned(rows[0], rows[1:], width - 2, color)] if len(rows) > 1 else []
-    return lines + [line for text in result.get("warnings") or () for line in wrapped(text, width, "! ", "  ")]
+    return lines + [line for text in one.warnings for line in wrapped(clean(text), width, "! ", "  ")]
 
 
-def _headline(result: Result) -> str:
-    if result["scenario"] == "single-stream":
-        return _single_stream(result)
-    if result["scenario"] == "offline":
-        ends = _ends(result)
-        return f"offline: {rate_text(result['samples_per_s'])} samples/s{ends} at batch {result['batch']}"
-    return _highest(result) if "bound_ms" in result else _server(result)
+def _offline(one: Scenario) -> str:
+    return f"offline: {rate_text(one.samples_per_s)} samples/s{rate_ends(one)} at batch {one.batch}"
 
 
-def _single_stream(result: Result) -> str:
-    low, high = duration(result["low"]), duration(result["high"])
-    needs = result.get("needs") or {}
-    tails = [
-        f"P{q} {duration(result[f'p{q}_ms'])}" if finite(result[f"p{q}_ms"]) else f"P{q} needs {needs[f'p{q}']} more"
-        for q in (90, 99)
-    ]
+def _single_stream(one: Scenario) -> str:
+    tails = [f"P90 {tail_text(one, 'p90', one.p90_ms)}", f"P99 {tail_text(one, 'p99', one.p99_ms)}"]
     return (
-        f"single-stream: median {duration(result['median_ms'])} ({low} to {high}), {', '.join(tails)}, "
-        f"{rate_text(result['qps'])} queries/s over {result['queries']:,} queries"
+        f"single-stream: median {duration(one.median_ms)} ({duration(one.low)} to {duration(one.high)}), "
+        f"{', '.join(tails)}, {rate_text(one.qps)} queries/s over {counted(one.queries)} queries"
     )
 
 
-def _server(result: Result) -> str:
-    tails = [f"P{q} {duration(result[f'p{q}_ms'])}" for q in (50, 90, 99) if finite(result[f"p{q}_ms"])]
+def tail_text(one: Scenario, name: str, value: float | None) -> str:
+    """A percentile, or how many more queries it needs."""
+    return f"needs {value_text(one.needs.get(name))} more" if value is None else duration(value)
+
+
+def _server(one: Scenario) -> str:
+    if one.bound_ms is None:
+        known = {"P50": one.p50_ms, "P90": one.p90_ms, "P99": one.p99_ms}
+        tails = [f"{name} {duration(tail)}" for name, tail in known.items() if tail is not None]
+        return (
+            f"server: {', '.join(tails)} at {rate_text(one.rate)} queries/s, {counted(one.queries)} queries, "
+            f"{value_text(one.lost)} lost, server busy {busy_text(one)}"
+        )
+    if one.rate is None:
+        return f"server, {bound_text(one)}: {clean(one.why or 'no rate found')}"
     return (
-        f"server: {', '.join(tails)} at {rate_text(result['rate'])} queries/s, {result['queries']:,} queries, "
-        f"{result['lost']} lost, server busy {100 * result['utilisation']:.0f} %"
+        f"server, {bound_text(one)}: {rate_text(one.rate)} queries/s{rate_ends(one)}, {proof_text(one)}; server busy "
+        f"{busy_text(one)}; {counted(one.completed)} queries, {value_text(one.lost)} lost"
     )
 
 
-def _highest(result: Result) -> str:
-    asked = f"server, P{result['percentile']:g} within {duration(result['bound_ms'])}"
-    if result["rate"] is None:
-        return f"{asked}: {result['why']}"
-    return (
-        f"{asked}: {rate_text(result['rate'])} queries/s{_ends(result)}, {proof_text(result)}; server busy "
-        f"{100 * result['utilisation']:.0f} %; {result['completed']:,} queries, {result['lost']} lost"
-    )
+HEADLINES = {"offline": _offline, "single-stream": _single_stream, "server": _server}
 
 
-def _ends(result: Result) -> str:
-    return f" ({rate_text(result['low'])} to {rate_text(result['high'])})"
+def busy_text(one: Scenario) -> str:
+    """The share of time in which the server worked, as per cent."""
+    return "-" if one.utilisation is None else f"{100 * one.utilisation:.0f} %"
 
 
-def _batches(result: Result) -> list[list[str]]:
+def _batches(one: Scenario) -> list[list[str]]:
     rows = [
         [
-            f"{entry['batch']}" + (" <" if entry["batch"] == result["batch"] else ""),
-            f"{rate_text(entry['samples_per_s'])}{_ends(entry)}",
-            duration(entry["call_ms"]),
+            f"{tried.batch}" + (" <" if tried.batch == one.batch else ""),
+            f"{rate_text(tried.samples_per_s)}{rate_ends(tried)}",
+            duration(tried.call_ms),
         ]
-        for entry in result["batches"]
+        for tried in one.batches
     ]
     return [["batch", "samples/s", "one call"], *rows]
 
 
-def _probes(result: Result) -> list[list[str]]:
-    tail = f"P{result.get('percentile', 99):g}"
+def _probes(one: Scenario) -> list[list[str]]:
     rows = [
         [
-            rate_text(probe["rate"]),
-            ratio(probe["rate"] / result["rate"]) if result["rate"] else "-",
-            f"{probe['queries']:,}",
-            duration(probe["p50_ms"]),
-            duration(probe["tail_ms"]),
-            "met" if probe["met"] else "hopeless" if probe["cut"] else "missed",
+            rate_text(probe.rate),
+            ratio(probe.rate / one.rate) if one.rate and probe.rate is not None else "-",
+            counted(probe.queries),
+            duration(probe.p50_ms),
+            duration(probe.tail_ms),
+            "met" if probe.met else "hopeless" if probe.cut else "missed",
         ]
-        for probe in result.get("probes") or ()
+        for probe in one.probes
     ]
+    tail = f"P{99 if one.percentile is None else one.percentile:g}"
     return [["queries/s", "of the rate", "queries", "P50", tail, "bound"], *rows]

@@ -65,16 +65,16 @@ def _rows(record: Record) -> list[Row]:
     if isinstance(record, TrialRecord):
         return [_trial(record)] if (record.status or FINISHED) == FINISHED else []
     if isinstance(record, CompressRecord):
-        base = record.baseline or Side()
-        return [_side(record, "dense", base, base), _side(record, "compressed", record.compressed or Side(), base)]
+        base = record.baseline
+        return [_side(record, "dense", base, base), _side(record, "compressed", record.compressed, base)]
     return []
 
 
 def _trial(record: TrialRecord) -> Row:
-    retained, task = record.retained, record.task
+    retained = record.retained
     row: Row = {
         "role": record.role, "level": record.level.get("name"), "study": record.study,
-        "task": task.name if task else None,
+        "task": record.task.name,
         "run": _run_name({**record.size, **record.data}, record.seed), **_sizes(record.sizes),
         "density": retained.get("params"), "retained_macs": retained.get("macs"),
         "retained_bytes": retained.get("bytes"), **_performance(record.accuracy, record.error, record.loss),
@@ -88,25 +88,25 @@ def _trial(record: TrialRecord) -> Row:
 
 def _side(record: CompressRecord, role: str, side: Side, base: Side) -> Row:
     """The baseline of a run, or what it was made into."""
-    model, seed, whole = record.recipe.get("model"), record.recipe.get("seed"), base.sizes or Sizes()
+    model, seed, whole = record.recipe.get("model"), record.recipe.get("seed"), base.sizes
     size = {name: value for name, value in model.items() if _is_number(value)} if isinstance(model, Mapping) else {}
-    task, sizes = record.task, side.sizes or Sizes()
+    task, sizes = record.task, side.sizes
     return {
-        **size, "role": role, "level": "dense" if role == "dense" else record.name, "task": task.name if task else None,
+        **size, "role": role, "level": "dense" if role == "dense" else record.name, "task": task.name,
         "run": _run_name(size, seed), **_sizes(sizes), "density": _ratio(sizes.params, whole.params),
         "retained_macs": _ratio(sizes.macs, whole.macs), "retained_bytes": _ratio(sizes.bytes, whole.bytes),
-        **_performance(side.accuracy, None, None), "samples": task.splits.get("train") if task else None, "seed": seed,
+        **_performance(side.accuracy, None, None), "samples": task.splits.get("train"), "seed": seed,
     }  # fmt: skip
 
 
-def _sizes(sizes: Sizes | None) -> Row:
-    return {name: getattr(sizes, name, None) for name in SIZES}
+def _sizes(sizes: Sizes) -> Row:
+    return {name: getattr(sizes, name) for name in SIZES}
 
 
-def _performance(accuracy: Accuracy | None, error: float | None, loss: float | None) -> Row:
+def _performance(accuracy: Accuracy, error: float | None, loss: float | None) -> Row:
     """Fractions; a metric that is no share of right answers (mse) is the loss."""
-    value = accuracy.value if accuracy else None
-    if accuracy and value is not None and metric_of({**accuracy.extra, "metric": accuracy.metric}).share:
+    value = accuracy.value
+    if value is not None and metric_of(accuracy).share:
         return {"error": 1 - value / 100 if error is None else error, "accuracy": value / 100, "loss": loss}
     return {"error": error, "accuracy": None, "loss": value if loss is None else loss}
 
