@@ -107,6 +107,7 @@ CASES = [
         options={"post_training": True},
         id="precision-after",
     ),
+    Case("capacity", {**JOINT, "F": 0.06, "C": 2.4}, crossed(N=N[::2], D=D[::2], bits=np.array([1.0, 2, 3, 4, 8]))),
     Case("rosenfeld", {"e_np": 0.3, "e_up": 0.75, "p": 0.05, "gamma": 0.6}, {"density": np.geomspace(0.003, 1, 30)}),
     Case("rosenfeld", PRUNED, {**FAMILY, "e_np": 0.5 - 0.002 * FAMILY["width"]}, id="rosenfeld-family"),
     Case(

@@ -52,7 +52,7 @@ def plain(law: FittedLaw) -> dict[str, Any]:
         "residuals": np.round(law.residuals, 9).tolist(),
         "spread": {
             **{name: getattr(model, name) for name in ("noise", "drift", "degrees", "trials", "space")},
-            **{name: list(values) for name, values in asdict(model.edges).items()},
+            **{name: list(ends) for name, ends in asdict(model.edges).items() if ends},
         },
         **({"cells": law.cells.plain()} if law.cells is not None else {}),
         **({"scale": settings.scale.plain()} if settings.scale != PLAIN else {}),
@@ -206,10 +206,18 @@ def _law(data: Mapping[str, Any], kind: LawKind) -> FittedLaw:
         criteria=dict(data["criteria"]), goodness=dict(goodness),
         draws=np.array(data["draws"], dtype=float).reshape(-1, len(form.names)),
         intervals={name: _ends(pair) for name, pair in data["intervals"].items()}, warnings=list(data["warnings"]),
-        errors=ErrorModel(**model, edges=Edges(*(tuple(spread[part]) for part in ("low", "high", "logs")))),
+        errors=ErrorModel(**model, edges=_edges(spread)),
         holdout=dict(data["holdout"]),
         cells=Cells.read(data["cells"], len(variables)) if "cells" in data else None,
     )  # fmt: skip
+
+
+def _edges(spread: Mapping[str, Any]) -> Edges:
+    size = tuple(spread.get("size") or ())
+    _check([float], list(size), "spread.size")
+    if len(size) not in (0, 2):
+        raise ValueError("spread.size: two ends were expected")
+    return Edges(tuple(spread["low"]), tuple(spread["high"]), tuple(spread["logs"]), size)
 
 
 def _check_numbers(law: FittedLaw) -> None:

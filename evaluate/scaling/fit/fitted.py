@@ -134,21 +134,27 @@ class Problem:
 
 @dataclass(frozen=True)
 class Edges:
-    """The ranges of the columns of x, to say how far a point lies beyond them."""
+    """The ranges of the columns of x, to say how far a point lies beyond them.
+
+    size : the range of the mean of the logs, of several columns in logs: what is large in both is farther than either.
+    """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     logs: tuple[bool, ...]
+    size: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, x: Array, domains: Sequence[bool] = ()) -> Edges:
         """Of x (n, k); columns of positive numbers are measured in logs, but for those with a closed domain."""
         closed = list(domains) or [False] * x.shape[1]
         logs = tuple(bool(np.all(column > 0)) and not shut for column, shut in zip(x.T, closed))
-        return cls(tuple(map(float, x.min(axis=0))), tuple(map(float, x.max(axis=0))), logs)
+        size = _mean_log(x, logs) if sum(logs) > 1 else None
+        ends = () if size is None else (float(size.min()), float(size.max()))
+        return cls(tuple(map(float, x.min(axis=0))), tuple(map(float, x.max(axis=0))), logs, ends)
 
     def beyond(self, x: Array) -> Floats:
-        """(n,): the distance of the farthest column, in e-folds (columns in logs) or in ranges; 0 inside."""
+        """(n,): the distance of the farthest column, or of the size, in e-folds (columns in logs) or in ranges."""
         found = np.zeros(len(x))
         for column, low, high, log in zip(x.T, self.low, self.high, self.logs):
             if log:
@@ -157,7 +163,15 @@ class Edges:
             else:
                 away = np.maximum(column - high, low - column) / max(high - low, 1e-12)
             found = np.maximum(found, away)
+        if self.size:
+            size = _mean_log(x, self.logs)
+            found = np.maximum(found, np.maximum(size - self.size[1], self.size[0] - size))
         return np.asarray(found)
+
+
+def _mean_log(x: Array, logs: Sequence[bool]) -> Floats:
+    """(n,): the mean of the logs of those columns."""
+    return np.asarray(np.mean(np.log(np.maximum(x[:, list(logs)], 1e-300)), axis=1))
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def _terms(x: Array, y: Array, alpha: float, beta: float) -> tuple[float, ...]:
     source=f"{HOFFMANN}; fitted as in {BESIROGLU}",
     variables=("N", "D"),
     parameters=SIZE_AND_DATA,
+    competes=[("size", "data")],
     starts=lambda x, y: np.array([_terms(x, y, alpha, beta) for alpha, beta in grid(EXPONENTS, EXPONENTS)]),
     floor="E",
 )
@@ -84,6 +85,7 @@ def _tied_starts(x: Array, y: Array) -> Array:
     source=GADRE,
     variables=("N", "D"),
     parameters=SIZE_AND_DATA[:4],
+    competes=[("size", "data")],
     starts=_tied_starts,
     floor="E",
 )
@@ -302,6 +304,62 @@ class PrecisionKind(LawKind):
         if not 3 <= columns_ <= 2 + len(BITS) + after:
             raise ValueError(f"a law of precision has no {columns_} columns")
         return precision_form(columns_ - 2 - after, after)
+
+
+PANFEROV = "Panferov et al.: Unified Scaling Laws for Compressed Representations, 2025, arXiv:2506.01863"
+MAX = "Max: Quantizing for Minimum Distortion, IRE Transactions on Information Theory 6, 1960"
+# log_4 of 1 / (mean squared error) of the best uniform quantizer of a standard Gaussian with 1 to 12 bits.
+RESOLVED = (0.7302, 1.5364, 2.3696, 3.2184, 4.0802, 4.9546, 5.8410, 6.7386, 7.6462, 8.5624, 9.4861, 10.4163)
+EACH_FURTHER = 0.93
+
+
+def resolved(bits: Array) -> Array:
+    """How much of a Gaussian a format of so many bits resolves: log_4 of 1 over its mean squared error."""
+    known = np.interp(bits, np.arange(len(RESOLVED) + 1), (0.0, *RESOLVED))
+    return np.asarray(known + EACH_FURTHER * np.maximum(bits - len(RESOLVED), 0.0))
+
+
+def _log_capacity(bits: Array, f: Array, c: Array) -> Array:
+    """log tanh(F r^C), exact where it is small."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(np.tanh(f * resolved(bits) ** c)))
+
+
+def _capacity_starts(x: Array, y: Array) -> Array:
+    """Given the exponents and the capacity the law is linear in E, A and B."""
+    n0, d0 = middle(x[:, 0]), middle(x[:, 1])
+    n, d, starts = x[:, 0] / n0, x[:, 1] / d0, []
+    for alpha, beta, f, c in grid((0.08, 0.2, 0.5), (0.12, 0.3, 0.6), (0.05, 0.15, 0.5), (1.0, 2.0)):
+        kept = np.exp(_log_capacity(x[:, 2], np.array(f), np.array(c)))
+        parts = [np.ones(len(y)), (n * kept) ** -alpha, d**-beta]
+        e, a, b = nonnegative(parts, y, positive=[False, True, True])
+        starts.append((e, a * n0**alpha, b * d0**beta, alpha, beta, f, c))
+    return np.array(starts)
+
+
+@register_law(
+    "capacity",
+    title="law of capacity",
+    formula="y = E + A / (N tanh(F r^C))^alpha + B / D^beta, r = log_4(1 / error of the bits on a Gaussian)",
+    source=f"{PANFEROV}; r of the best uniform quantizer: {MAX}",
+    variables=("N", "D", "bits"),
+    parameters=(*SIZE_AND_DATA, *named(F=POSITIVE, C=EXPONENT)),
+    starts=_capacity_starts,
+    floor="E",
+    competes=[("size", "data", "bits")],
+)
+def capacity(x: Array, theta: Array) -> Array:
+    """y = E + A / (N tanh(F r^C))^alpha + B / D^beta, with r = log_4(1 / error of the bits on a Gaussian).
+
+    N: parameters; D: tokens or samples; bits: of a parameter. tanh(F r^C) is the share of the parameters that a format
+    leaves in effect, from the mean squared error that its best uniform quantizer makes on Gaussian data: so a number
+    of bits that was not trained is predicted from others. E >= 0, A and B > 0 in units of y; alpha, beta, F, C > 0.
+    Source: Panferov et al., Unified Scaling Laws for Compressed Representations, 2025 (arXiv:2506.01863); errors as in
+    Max, Quantizing for Minimum Distortion, 1960.
+    """
+    e, a, b, alpha, beta, f, c = columns(theta)
+    log_eff = np.log(x[:, 0]) + _log_capacity(x[:, 2], f, c)
+    return log_plus(e, np.log(a) - alpha * log_eff, np.log(b) - beta * np.log(x[:, 1]))
 
 
 BUSBRIDGE = "Busbridge et al.: Distillation Scaling Laws, ICML 2025, arXiv:2502.08606"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from evaluate.scaling.points.cells import names_of
 
 ROLES = {
     "size": "n params parameters nonzero weights macs flops bytes size n_params model_size",
@@ -28,3 +31,18 @@ def role(name: str) -> str:
 def roles(names: Iterable[str]) -> tuple[str, ...]:
     """The roles of columns, in the order of their names."""
     return tuple(map(role, names))
+
+
+def suits(names: Sequence[str], wanted: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The names in the order of the first of the wanted roles that are these columns' in some order; None without."""
+    by_role = {role(name): name for name in names}
+    found = next((each for each in wanted if sorted(each) == sorted(map(role, names))), None)
+    return None if found is None else tuple(by_role[one] for one in found)
+
+
+def in_order(x: Any, wanted: Sequence[tuple[str, ...]]) -> Any:
+    """x with its columns in the order of the wanted roles, where they have names that say which is which."""
+    order = suits(names_of(x) or (), wanted)
+    if order is None:
+        return x
+    return {name: x[name] for name in order} if isinstance(x, Mapping) else x[list(order)]

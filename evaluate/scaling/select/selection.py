@@ -20,7 +20,7 @@ from evaluate.scaling.fit.fitted import FittedLaw, Settings
 from evaluate.scaling.forms.combined import CANDIDATES
 from evaluate.scaling.forms.form import LAWS, kind_of
 from evaluate.scaling.points.cells import names_of, width
-from evaluate.scaling.points.roles import roles
+from evaluate.scaling.points.roles import in_order, roles, suits
 from evaluate.scaling.select.candidate_fits import WITHIN, CandidateFit, behind, fit_average, fit_law
 from evaluate.scaling.uncertainty.prediction_interval import (
     HALF,
@@ -53,8 +53,12 @@ def fit_named(
     settings: Settings,
     tell: Callable[[str], None] | None = None,
 ) -> FittedLaw:
-    """The law of a name, fitted; an average with what its choice rests on. Raises as fit_law."""
+    """The law of a name, fitted; an average with what its choice rests on. Raises as fit_law.
+
+    Columns whose names say what they are (bits, N, D) are put in the law's order first.
+    """
     kind = kind_of(name)
+    x = in_order(x, kind.competes)
     if kind is not kind_of(AVERAGE):
         law = fit_law(kind, x, y, sample_weight, groups, settings, tell)
     else:
@@ -98,7 +102,7 @@ def _candidates(columns: Sequence[str], given: Sequence[str] | None) -> tuple[st
             _check_candidate(name, len(columns))
         return tuple(given)
     found = roles(columns)
-    suited = tuple(name for name, law in LAWS.all().items() if found in law.facts["kind"].competes)
+    suited = tuple(name for name, law in LAWS.all().items() if suits(columns, law.facts["kind"].competes))
     if len(columns) == 1:
         return (*CANDIDATES, *suited)
     if suited:
