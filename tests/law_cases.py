@@ -108,6 +108,12 @@ CASES = [
         id="precision-after",
     ),
     Case("capacity", {**JOINT, "F": 0.06, "C": 2.4}, crossed(N=N[::2], D=D[::2], bits=np.array([1.0, 2, 3, 4, 8]))),
+    Case(
+        "capacity",
+        {"E": 1.7, "A": 400.0, "alpha": 0.33, "F": 0.06, "C": 2.4},
+        crossed(N=np.geomspace(1e5, 1e9, 6), bits=np.array([1.0, 2, 3, 4, 8])),
+        id="capacity-sizes",
+    ),
     Case("rosenfeld", {"e_np": 0.3, "e_up": 0.75, "p": 0.05, "gamma": 0.6}, {"density": np.geomspace(0.003, 1, 30)}),
     Case("rosenfeld", PRUNED, {**FAMILY, "e_np": 0.5 - 0.002 * FAMILY["width"]}, id="rosenfeld-family"),
     Case(
@@ -128,6 +134,12 @@ CASES = [
         "frantar",
         {"a_S": 16.8, "b_S": 0.8, "c_S": 45.0, "b_N": 0.25, "a_D": 2000.0, "b_D": 0.35, "c": 0.65},
         crossed(S=np.array([0.0, 0.5, 0.75, 0.875]), N=np.geomspace(1e6, 1e9, 5), D=np.geomspace(1e9, 1e12, 4)),
+    ),
+    Case(
+        "frantar",
+        {"a_S": 16.8, "b_S": 0.8, "c_S": 45.0, "b_N": 0.25, "c": 0.65},
+        crossed(S=np.array([0.0, 0.5, 0.75, 0.875]), N=np.geomspace(1e6, 1e9, 6)),
+        id="frantar-sizes",
     ),
     Case(
         "distillation",

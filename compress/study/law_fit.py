@@ -19,6 +19,7 @@ from evaluate.scaling.points.cells import is_numeric
 from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import read_points
 from evaluate.scaling.points.points import Chosen, Points, holds_numbers, input_checks, reference_of, target_hint
+from evaluate.scaling.points.roles import role, suits
 from evaluate.scaling.points.scale import PLAIN, SPARSE, Scale, read_target, y_scale
 from evaluate.scaling.query.crossing import (
     ask_break_even,
@@ -281,9 +282,10 @@ def targets_of(
 def _columns_for(law: str, axes: dict[str, str]) -> dict[str, Any]:
     """What the law asks of its columns, for `Points.take`. Raises UsageError for a wrong number of them."""
     if law == AUTO:
-        return {}
-    kind, given = kind_of(law), list(axes)
-    form = kind.form
+        levels = [column for name, column in axes.items() if role(name) == "level"]
+        return {"names": levels} if levels and len(axes) > 1 else {}
+    kind = kind_of(law)
+    given, form = list(suits(list(axes), kind.competes) or axes), kind.form
     if kind.any_sign:
         return {"domains": dict.fromkeys(axes.values(), (-math.inf, math.inf))}
     if len(given) != len(form.variables) and not kind.any_columns:

@@ -279,6 +279,21 @@ def test_an_unseen_number_of_bits_is_predicted_by_what_it_resolves():
     np.testing.assert_allclose(law.predict({"N": n[~seen], "D": d[~seen], "bits": bits[~seen]}), y[~seen], rtol=1e-3)
 
 
+def test_a_law_stands_without_the_amount_of_data_and_says_so_where_it_never_varies():
+    n, bits = (a.ravel() for a in np.meshgrid(np.geomspace(1e4, 1e8, 6), [2.0, 3, 4, 8]))
+    theta = np.array([0.05, 30.0, 0.5, 0.06, 2.0])
+    form = kind_of("capacity").form_for({"N": n, "bits": bits})
+    assert form.formula.startswith("y = E + A / (N tanh(F r^C))^alpha, ") and form.variables == ("N", "bits")
+    y = form.predict(np.column_stack([n, bits]), theta)
+    law = select_law({"bits": bits, "N": n}, y, bootstrap=2)
+    assert law.name == "capacity" and law.variables == ("N", "bits")
+    np.testing.assert_allclose([law.params_[name] for name in form.names], theta, rtol=1e-3)
+    with pytest.raises(DataError, match=r"D is 1e\+09 at all 24 points.*leave it out"):
+        select_law({"N": n, "D": np.full_like(n, 1e9), "bits": bits}, y)
+    with pytest.raises(UsageError, match="takes S, N, D, or S, N; x has 4 columns"):
+        law_class("frantar")().fit(np.ones((9, 4)), np.arange(1.0, 10))
+
+
 def test_what_is_large_in_both_columns_lies_beyond_though_it_is_in_the_range_of_each():
     n, d = np.array([1e6, 1e9, 1e6, 1e9]), np.array([1e8, 1e8, 1e11, 1e9])
     edges = Edges.of(np.column_stack([n, d]))

@@ -51,6 +51,21 @@ def fitted(curve) -> tuple[Path, dict, str]:
     return out, json.loads(printed), err
 
 
+@pytest.mark.parametrize("columns", [("params", "level"), ("level", "params")])
+def test_sizes_with_levels_bring_the_worth_of_each_level_in_either_order(columns, tmp_path):
+    n, level = (side.ravel() for side in np.meshgrid(np.geomspace(1e3, 1e7, 8), [0, 1, 2]))
+    worth = np.array([1.0, 0.8, 0.3])[level.astype(int)]
+    error = 0.02 + 9 * (n * worth) ** -0.5
+    names = np.array(["dense", "int8", "int4"])[level.astype(int)]
+    table = write_table(tmp_path / "points.csv", {"level": names, "params": n, "error": error})
+    given = [text for name in columns for text in ("--x", name)]
+    code, printed, err = called("fit", table, *given, "--y", "error", *QUICK, "--json")
+    assert code == 0, err
+    found = json.loads(printed)
+    assert (found["law"], found["variables"]) == ("effective", ["params", "level"])
+    np.testing.assert_allclose([found["params"][f"eff({name})"] for name in ("int8", "int4")], [0.8, 0.3], rtol=0.01)
+
+
 def test_json_is_one_object_with_stable_names(fitted):
     _, found, _ = fitted
     assert [name for name in STABLE if name not in found] == []

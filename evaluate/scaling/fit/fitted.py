@@ -351,7 +351,7 @@ def _refuse_constant(problem: Problem) -> None:
         if np.ptp(x[:, column]) == 0:
             raise DataError(
                 f"{name} is {x[0, column]:g} at all {len(y)} points; give points at several "
-                f"values of {name}, or choose a law without it"
+                f"values of {name}, or leave it out where the law stands without it"
             )
     if len(y) > 1 and np.ptp(y) == 0:
         raise DataError(f"y is {y[0]:g} at all {len(y)} points: there is nothing to fit")

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.components import Registry
-from evaluate.core.errors import DataError
-from evaluate.scaling.points.cells import codes
+from evaluate.core.errors import DataError, UsageError
+from evaluate.scaling.points.cells import codes, width
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -213,6 +213,62 @@ class FixedForm(LawKind):
         self.form, self.loss, self.competes = form, loss, competes
 
 
+class WithData(FixedForm):
+    """A law with a term of the amount of data, which is left out where x has no such column: it is then in the floor.
+
+    term : how the formula writes it.  variable, coefficient, exponent : the names in it.
+    """
+
+    any_columns = True
+
+    def __init__(self, form: Form, loss: Loss, competes: Sequence[tuple[str, ...]], term: Sequence[str]) -> None:
+        super().__init__(form, loss, competes)
+        self.without = _without(form, *term)
+
+    def form_for(self, x: Any, **options: Any) -> Form:
+        """With the term or without it, by the number of columns. Raises UsageError for another number."""
+        found = {len(one.variables): one for one in (self.without, self.form)}.get(width(x))
+        if found is None:
+            wanted = ", ".join(self.form.variables)
+            left = ", ".join(self.without.variables)
+            raise UsageError(f"the law {self.form.name} takes {wanted}, or {left}; x has {width(x)} columns")
+        return found
+
+    def saved(self, form: Form) -> dict[str, Any]:
+        """Whether the amount of data is a variable."""
+        return {"data": len(form.variables) == len(self.form.variables)}
+
+    def restored(self, settings: Mapping[str, Any]) -> Form:
+        """By what was saved; files of older versions always have it."""
+        return self.form if settings.get("data", True) else self.without
+
+
+def _without(form: Form, term: str, variable: str, coefficient: str, exponent: str) -> Form:
+    """The form without one term: its coefficient is nought, and what it was on average is in the floor."""
+    at, gone = form.variables.index(variable), [form.names.index(name) for name in (coefficient, exponent)]
+    kept = [place for place in range(len(form.names)) if place not in gone]
+
+    def whole(theta: Array) -> Array:
+        found = np.full((*theta.shape[:-1], len(form.names)), 1e-300, dtype=theta.dtype)
+        found[..., kept] = theta
+        return found
+
+    def starts(x: Array, y: Array) -> Array:
+        found = np.array(form.starts(np.insert(x, at, 1.0, axis=1), y), dtype=float)
+        if form.floor is not None:
+            found[:, form.names.index(form.floor)] += found[:, gone[0]]
+        return np.unique(found[:, kept], axis=0)
+
+    return replace(
+        form,
+        formula=form.formula.replace(f" + {term}", ""),
+        variables=tuple(name for name in form.variables if name != variable),
+        parameters=tuple(form.parameters[place] for place in kept),
+        log_y=lambda x, theta: form.log_y(np.insert(x, at, 1.0, axis=1), whole(theta)),
+        starts=starts,
+    )
+
+
 def kind_of(name: str) -> LawKind:
     """What is registered under a name, or under `module:name`. Raises UsageError, with the nearest name."""
     found: LawKind = LAWS.get(name).facts["kind"]
@@ -245,6 +301,7 @@ def register_law(
     source: str = "",
     loss: Loss | None = None,
     competes: Sequence[tuple[str, ...]] = (),
+    data_term: Sequence[str] = (),
 ) -> Callable[[F], F]:
     """Decorator of a function log_y(x (n, k), theta (..., p)) -> log of the prediction (..., n): a law under a name.
 
@@ -252,7 +309,8 @@ def register_law(
     logarithm and never comes to 0, but for the floor. starts : (x, y (n,)) -> initial guesses (s, p), or these.
     `columns(theta)` gives the parameters one by one, ready for n points; the function must be analytic in them. A file
     of a law names it as `module:name`, so it is found again where that module can be imported. competes : for which
-    columns, by their roles, it is a candidate where no law is named. The rest: see Form.
+    columns, by their roles, it is a candidate where no law is named. data_term : the term of the amount of data as the
+    formula writes it, its variable, coefficient and exponent, where the law also stands without it. The rest: see Form.
     """
     if isinstance(parameters, Mapping):
         parameters = [
@@ -266,7 +324,9 @@ def register_law(
             name, title or f"law {name}", formula, source, tuple(variables), tuple(parameters), log_y, guess,
             floor, domains or {},
         )  # fmt: skip
-        return LAWS.register(name, kind=FixedForm(form, loss or Loss(), competes))(log_y)
+        how = loss or Loss()
+        kind = WithData(form, how, competes, data_term) if data_term else FixedForm(form, how, competes)
+        return LAWS.register(name, kind=kind)(log_y)
 
     return decorate
 

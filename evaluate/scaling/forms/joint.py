@@ -170,6 +170,7 @@ class EffectiveKind(LawKind):
     loss = Loss("squares")
     options: Mapping[str, Any] = {"reference": None}
     any_columns = by_level = True
+    competes = (("size", "data", "level"), ("size", "level"))
 
     def form_for(self, x: Any, **options: Any) -> Form:
         """With a parameter for each level that is not the reference."""
@@ -346,14 +347,16 @@ def _capacity_starts(x: Array, y: Array) -> Array:
     parameters=(*SIZE_AND_DATA, *named(F=POSITIVE, C=EXPONENT)),
     starts=_capacity_starts,
     floor="E",
-    competes=[("size", "data", "bits")],
+    competes=[("size", "data", "bits"), ("size", "bits")],
+    data_term=("B / D^beta", "D", "B", "beta"),
 )
 def capacity(x: Array, theta: Array) -> Array:
     """y = E + A / (N tanh(F r^C))^alpha + B / D^beta, with r = log_4(1 / error of the bits on a Gaussian).
 
-    N: parameters; D: tokens or samples; bits: of a parameter. tanh(F r^C) is the share of the parameters that a format
-    leaves in effect, from the mean squared error that its best uniform quantizer makes on Gaussian data: so a number
-    of bits that was not trained is predicted from others. E >= 0, A and B > 0 in units of y; alpha, beta, F, C > 0.
+    N: parameters; D: tokens or samples; bits: of a parameter. Without D (two columns) its term is left out.
+    tanh(F r^C) is the share of the parameters that a format leaves in effect, from the mean squared error that its best
+    uniform quantizer makes on Gaussian data: so a number of bits that was not trained is predicted from others.
+    E >= 0, A and B > 0 in units of y; alpha, beta, F, C > 0.
     Source: Panferov et al., Unified Scaling Laws for Compressed Representations, 2025 (arXiv:2506.01863); errors as in
     Max, Quantizing for Minimum Distortion, 1960.
     """

@@ -231,14 +231,16 @@ def _frantar_starts(x: Array, y: Array) -> Array:
     floor="c",
     domains={"S": (0.0, 1.0)},
     competes=[("sparsity", "size", "data")],
+    data_term=("a_D D^-b_D", "D", "a_D", "b_D"),
 )
 def frantar(x: Array, theta: Array) -> Array:
     """y = (a_S (1 - S)^b_S + c_S) N^-b_N + a_D D^-b_D + c.
 
-    S: sparsity, from 0 to 1; N: nonzero parameters; D: tokens or samples of training; y: loss. a_S, c_S > 0 in units of
-    y at N = 1, a_D > 0 in units of y at D = 1 (the paper writes (a_D / D)^b_D: its a_D is ours to the power 1 / b_D);
-    b_S, b_N, b_D > 0; c >= 0 the floor, in units of y. Fitted by Huber's loss (delta 1e-3) of log y as their language
-    models are; their vision models take delta=0.01, space="raw".
+    S: sparsity, from 0 to 1; N: nonzero parameters; D: tokens or samples of training, whose term is left out where x
+    has only the first two; y: loss. a_S, c_S > 0 in units of y at N = 1, a_D > 0 in units of y at D = 1 (the paper
+    writes (a_D / D)^b_D: its a_D is ours to the power 1 / b_D); b_S, b_N, b_D > 0; c >= 0 the floor, in units of y.
+    Fitted by Huber's loss (delta 1e-3) of log y as their language models are; their vision models take delta=0.01,
+    space="raw".
     Source: Frantar et al., Scaling Laws for Sparsely-Connected Foundation Models, ICLR 2024 (arXiv:2309.08520).
     """
     a_s, b_s, c_s, b_n, a_d, b_d, c = columns(theta)

@@ -123,7 +123,7 @@ def _check_candidate(name: str, count: int) -> None:
         raise UsageError(f"there is no candidate {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}")
     kind = kind_of(name)
     wanted = kind.form.variables
-    if len(wanted) != count and not kind.any_sign:
+    if len(wanted) != count and not (kind.any_columns or kind.any_sign):
         raise UsageError(f"the law {name} takes {len(wanted)} columns, {', '.join(wanted)}; x has {count}")
 
 
