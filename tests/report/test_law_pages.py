@@ -42,7 +42,14 @@ from evaluate.report.html.study_page import (
     study_section,
     write_law_page,
 )
-from evaluate.report.messages.law_messages import interval_figure, law_table, number, number_interval, quantity
+from evaluate.report.messages.law_messages import (
+    in_words,
+    interval_figure,
+    law_table,
+    number,
+    number_interval,
+    quantity,
+)
 from evaluate.report.messages.law_view import Candidate, view_of
 from evaluate.report.text.run_table import lines_of
 from evaluate.scaling.points.formula import Formula
@@ -221,6 +228,21 @@ def test_the_table_fits_and_is_complete(name, width):
         assert said in words
     for warning in law["warnings"]:
         assert warning.split(":")[0][:30] in words.replace("! ", "")
+
+
+def test_answers_come_first_and_growing_is_told_in_words():
+    law = stored("floor", solve=[{**SOLVED, "variable": "params", "target": 0.4}])
+    text = law_table(law, width=100)
+    places = [text.index(said) for said in ("for error", "Doubling the params", "However large", "starts agreed")]
+    assert places == sorted(places)
+    view = view_of(law)
+    low = view.span("params")[0]
+    first, second = (quantity("error", float(view.predict(np.array([[at]]))[0])) for at in (low, 2 * low))
+    assert f"from {first} to {second} at the smallest ({quantity('params', low)})" in " ".join(text.split())
+    drawn = curve_picture(law, fitted("floor")[1])
+    assert re.search(r">\s*11.0 k</text>", drawn.svg)  # the answer stands on the axis
+    assert "stays at least" in in_words(view)[-1]
+    assert [words.split(",")[0] for words in in_words(view_of(stored("joint")))] == ["However large everything is"]
 
 
 def test_candidates_are_shown_with_their_criteria_and_the_chosen_one_is_marked():

@@ -254,7 +254,7 @@ def _paint_points(axes: Axes, cut: Slice) -> None:
 
 
 def _paint_answers(axes: Axes, answers: Sequence[Answer]) -> None:
-    """Each answer as a diamond with its interval; a target that is out of reach as a line alone."""
+    """Each answer as a diamond with its interval, and its value on the axis; one out of reach as a line alone."""
     for number, answer in enumerate(answers):
         if finite(answer.target) and answer.target > 0:
             axes.axhline(answer.target, color=GAINED, linewidth=1, linestyle=":", zorder=1.6)
@@ -263,6 +263,11 @@ def _paint_answers(axes: Axes, answers: Sequence[Answer]) -> None:
                 axes.hlines(answer.target, *_ends(axes, answer), color=GAINED, linewidth=3, zorder=3.4)
                 style: Any = {"color": GAINED, "markersize": 8, "markeredgewidth": 0, "zorder": 3.6}
                 axes.plot([answer.value], [answer.target], "D", label=label, **style)
+                bottom = axes.get_ylim()[0]
+                axes.vlines(answer.value, bottom, answer.target, color=GAINED, linewidth=1, linestyle=":", zorder=1.6)
+                told = quantity(answer.variable, answer.value)
+                style = {"textcoords": "offset points", "color": GAINED, "fontsize": 11, "va": "bottom"}
+                axes.annotate(f" {told}", (answer.value, bottom), (0, 2 + 13 * number), **style)
 
 
 def _ends(axes: Axes, answer: Answer) -> Ends:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from evaluate.core.text import clean, count, finite, ratio, size
 from evaluate.report.messages.law_view import PER_CENT, Answer, BreakEven, Candidate, Optimum, View, view_of
 from evaluate.report.text.text_columns import BOLD, aligned, columns_of, painted, speakable, wrapped
@@ -197,6 +199,29 @@ def headline_of(view: View) -> str:
     return f"{named(view.y)} against {against}: {view.title}{known}"
 
 
+def in_words(view: View) -> list[str]:
+    """What the law says of growing and shrinking: the first and the last doubling within the points, and its limit.
+
+    Of several variables, or of one that is not a positive number, the limit alone.
+    """
+    said = []
+    span = view.span(view.variables[0])
+    if len(view.variables) == 1 and span is not None and 0 < 2 * span[0] <= span[1]:
+        low, high = span
+        y = [quantity(view.y, float(value)) for value in view.predict(np.array([[low], [2 * low], [high / 2], [high]]))]
+        name, x = named(view.variables[0]), [quantity(view.variables[0], end) for end in span]
+        said.append(
+            f"Doubling the {name} takes {named(view.y)} from {y[0]} to {y[1]} at the smallest ({x[0]}), "
+            f"from {y[2]} to {y[3]} at the largest ({x[1]})."
+        )
+    if view.floor is not None:
+        _, *ends = view.floor
+        where = "However large" if len(view.variables) == 1 else "However large everything is"
+        bound = "at most" if view.scale.higher else "at least"
+        said.append(f"{where}, {named(view.y)} stays {bound} {interval_figure(view.y, *ends)}.")
+    return said
+
+
 def parameter_table(view: View) -> tuple[list[str], list[list[str]]]:
     """(head, rows): each parameter with its interval, the floor named as one; of an average its shares, which a rule
     gave and which have no interval."""
@@ -271,12 +296,17 @@ def candidate_table(candidates: Sequence[Candidate]) -> tuple[list[str], list[li
 
 
 def law_table(law: Any, width: int | None = None, color: bool = False) -> str:
-    """The table of a law (a view of it, or its JSON) in a terminal, in at most `width` columns (None: the terminal's).
+    """A law (a view of it, or its JSON) in a terminal, in at most `width` columns (None: the terminal's): what it
+    answers first, then how it was found.
 
     color : paint headings by ANSI codes.
     """
     view, wide = view_of(law), columns_of(width)
     lines = [painted(line, BOLD, color) for line in wrapped(headline_of(view), wide, "", "  ")]
+    for asked, answer in questions(view):
+        lines += ["", *wrapped(f"{asked}:", wide, "", "  "), *wrapped(answer, wide, "  ", "  ")]
+    words = [line for text in in_words(view) for line in wrapped(text, wide, "", "  ")]
+    lines += ["", *words, ""] if words or questions(view) else []
     for text in filter(None, (view.formula, range_sentence(view))):
         lines += wrapped(text, wide, "  ", "  ")
     head, rows = parameter_table(view)
@@ -287,8 +317,6 @@ def law_table(law: Any, width: int | None = None, color: bool = False) -> str:
             reason = f"{clean(one.law, 40)}: {clean(one.reason, 400)}"
             lines += wrapped(reason, wide, "  ", "    ") if one.reason else []
     lines += wrapped(chosen_sentence(view), wide, "  ", "  ")
-    for asked, answer in questions(view):
-        lines += ["", *wrapped(f"{asked}:", wide, "", "  "), *wrapped(answer, wide, "  ", "  ")]
     warnings = [line for text in view.warnings for line in wrapped(text, wide, "  ! ")]
     lines += ["", painted("warnings", BOLD, color), *warnings] if warnings else []
     return speakable("\n".join(lines))

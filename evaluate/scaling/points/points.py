@@ -318,17 +318,17 @@ _DENSE = {
 def reference_of(points: Points, chosen: Chosen, higher: bool) -> tuple[float, str]:
     """(y of what compressed models are compared with, what that is): the best of the dense models, of repeats the mean;
     the best point where no column says which are dense. Columns: role, level, density 1, sparsity 0, bits 32."""
-    rows = np.ones(len(chosen.y), dtype=bool)
+    rows, known = np.ones(len(chosen.y), dtype=bool), False
     for name, values in _DENSE.items():
         column = points.columns.get(name)
         dense = np.isin(column[chosen.rows], values) if column is not None else np.zeros(1, dtype=bool)
         if dense.any():
-            rows = dense
+            rows, known = dense, True
             break
     place = designs(chosen.x[rows])
     means = np.bincount(place.ravel(), chosen.y[rows]) / np.bincount(place.ravel())
     best = float(np.max(means) if higher else np.min(means))
-    return best, "the best point" if rows.all() else "the dense model" if len(means) == 1 else "the best dense model"
+    return best, "the best point" if not known else "the dense model" if len(means) == 1 else "the best dense model"
 
 
 def designs(x: Column) -> NDArray[np.intp]:
