@@ -25,6 +25,7 @@ from evaluate.report.charts.law_charts import (
 )
 from evaluate.report.charts.law_curve import curve_picture
 from evaluate.report.charts.study_charts import (
+    Curve,
     Level,
     effective_levels,
     effective_picture,
@@ -160,6 +161,22 @@ def test_curves_of_a_study_begin_at_their_dense_model():
     assert all(curve.x.max() in curves[0].x for curve in curves[1:])
     assert native_picture(curves).title == "Compressed against native, by params"
     assert native_picture([]) is None
+
+
+def test_many_curves_are_all_drawn_the_larger_the_darker():
+    x = np.array([1e3, 1e4])
+    curves = [
+        Curve(f"width {w}, {level}", w * x, 0.1 / x, size=f"width {w}", level=level)
+        for w in (32, 16, 8, 4)
+        for level in ("int8", "pruned", "pruned-int8")
+    ]
+    drawn = native_picture([Curve("native", x, 1 / x, native=True), *curves])
+    assert drawn.title == "Compressed against native, by params"
+    told = re.findall(r">([^<>]+)</text>", drawn.svg)
+    assert all(name in told for name in ("native", "int8", "pruned-int8", "width 32", "width 4"))
+    shades = [float(found) for found in re.findall(r"stroke-opacity: ([\d.]+)", drawn.svg)]
+    assert len({round(shade, 3) for shade in shades if shade < 1}) >= 3
+    assert "(24 of 30 curves)" in native_picture([*curves, *curves, *curves[:6]]).title
 
 
 def test_points_of_a_law_are_trials_only_where_they_are_those_it_had():

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-MOST_CURVES = 7
+MOST_CURVES = 24
+MOST_NAMED = 6
 REACH = 4.0  # times beyond the values, where their intervals are cut
 SIZE = "params"
 
@@ -30,6 +31,7 @@ class Curve:
     """One way to models of many sizes: points x, y (n,), seeds included.
 
     native : trained small from the start; else a large model, compressed further and further.
+    size, level : what was compressed, and how.
     design : (n,) what points share that differ in their seed alone; without it, points of one x are alike.
     """
 
@@ -37,6 +39,8 @@ class Curve:
     x: Floats
     y: Floats
     native: bool = False
+    size: str = ""
+    level: str = ""
     design: Any = field(default=None, compare=False)
 
     def means(self) -> tuple[Floats, Floats, Floats, Floats]:
@@ -74,14 +78,14 @@ def study_curves(points: Any, *, x: str = SIZE, y: str = "error") -> list[Curve]
         widest = made & (bits == np.max(bits, where=made & np.isfinite(bits), initial=0.0))
         made = widest if len(np.unique(across[widest])) > 1 else made
 
-    def curve(name: str, rows: Any, native: bool = False) -> Curve:
-        return Curve(name, across[rows], up[rows], native=native, design=None if alike is None else alike[rows])
+    def curve(name: str, rows: Any, **more: Any) -> Curve:
+        return Curve(name, across[rows], up[rows], design=None if alike is None else alike[rows], **more)
 
     found = [curve("native, trained small", small, native=True)] if small.any() else []
     for size, name in dict.fromkeys(zip(sizes[made], level[made])):
         mine = good & (sizes == size) & ((role == "dense") | (made & (level == name)))
         if len(np.unique(across[mine])) > 1:
-            found.append(curve(f"{size}, {name}".lstrip(", "), mine))
+            found.append(curve(f"{size}, {name}".lstrip(", "), mine, size=str(size), level=str(name)))
     return sorted(found, key=lambda c: (not c.native, -float(c.x.max())))
 
 
@@ -101,41 +105,59 @@ def _sizes_of(columns: Mapping[str, Any], count: int) -> NDArray[Any]:
 def native_picture(
     curves: Sequence[Curve], *, x: str = SIZE, y: str = "error", key: str = "law-native"
 ) -> Picture | None:
-    """y against x (log-log): the native models, and a curve for each large model that was compressed.
+    """y against x (log-log): the native models, and a curve for each large model that was compressed, the larger the
+    darker, told apart by their marks and lines where levels differ.
 
-    None where there is no curve; more than seven curves are not drawn, and the title says so.
+    None where there is no curve; more than MOST_CURVES are not drawn, and the title says so.
     """
     shown = [c for c in curves if len(c.x)][:MOST_CURVES]
     if not shown:
         return None
+    made = [c for c in shown if not c.native]
+    sizes, levels = (list(dict.fromkeys(of)) for of in ([c.size for c in made], [c.level for c in made]))
+    shades = {size: 1.0 - 0.72 * place / max(len(sizes) - 1, 1) for place, size in enumerate(sizes)}
+    named_alone = len(made) <= MOST_NAMED  # few curves: each by its own name
+    entries = len(shown) if named_alone else 1 + len(sizes) + len(levels)
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         log_axis(axes, "x", x, *padded(np.concatenate([c.x for c in shown]), 0.05))
         log_axis(axes, "y", y, *padded(np.concatenate([c.y for c in shown])))
-        for position, curve in enumerate(shown):
-            _paint_curve(axes, curve, position)
-        legend_above(axes, columns=1)
+        for curve in shown:
+            label = clean(curve.name, 44) if named_alone or curve.native else None
+            _paint_curve(axes, curve, shades.get(curve.size, 1.0), _mark(levels, curve.level), label)
+        if not named_alone:
+            for level in levels:
+                axes.plot([], [], color=MUTED, linewidth=1.5, label=clean(level, 30), **_mark(levels, level))
+            for size in sizes:
+                axes.plot([], [], color=ACCENT, alpha=shades[size], linewidth=4, label=clean(size or "large", 30))
+        legend_above(axes, columns=1 if named_alone else 2)
 
     cut = "" if len(shown) == len(curves) else f" ({len(shown)} of {len(curves)} curves)"
     title = f"Compressed against native, by {named(x)}{cut}"
-    caption = "Large marks are means of seeds, small ones single models, strokes their range."
-    height = 270 + legend_height(len(shown), columns=1)
+    caption = "Large marks are means of seeds, small ones single models, strokes their range. The darker, the larger."
+    height = 270 + legend_height(entries, columns=1 if named_alone else 2)
     return draw(paint, height=height, title=title, text=caption, caption=caption, key=key)
 
 
-def _paint_curve(axes: Axes, curve: Curve, position: int) -> None:
+def _mark(levels: Sequence[str], level: str) -> dict[str, Any]:
+    """The marker and line of a level."""
+    place = levels.index(level) if level in levels else 0
+    return {"marker": series_style(place + 1)["marker"], "linestyle": ("-", "--", ":", "-.")[place % 4]}
+
+
+def _paint_curve(axes: Axes, curve: Curve, shade: float, mark: dict[str, Any], label: str | None) -> None:
     """Means of the seeds with their range, joined by straight lines."""
     at, mean, low, high = curve.means()
-    style: dict[str, Any] = dict(series_style(position))
+    style: dict[str, Any] = {"color": ACCENT, "alpha": shade, **mark}
     marks: Any = {"markersize": 6, "markeredgewidth": 0, "zorder": 3}
     if curve.native:  # hollow and on top: a compressed size begins at its own dense model
-        style.update(color=BASE, marker="s", linestyle="-")
+        style = {"color": BASE, "marker": "s", "linestyle": "-"}
         marks = {"markersize": 9, "markeredgewidth": 1.8, "markerfacecolor": "none", "zorder": 5}
-    style["linestyle"] = style["linestyle"] if position else "-"
-    axes.vlines(at, low, high, color=style["color"], linewidth=1.2, zorder=2)
-    axes.plot(curve.x, curve.y, style["marker"], color=style["color"], markersize=2.6, markeredgewidth=0, zorder=2.4)
-    axes.plot(at, mean, label=clean(curve.name, 44), linewidth=1.5, **marks, **style)
+    color = {"color": style["color"], "alpha": style.get("alpha", 1.0)}
+    axes.vlines(at, low, high, linewidth=1.2, zorder=2, **color)
+    axes.plot(curve.x, curve.y, style["marker"], markersize=2.6, markeredgewidth=0, zorder=2.4, **color)
+    axes.plot(at, mean, label=label, linewidth=1.5, **marks, **style)
 
 
 # What compressed params are worth.
