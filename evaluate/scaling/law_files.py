@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from evaluate.core import whole_files
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, UsageError
 from evaluate.core.records import write_record
@@ -29,11 +30,11 @@ AGAIN = "write it again with `leanfit fit ... --out`"
 
 
 def plain(law: FittedLaw) -> dict[str, Any]:
-    """Everything that is needed to predict again, as plain data: the JSON law."""
+    """Everything that is needed to predict again, as plain data: the JSON law. What is not finite is None."""
     component, form, settings, model = LAWS.get(law.name), law.form, law.settings, errors_of(law)
     kind: LawKind = component.facts["kind"]
     options = {name: list(value) for name, value in settings.options.items() if form.members}
-    return {
+    stored = {
         "schema": SCHEMA,
         "kind": "law",
         "law": component.address,
@@ -66,6 +67,7 @@ def plain(law: FittedLaw) -> dict[str, Any]:
             **({"theta": law.theta.tolist()} if form.members else {}),
         },
     }  # fmt: skip
+    return dict(whole_files.plain(stored))
 
 
 def write_plain(path: str | Path, stored: Mapping[str, Any]) -> None:

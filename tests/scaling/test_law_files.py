@@ -238,3 +238,14 @@ def test_a_law_that_is_not_fitted_has_no_params_and_says_so():
         EffectiveParameters(referense="dense")
     law.fit(*falling(floor=0))
     assert copy.deepcopy(law).params_ == law.params_ and repr(law).startswith("PowerLaw(b=")
+
+
+def test_a_law_whose_intervals_have_no_end_comes_back_from_its_own_data():
+    x = np.geomspace(1e3, 1e6, 6)
+    law = law_class("power-floor")(bootstrap=0).fit(x, 0.05 + 9 * x**-0.5)
+    fitted = law.fitted_
+    fitted.intervals = {**fitted.intervals, "b": (0.1, np.inf), "c": (-np.inf, np.nan)}
+    data = law.to_dict()
+    assert data["intervals"]["b"] == [0.1, None]
+    json.dumps(data, allow_nan=False)
+    assert Law.from_dict(data).intervals_["b"] == (0.1, np.inf)
