@@ -77,6 +77,8 @@ CASES = [
     Case("power-floor", {"e": 0.05, "b": 8.0, "c": -0.4}, {"x": SIZES}),
     Case("power-floor", {"e": 0.08, "b": 0.4, "c": 2.0}, {"x": np.linspace(0.05, 0.95, 25)}, id="power-floor-rising"),
     Case("m3", {"b": 9.0, "g": 3e-6, "c": 0.4}, {"x": SIZES}),
+    Case("pow4", {"e": 0.05, "b": 20.0, "c": 0.5, "d": 3e3}, {"x": np.geomspace(1e2, 1e7, 40)}),
+    Case("mmf4", {"e": 0.05, "h": 0.8, "m": 1e4, "d": 0.8}, {"x": np.geomspace(1e2, 1e7, 40)}),
     Case("m4", {"e": 0.05, "e0": 0.9, "a": 0.7, "b": 300.0, "c": -0.7}, {"x": np.geomspace(1e2, 1e6, 40)}),
     Case(
         "bnsl1",

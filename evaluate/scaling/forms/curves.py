@@ -13,6 +13,7 @@ import numpy as np
 
 from evaluate.scaling.forms.form import (
     ANY_EXPONENT,
+    EXPONENT,
     FLOOR,
     POSITIVE,
     Array,
@@ -29,6 +30,7 @@ from evaluate.scaling.forms.form import (
     spread,
 )
 
+MOHR = "Mohr, Viering, Loog, van Rijn: LCDB 1.0: an extensive learning curves database, ECML PKDD 2022"
 ALABDULMOHSIN = (
     "Alabdulmohsin, Neyshabur, Zhai: Revisiting Neural Scaling Laws in Language and Vision, NeurIPS 2022, "
     "arXiv:2209.06640"
@@ -121,6 +123,66 @@ def m3(x: Array, theta: Array) -> Array:
     """
     b, g, c = columns(theta)
     return np.asarray(np.log(b) + c * np.log(1.0 / x[:, 0] + g))
+
+
+def _pow4_starts(x: Array, y: Array) -> Array:
+    """Given c and d, the floor and b are linear."""
+    size, starts = x[:, 0], []
+    for share, c in grid((0.0, 0.1, 1.0, 10.0, 100.0), (0.1, 0.3, 0.6, 1.0, 2.0)):
+        d = share * size.min()
+        middle = np.exp(np.mean(np.log(size + d)))
+        e, b = nonnegative([np.ones(len(y)), ((size + d) / middle) ** -c], y, positive=(False, True))
+        starts.append((e, b * middle**c, c, d))
+    return np.array(starts)
+
+
+@register_law(
+    "pow4",
+    title="power law with a floor and an offset",
+    formula="y = e + b (x + d)^-c",
+    source=MOHR,
+    parameters=named(e=FLOOR, b=POSITIVE, c=EXPONENT, d=FLOOR),
+    starts=_pow4_starts,
+    floor="e",
+)
+def pow4(x: Array, theta: Array) -> Array:
+    """y = e + b (x + d)^-c.
+
+    e >= 0 the floor in units of y; b > 0; c > 0; d >= 0 in units of x: below it the curve is level.
+    Source: POW4 of Mohr et al., LCDB 1.0, ECML PKDD 2022.
+    """
+    e, b, c, d = columns(theta)
+    return log_plus(e, np.log(b) - c * np.log(x[:, 0] + d))
+
+
+def _mmf4_starts(x: Array, y: Array) -> Array:
+    """Given both plateaus, log(h / (y - e) - 1) is a straight line in log x."""
+    starts = []
+    for low, high in grid((0.0, 0.6, 0.95), (1.02, 1.3, 3.0)):
+        e, h = low * y.min(), high * y.max() - low * y.min()
+        d, level = slope(x[:, 0], h / (y - e) - 1.0)
+        starts.append((e, h, np.exp(np.clip(-level / (d or 1e-3), -LARGE, LARGE)), d))
+    return np.array(starts)
+
+
+@register_law(
+    "mmf4",
+    title="MMF, a sigmoid between two plateaus",
+    formula="y = e + h / (1 + (x / m)^d)",
+    source=f"{MOHR}; Morgan, Mercer, Flodin, PNAS 1975",
+    parameters=named(e=FLOOR, h=POSITIVE, m=POSITIVE, d=ANY_EXPONENT),
+    starts=_mmf4_starts,
+    floor="e",
+)
+def mmf4(x: Array, theta: Array) -> Array:
+    """y = e + h / (1 + (x / m)^d).
+
+    e >= 0 the floor and h > 0 how far above it the curve begins, both in units of y; m > 0 in units of x, where half of
+    h is gone; d of any sign, positive where y falls with x.
+    Source: MMF4 of Mohr et al., LCDB 1.0, ECML PKDD 2022; Morgan, Mercer and Flodin 1975.
+    """
+    e, h, m, d = columns(theta)
+    return log_plus(e, np.log(h) - softplus(np.asarray(d * (np.log(x[:, 0]) - np.log(m)))))
 
 
 def _m4_starts(x: Array, y: Array) -> Array:
