@@ -169,15 +169,24 @@ class Timed:
     conditions: int
     tables: list[dict[str, list[Any]]] = field(default_factory=list)
     starts: list[dict[str, list[Start]]] = field(default_factory=list)
-    told: dict[str, Any] = field(default_factory=dict)
+    messages: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.tables = [{} for _ in range(self.conditions)]
         self.starts = [{} for _ in range(self.conditions)]
 
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take in an event of the worker: a session run, how it failed, or any other message."""
+        if "session_run" in event:
+            self.add(event["session_run"])
+        elif "failed" in event:
+            self.failed = event["failed"]
+        else:
+            self.messages.update(event)
+
     def add(self, session_run: Mapping[str, Any]) -> None:
-        """Take in one session run as the worker told it."""
+        """Take in the samples and starts of one session run."""
         index = session_run["condition"]
         for candidate, table in session_run["samples"].items():
             self.tables[index].setdefault(candidate, []).append(table)
@@ -226,7 +235,7 @@ def make_record(found: Found, begun: float, **more: Any) -> dict[str, Any]:
         "leanfit": _version(),
         "name": _joined([candidate.name for candidate in found.candidates]),
         "environment": environment(),
-        "machine": found.timed.told.get("machine"),
+        "machine": found.timed.messages.get("machine"),
         "settings": _settings(found),
         "baseline": found.base,
         "results": [
@@ -239,7 +248,7 @@ def make_record(found: Found, begun: float, **more: Any) -> dict[str, Any]:
             for condition, one, candidates in zip(settings.conditions, judged, tables)
         ],
         "failed": list(found.failed),
-        "warnings": [*found.warnings, *found.timed.told.get("machine_warnings", ())],
+        "warnings": [*found.warnings, *found.timed.messages.get("machine_warnings", ())],
         **more,
     }
     if judged and found.baseline() is None:
@@ -285,7 +294,7 @@ def _floor(
 
 def _entry(found: Found, candidate: Candidate, index: int, table: Floats, judged: Judged) -> dict[str, Any]:
     timed, condition = found.timed, found.settings.conditions[index]
-    how, starts = timed.told["candidates"][index][candidate.name], timed.starts[index][candidate.name]
+    how, starts = timed.messages["candidates"][index][candidate.name], timed.starts[index][candidate.name]
     return {
         "name": candidate.name,
         "path": str(candidate.path),
@@ -311,7 +320,7 @@ def _entry(found: Found, candidate: Candidate, index: int, table: Floats, judged
         "drift": drift(table),
         "memory": candidate.probed["memory"],
         "energy": _energy(
-            timed.told["energy"],
+            timed.messages["energy"],
             starts,
             how["calls"] * table.shape[1],
             elsewhere=candidate.provider != found.settings.provider,

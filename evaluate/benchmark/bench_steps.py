@@ -38,17 +38,16 @@ class Steps:
         for number, candidate in enumerate(candidates):
             self.status(f"trying {candidate.name}", number, len(candidates))
             job = {**self._job([candidate]), "kind": "probe", "outputs": str(self.folder / f"{number}.npy")}
-            heard: list[dict[str, Any]] = []
-            ended = run_job(job, [candidate.name], heard.append, patience=self.settings.patience)
-            told = {key: value for event in heard for key, value in event.items()}
-            said = told.get("failed")
-            if "probe" in told:
-                candidate.probed = told["probe"]
-                said = self._score(candidate, self.folder / f"{number}.npy")
-            if "probe" in told and said is None:
+            events: dict[str, Any] = {}
+            ended = run_job(job, [candidate.name], events.update, patience=self.settings.patience)
+            failure = events.get("failed")
+            if "probe" in events:
+                candidate.probed = events["probe"]
+                failure = self._score(candidate, self.folder / f"{number}.npy")
+            if "probe" in events and failure is None:
                 alive.append(candidate)
             else:
-                self._lose(candidate, said, ended)
+                self._lose(candidate, failure, ended)
         return alive
 
     def _score(self, candidate: Candidate, outputs: Path) -> dict[str, Any] | None:
@@ -80,7 +79,7 @@ class Steps:
             }
             job["models"][CONTROL] = job["models"][reference.name]
             candidates = [*(c.name for c in alive), CONTROL]
-            ended = run_job(job, candidates, _Ear(timed, self.status), patience=self.settings.patience)
+            ended = run_job(job, candidates, _passing(self.status, timed.take), patience=self.settings.patience)
             candidate = timed.failed["candidate"] if timed.failed else ended.candidate
             if ended.kind == "done" and not timed.failed:
                 return alive, timed
@@ -109,14 +108,14 @@ class Steps:
         if not mine:
             return []
         self.status("profiling", 0, 1)
-        heard: dict[str, Any] = {}
+        events: dict[str, Any] = {}
         job = {**self._job(mine), "kind": "profile", "seconds": seconds / len(mine)}
         ended = run_job(
-            job, [c.name for c in mine], _Teller(heard, self.status), patience=self.settings.patience + seconds
+            job, [c.name for c in mine], _passing(self.status, events.update), patience=self.settings.patience + seconds
         )
-        if "profiles" in heard:
-            return list(heard["profiles"])
-        why = heard["failed"]["reason"] if "failed" in heard else f"{ended.candidate}: {ended.reason}"
+        if "profiles" in events:
+            return list(events["profiles"])
+        why = events["failed"]["reason"] if "failed" in events else f"{ended.candidate}: {ended.reason}"
         self.warnings.append(f"no profile could be made: {why}")
         return []
 
@@ -124,16 +123,16 @@ class Steps:
         """The scenario of each model, one after the other, each in a process of its own."""
         found = []
         for candidate in alive:
-            heard: dict[str, Any] = {}
+            events: dict[str, Any] = {}
             job = {**self._job([candidate]), "kind": "scenario", "scenario": scenario, "seconds": seconds / len(alive)}
-            ear = _Teller(heard, self.status)
-            ended = run_job(job, [candidate.name], ear, patience=self.settings.patience + seconds / len(alive))
-            if "scenario" in heard:
+            listener = _passing(self.status, events.update)
+            ended = run_job(job, [candidate.name], listener, patience=self.settings.patience + seconds / len(alive))
+            if "scenario" in events:
                 self.warnings.extend(w for w in candidate.probed["warnings"][0] if w not in self.warnings)
                 about = {"name": candidate.name, "provider": candidate.provider, **self.settings.conditions[0]}
-                found.append({**about, **heard["scenario"]})
+                found.append({**about, **events["scenario"]})
             else:
-                self._lose(candidate, heard.get("failed"), ended)
+                self._lose(candidate, events.get("failed"), ended)
         if not found:
             raise self.first_error()
         return found
@@ -158,43 +157,18 @@ class Steps:
             "input_names": [] if self.samples is None else list(self.samples.inputs),
         }
 
-    def _lose(self, candidate: Candidate, said: Mapping[str, Any] | None, ended: Ended) -> None:
-        kind = said["kind"] if said else ended.kind
-        reason = said["reason"] if said else f"{candidate.name}: {ended.reason}"
+    def _lose(self, candidate: Candidate, failure: Mapping[str, Any] | None, ended: Ended) -> None:
+        kind = failure["kind"] if failure else ended.kind
+        reason = failure["reason"] if failure else f"{candidate.name}: {ended.reason}"
         self.failed.append({
             "name": candidate.name,
             "path": str(candidate.path),
             "kind": kind,
             "reason": reason,
-            "exit_code": said["exit_code"] if said else ModelError.exit_code,
+            "exit_code": failure["exit_code"] if failure else ModelError.exit_code,
         })  # fmt: skip
 
 
-class _Teller:
-    """Keeps what a worker tells, and passes its progress on."""
-
-    def __init__(self, heard: dict[str, Any], status: Status) -> None:
-        self.heard, self.status = heard, status
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if "status" in event:
-            self.status(*event["status"])
-        else:
-            self.heard.update(event)
-
-
-class _Ear:
-    """Takes in what the timing worker tells."""
-
-    def __init__(self, timed: Timed, status: Status) -> None:
-        self.timed, self.status = timed, status
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if "status" in event:
-            self.status(*event["status"])
-        elif "session_run" in event:
-            self.timed.add(event["session_run"])
-        elif "failed" in event:
-            self.timed.failed = event["failed"]
-        else:
-            self.timed.told.update(event)
+def _passing(status: Status, take: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    """What a worker's events are handed to: its progress is passed on, all else is taken."""
+    return lambda event: status(*event["status"]) if "status" in event else take(event)

@@ -158,7 +158,7 @@ CONTROL = "the baseline again"
 
 @dataclass
 class Candidate:
-    """One model: where it is, and what its probe told."""
+    """One model: where it is, and what its probe found."""
 
     name: str
     path: Path
@@ -228,8 +228,8 @@ def find_candidates(
     """The models to measure, and the name of the baseline. Raises ArtifactError for a file that is not there."""
     given = [split_provider(path, provider) for path in paths]
     if names is not None and (len(names) != len(paths) or len({*names, CONTROL}) <= len(names)):
-        told = f"{len(paths)} model{'s' if len(paths) > 1 else ''} and {len(names)} names"
-        raise UsageError(f"names must be as many as models, and differ; got {told}: {', '.join(names)}")
+        counts = f"{len(paths)} model{'s' if len(paths) > 1 else ''} and {len(names)} names"
+        raise UsageError(f"names must be as many as models, and differ; got {counts}: {', '.join(names)}")
     first = 0
     if baseline is not None:
         wanted, its_provider = split_provider(baseline, provider)

@@ -171,7 +171,7 @@ def serve(
         known = ", ".join(SCENARIOS)
         raise UsageError(f"unknown scenario {scenario!r}{did_you_mean(scenario, SCENARIOS) or '.'} Known: {known}.")
     settings = checked(provider, io, graphs, threads, batch, seconds, seed, False, patience, len(paths))
-    told = _scenario(scenario, bound, percentile, settings.batch, len(settings.threads))
+    asked = _scenario(scenario, bound, percentile, settings.batch, len(settings.threads))
     load_runtime()
     candidates, base = find_candidates(paths, None, provider, names)
     with tempfile.TemporaryDirectory(prefix="leanfit-bench-") as folder:
@@ -179,7 +179,7 @@ def serve(
         alive = steps.probe(candidates)
         if not alive:
             raise steps.first_error()
-        found = steps.serve(alive, told, max(LEAST_SHARE * seconds, seconds - (time.perf_counter() - begun)))
+        found = steps.serve(alive, asked, max(LEAST_SHARE * seconds, seconds - (time.perf_counter() - begun)))
     nothing = Timed(base, 0)
     put = Found(settings, candidates, alive, base, nothing, steps.failed, steps.warnings, steps.samples)
     return Comparison(make_record(put, begun, scenarios=found))
@@ -188,7 +188,7 @@ def serve(
 def _scenario(
     name: str, bound: str | float, percentile: float, batches: tuple[int, ...], threads: int
 ) -> dict[str, Any]:
-    """What the worker is told about a scenario. Raises UsageError for settings that do not go together."""
+    """What the worker is asked for. Raises UsageError for settings that do not go together."""
     from evaluate.load_test.scenarios import parse_bound
 
     if threads > 1:

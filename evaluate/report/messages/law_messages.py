@@ -214,7 +214,7 @@ def in_words(view: View) -> list[str]:
             f"Doubling the {name} takes {named(view.y)} from {y[0]} to {y[1]} at the smallest ({x[0]}), "
             f"from {y[2]} to {y[3]} at the largest ({x[1]})."
         )
-    if view.floor is not None:
+    if view.floor is not None and view.law.floor is not None and view.law.floor[0] > 0:
         _, *ends = view.floor
         where = "However large" if len(view.variables) == 1 else "However large everything is"
         bound = "at most" if view.scale.higher else "at least"
