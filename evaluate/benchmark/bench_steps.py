@@ -39,7 +39,7 @@ class Steps:
             self.status(f"trying {candidate.name}", number, len(candidates))
             job = {**self._job([candidate]), "kind": "probe", "outputs": str(self.folder / f"{number}.npy")}
             events: dict[str, Any] = {}
-            ended = run_job(job, [candidate.name], events.update, patience=self.settings.patience)
+            ended = run_job(job, [candidate.name], events.update, patience=self.settings.patience, within=self.folder)
             failure = events.get("failed")
             if "probe" in events:
                 candidate.probed = events["probe"]
@@ -79,7 +79,9 @@ class Steps:
             }
             job["models"][CONTROL] = job["models"][reference.name]
             candidates = [*(c.name for c in alive), CONTROL]
-            ended = run_job(job, candidates, _passing(self.status, timed.take), patience=self.settings.patience)
+            ended = run_job(
+                job, candidates, _passing(self.status, timed.take), patience=self.settings.patience, within=self.folder
+            )
             candidate = timed.failed["candidate"] if timed.failed else ended.candidate
             if ended.kind == "done" and not timed.failed:
                 return alive, timed
@@ -111,7 +113,11 @@ class Steps:
         events: dict[str, Any] = {}
         job = {**self._job(mine), "kind": "profile", "seconds": seconds / len(mine)}
         ended = run_job(
-            job, [c.name for c in mine], _passing(self.status, events.update), patience=self.settings.patience + seconds
+            job,
+            [c.name for c in mine],
+            _passing(self.status, events.update),
+            patience=self.settings.patience + seconds,
+            within=self.folder,
         )
         if "profiles" in events:
             return list(events["profiles"])
@@ -126,7 +132,13 @@ class Steps:
             events: dict[str, Any] = {}
             job = {**self._job([candidate]), "kind": "scenario", "scenario": scenario, "seconds": seconds / len(alive)}
             listener = _passing(self.status, events.update)
-            ended = run_job(job, [candidate.name], listener, patience=self.settings.patience + seconds / len(alive))
+            ended = run_job(
+                job,
+                [candidate.name],
+                listener,
+                patience=self.settings.patience + seconds / len(alive),
+                within=self.folder,
+            )
             if "scenario" in events:
                 self.warnings.extend(w for w in candidate.probed["warnings"][0] if w not in self.warnings)
                 about = {"name": candidate.name, "provider": candidate.provider, **self.settings.conditions[0]}

@@ -70,6 +70,7 @@ def run_job(
     on_event: Callable[[Message], None],
     *,
     patience: float,
+    within: Path | None = None,
     command: Sequence[str] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Ended:
@@ -77,11 +78,13 @@ def run_job(
 
     candidates     : the names that the job can be at.
     patience : seconds without an event and without a step of the beacon after which the worker counts as hung.
+    within   : where its temporary files lie, a folder that is removed afterwards, also where the making of one inside
+    of it is interrupted; the system's place for them without it.
     command  : what to start; a Python with this package's worker where not given.
     Raises MachineError where no process can be started, RuntimeError for a fault of the worker's own.
     """
     # The worker ends by being killed, so its temporary files lie in a folder that is removed here.
-    with tempfile.TemporaryDirectory(prefix="leanfit-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="leanfit-bench-", dir=within) as folder:
         place, events = Path(folder) / "beacon", queue.SimpleQueue[Any]()
         place.write_bytes(bytes(SHOT.size))
         beacon = Beacon(place, candidates)
