@@ -27,9 +27,9 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
+from both_ends import measured, rows
+from learning_curves import tasks
 
-from benchmarks.both_ends import measured, rows
-from benchmarks.learning_curves import tasks
 from evaluate.core.errors import LeanfitError
 from evaluate.scaling import select_law
 from evaluate.scaling.points.scale import Scale

@@ -331,6 +331,11 @@ def test_a_report_leaves_the_process_as_it_was(tmp_path):
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize("samples", ["text", [1, 2], 3, {"baseline": "text"}, {"baseline": None}])
+def test_samples_that_are_none_cost_their_picture_alone(samples, tmp_path):
+    assert "<h1>" in page(tmp_path, {**sample_record(), "samples": samples})
+
+
 # --- pictures ----------------------------------------------------------------------------------------------------
 
 

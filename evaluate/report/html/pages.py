@@ -8,9 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluate.core.blocks import as_block
 from evaluate.core.errors import DataError
-from evaluate.core.records import BenchRecord, CompressRecord, LawRecord, Record, StageLine, TrialRecord, as_record
+from evaluate.core.records import BenchRecord, CompressRecord, Record, StageLine, as_record
 from evaluate.core.text import clean
 from evaluate.report.html.bench_page import bench_sections, bench_tiles
 from evaluate.report.html.device_tables import device_names, devices_section
@@ -42,9 +41,10 @@ def write_page(records: Sequence[Mapping[str, Any] | Record], out: str | Path, s
     typed = [record for record in map(as_record, records) if not isinstance(record, StageLine)]
     if not typed:
         raise DataError("there is no record to report on: run `leanfit compress RECIPE` first, or name its folder")
-    if len(typed) > 1 or isinstance(typed[0], (TrialRecord, LawRecord)):
+    one = typed[0]
+    if len(typed) > 1 or not isinstance(one, (CompressRecord, BenchRecord)):
         return write_document(Path(out), *_several(typed, status))
-    name, whole = _name(typed[0]), _whole(typed[0], key="run", level=2)
+    name, whole = _name(one), _whole(one, key="run", level=2)
     return write_document(Path(out), f"{name}: leanfit report", rendered("one.html", name=name, **whole))
 
 
@@ -53,7 +53,7 @@ def _several(records: Sequence[Record], status: Status) -> tuple[str, Markup]:
     words, studies = study_parts(records)
     runs = [record for record in records if isinstance(record, CompressRecord)]
     benches = [record for record in records if isinstance(record, BenchRecord)]
-    both: list[Record] = [*runs, *benches]
+    both: list[CompressRecord | BenchRecord] = [*runs, *benches]
     counts = words + [plural(len(group), word) for group, word in ((runs, "run"), (benches, "benchmark")) if group]
     title = f"leanfit: {' and '.join(part for part in (', '.join(counts[:-1]), counts[-1]) if part)}"
     newest = sorted(both, key=lambda record: record.created or "", reverse=True)[:MOST_WHOLE]
@@ -83,11 +83,13 @@ def _several(records: Sequence[Record], status: Status) -> tuple[str, Markup]:
     )
 
 
-def _name(record: Record) -> str:
+def _name(record: CompressRecord | BenchRecord) -> str:
     return clean(record.name or ("benchmark" if isinstance(record, BenchRecord) else "run"), 120)
 
 
-def _whole(record: Record, *, key: str, level: int, alone: bool = True, share: int = 1) -> dict[str, Any]:
+def _whole(
+    record: CompressRecord | BenchRecord, *, key: str, level: int, alone: bool = True, share: int = 1
+) -> dict[str, Any]:
     """What a page shows of one Record."""
     if isinstance(record, BenchRecord):
         return {
@@ -96,10 +98,9 @@ def _whole(record: Record, *, key: str, level: int, alone: bool = True, share: i
             "tiles": bench_tiles(record),
             "sections": bench_sections(record, key=key, level=level, share=share),
         }
-    run = record if isinstance(record, CompressRecord) else as_block(CompressRecord, record.raw)
     return {
-        "sentence": capital(headline(run)),
-        "conditions": conditions(run),
-        "tiles": run_tiles(run),
-        "sections": run_sections(run, key=key, level=level, alone=alone),
+        "sentence": capital(headline(record)),
+        "conditions": conditions(record),
+        "tiles": run_tiles(record),
+        "sections": run_sections(record, key=key, level=level, alone=alone),
     }

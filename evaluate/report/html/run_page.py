@@ -207,7 +207,8 @@ def run_sections(record: CompressRecord, *, key: str, level: int, alone: bool = 
     alone : whether its trade-off pictures are drawn; on a page of several runs the overview has them.
     """
     before, after = record.baseline, record.compressed
-    timed = {name: values for name, values in (record.samples or {}).items() if name != "again"}
+    samples = record.samples if isinstance(record.samples, Mapping) else {}  # kept as they came
+    timed = {name: values for name, values in samples.items() if name != "again"}
     widths = widths_picture(before.widths, after.widths, key=f"{key}-widths")
     return rendered(
         "run.html",
