@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.special import stdtr, stdtrit
+from scipy.special import chdtri, stdtr, stdtrit
 
 from evaluate.core.errors import DataError, LeanfitError, UsageError
 from evaluate.scaling.fit.fitted import FittedLaw, Settings
@@ -126,8 +126,8 @@ class Family:
 
     @cached_property
     def means(self) -> Floats:
-        """(m,) the mean y of each size."""
-        return np.asarray(np.bincount(self.design, self.y) / self.counts)
+        """(m,) the mean y of each size, of the logs, in which the noise lies alike to both sides."""
+        return np.asarray(np.exp(np.bincount(self.design, np.log(self.y)) / self.counts))
 
     @property
     def squares(self) -> Floats:
@@ -252,8 +252,12 @@ def families_of(
 
 def _noise(families: Sequence[Family]) -> tuple[tuple[float, float], list[str]]:
     """((standard deviation of log y of one model, degrees of freedom), what is doubtful) over all families."""
+    # The median of variances of few seeds is low, as that of chi-square is below its mean.
     known = [
-        one for family in families for one in (family.squares / np.maximum(family.counts - 1, 1))[family.counts > 1]
+        squares / chdtri(count - 1, 0.5)
+        for family in families
+        for squares, count in zip(family.squares, family.counts)
+        if count > 1
     ]
     if len(known) >= LEAST:
         return (max(math.sqrt(float(np.median(known))), LEAST_NOISE), PRIOR), []
