@@ -32,8 +32,8 @@ from nist import PROBLEMS
 
 from evaluate.scaling import EffectiveParameters, Rosenfeld, select_law
 from evaluate.scaling.fit.fitting import fit
+from evaluate.scaling.forms.bits import resolved
 from evaluate.scaling.forms.form import Loss, kind_of
-from evaluate.scaling.forms.joint import resolved
 from evaluate.scaling.law import law_class
 
 CHINCHILLA, FRANTAR = (kind_of(name).form for name in ("chinchilla", "frantar"))

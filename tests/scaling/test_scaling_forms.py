@@ -29,7 +29,7 @@ from evaluate.scaling.forms.joint import reference_in
 
 ROOT = Path(__file__).parents[2]
 POINTS = ROOT / "studies" / "points"
-UNITS = {"bits": 1.0, "e_np": 7.0, "L_T": 7.0, "L_S": 7.0, "S": 1.0, "level": 1.0}
+UNITS = {"bits": 1.0, "group": 1.0, "rho": 1.0, "e_np": 7.0, "L_0": 7.0, "L_T": 7.0, "L_S": 7.0, "S": 1.0, "level": 1.0}
 every_law = pytest.mark.parametrize("case", CASES, ids=NAMES)
 
 

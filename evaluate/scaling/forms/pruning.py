@@ -36,6 +36,7 @@ FRANTAR = "Frantar et al.: Scaling Laws for Sparsely-Connected Foundation Models
 ROSENFELD = (
     "Rosenfeld, Frankle, Carbin, Shavit: On the Predictability of Pruning Across Scales, ICML 2021, arXiv:2006.10621"
 )
+P2 = "Chen et al.: P2 Law: Scaling Law for Post-Training After Model Pruning, ACL 2025, arXiv:2411.10272"
 NOTHING_LEFT = 1e-12
 GAMMAS = (0.01, 100.0)
 DATA = ("n", "d", "data", "samples")
@@ -247,3 +248,45 @@ def frantar(x: Array, theta: Array) -> Array:
     log_n, log_d = np.log(x[:, 1]), np.log(x[:, 2])
     size = log_sum_exp(np.log(a_s) + b_s * _log_kept(x[:, 0]), np.log(c_s)) - b_n * log_n
     return log_plus(c, size, np.log(a_d) - b_d * log_d)
+
+
+def _p2_starts(x: Array, y: Array) -> Array:
+    """Given the exponents, what is lost is linear in N_C, D_C and E."""
+    rho, n, d, dense = x.T
+    n0, d0 = middle(n), middle(d)
+    lost = np.maximum(y - dense, 1e-3 * y)
+    starts = []
+    for alpha, beta, gamma, delta in grid((0.2, 0.5), (0.2, 0.5), (-3.0, -1.0), (0.0, 0.3)):
+        factor = rho**-gamma * (n / n0) ** -delta
+        parts = [factor * (n / n0) ** -alpha, factor * (d / d0) ** -beta, factor]
+        n_c, d_c, e = nonnegative(parts, lost, positive=(True, True, False))
+        scale = n0**delta
+        starts.append((n_c * n0**alpha * scale, alpha, d_c * d0**beta * scale, beta, e * scale, gamma, delta))
+    return np.array(starts)
+
+
+@register_law(
+    "p2",
+    title="law of pruning and recovery",
+    formula="y = L_0 + rho^-gamma N^-delta (N_C / N^alpha + D_C / D^beta + E)",
+    source=P2,
+    variables=("rho", "N", "D", "L_0"),
+    domains={"rho": (NOTHING_LEFT, 1.0)},
+    parameters=named(
+        N_C=POSITIVE, alpha=EXPONENT, D_C=POSITIVE, beta=EXPONENT, E=FLOOR, gamma=ANY_EXPONENT, delta=ANY_EXPONENT
+    ),
+    starts=_p2_starts,
+)
+def p2(x: Array, theta: Array) -> Array:
+    """y = L_0 + rho^-gamma N^-delta (N_C / N^alpha + D_C / D^beta + E).
+
+    rho: the part that was pruned, from above 0 to 1; N: parameters before pruning; D: tokens or samples of the
+    training after it; L_0: loss before pruning; y: loss after both, never below L_0 in this law. N_C, D_C > 0 and
+    E >= 0 in units of y at N = 1, D = 1, rho = 1; alpha, beta > 0; gamma and delta of any sign (gamma < 0 where more
+    pruning costs more). Dense models, with rho 0, have no place in it: L_0 is theirs.
+    Source: Chen et al., P2 Law: Scaling Law for Post-Training After Model Pruning, ACL 2025 (arXiv:2411.10272).
+    """
+    n_c, alpha, d_c, beta, e, gamma, delta = columns(theta)
+    log_rho, log_n, log_d = np.log(x[:, :3]).T
+    inner = log_plus(e, np.log(n_c) - alpha * log_n, np.log(d_c) - beta * log_d)
+    return log_plus(x[:, 3], inner - gamma * log_rho - delta * log_n)

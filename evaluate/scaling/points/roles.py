@@ -14,6 +14,7 @@ ROLES = {
     "density": "density kept keep retained remaining",
     "sparsity": "sparsity pruned removed",
     "bits": "bits bit w_bits weight_bits bit_width bitwidth precision",
+    "group": "group group_size groupsize g",
     "width": "width w channels hidden d_model",
     "depth": "depth layers l n_layers hidden_layers",
     "level": "level kind method format",
