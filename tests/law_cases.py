@@ -76,6 +76,7 @@ CASES = [
     Case("power", {"b": 0.3, "c": 0.1}, {"x": SIZES}, id="power-rising"),
     Case("power-floor", {"e": 0.05, "b": 8.0, "c": -0.4}, {"x": SIZES}),
     Case("power-floor", {"e": 0.08, "b": 0.4, "c": 2.0}, {"x": np.linspace(0.05, 0.95, 25)}, id="power-floor-rising"),
+    Case("pooled", {"e": 0.05, "b": 8.0}, {"x": SIZES}, options={"exponent": -0.4}),
     Case("m3", {"b": 9.0, "g": 3e-6, "c": 0.4}, {"x": SIZES}),
     Case("pow4", {"e": 0.05, "b": 20.0, "c": 0.5, "d": 3e3}, {"x": np.geomspace(1e2, 1e7, 40)}),
     Case("mmf4", {"e": 0.05, "h": 0.8, "m": 1e4, "d": 0.8}, {"x": np.geomspace(1e2, 1e7, 40)}),
@@ -142,6 +143,26 @@ CASES = [
         {"a_S": 16.8, "b_S": 0.8, "c_S": 45.0, "b_N": 0.25, "c": 0.65},
         crossed(S=np.array([0.0, 0.5, 0.75, 0.875]), N=np.geomspace(1e6, 1e9, 6)),
         id="frantar-sizes",
+    ),
+    Case(
+        "p2",
+        {"N_C": 2e4, "alpha": 0.3, "D_C": 2e5, "beta": 0.4, "E": 20.0, "gamma": -1.6, "delta": 0.2},
+        crossed(
+            rho=np.array([0.15, 0.25, 0.35, 0.5]),
+            N=np.geomspace(5e8, 8e9, 4),
+            D=np.geomspace(1e8, 2e10, 5),
+            L_0=np.array([2.1, 2.6]),
+        ),
+    ),
+    Case(
+        "qat-groups",
+        {**JOINT, "k": 0.2, "gamma_D": 0.25, "gamma_G": 0.8, "gamma_N": 0.3},
+        crossed(N=N[::2], D=D[::2], group=np.array([32.0, 64, 128, 256, 1024])),
+    ),
+    Case(
+        "width-depth",
+        {"E": 0.03, "A": 1.2, "B": 0.6, "alpha": 0.7, "beta": 0.9},
+        crossed(width=np.geomspace(2, 64, 6), depth=np.array([2.0, 4, 8, 16, 32])),
     ),
     Case(
         "distillation",

@@ -39,6 +39,9 @@ def fit(
     ] = None,
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="Points of one run belong together.")] = None,
     weight: Annotated[str | None, typer.Option(metavar="COLUMN", help="Weights of the points.")] = None,
+    pool: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Curves of its other values may lend their exponent.")
+    ] = None,
     bootstrap: Annotated[int | None, typer.Option(metavar="N", help="Resamples.  [default: 200]", min=20)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.", min=0)] = 0,
     set_param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Hold a parameter, as E=0.")] = None,
@@ -84,8 +87,8 @@ def fit(
             interval=interval, compute=compute, budget=budget, against=against,
         )  # fmt: skip
         request = FitRequest(
-            points=path, x=x or (), y=y, law=law, where=where or (), group=group, weight=weight, bootstrap=bootstrap,
-            seed=seed, set_param=set_param or (), reference=reference, force=force, query=query,
+            points=path, x=x or (), y=y, law=law, where=where or (), group=group, weight=weight, pool=pool,
+            bootstrap=bootstrap, seed=seed, set_param=set_param or (), reference=reference, force=force, query=query,
             higher_is_better=higher,
         )  # fmt: skip
         with Progress(quiet) as progress:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluate.core.errors import LeanfitError, UsageError
+from evaluate.core.errors import DataError, LeanfitError, UsageError
+from evaluate.core.text import a_few
 from evaluate.scaling.forms.form import kind_of, laws_with_levels
 from evaluate.scaling.law import Law, law_class, read_law, select_law
 from evaluate.scaling.law_files import is_law_file
-from evaluate.scaling.points.cells import is_numeric
+from evaluate.scaling.points.cells import is_numeric, meets, parse_conditions, shown
 from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import read_points
 from evaluate.scaling.points.points import Chosen, Points, holds_numbers, input_checks, reference_of, target_hint
@@ -57,7 +59,8 @@ class Query:
 class FitRequest:
     """One call of `leanfit fit`; x are columns, or NAME=COLUMN where the law has another name for it; x and y may be
     formulas of columns.  higher_is_better : None leaves it to the name and the values of y (y_scale).
-    y_made : whether y is a formula, whose words say nothing of its unit."""
+    y_made : whether y is a formula, whose words say nothing of its unit.  pool : a column that tells the curves of a
+    study apart; those beside the one that `where` names lend it their exponent."""
 
     points: Path | Points
     x: Sequence[str]
@@ -66,6 +69,7 @@ class FitRequest:
     where: Sequence[str] = ()
     group: str | None = None
     weight: str | None = None
+    pool: str | None = None
     bootstrap: int | None = None
     seed: int = 0
     set_param: Sequence[str] = ()
@@ -104,7 +108,7 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
         rows = points.where(request.where)
         chosen, scale = chosen_points(request, rows, warnings)
         targets = targets_of(request, rows, chosen, scale, say)
-        law = _law(request, chosen, scale, status)
+        law = _law(request, chosen, scale, status, _sisters(request, axes, points, say))
         answers = _answers(request, law, targets, points, warnings, status)
     except LeanfitError:
         for sentence in warnings:
@@ -118,6 +122,7 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
         "where": list(request.where),
         "group": request.group,
         "weight": request.weight,
+        **({"pool": request.pool} if request.pool is not None else {}),
         "problems": warnings,
         "n": len(chosen.y),
     }
@@ -136,6 +141,8 @@ def _check(request: FitRequest) -> None:
         kind_of(request.law)
     elif request.set_param:
         raise UsageError("--set-param holds a parameter of one law: name it by --law (leanfit fit --law list)")
+    if request.pool is not None and request.law != AUTO:
+        raise UsageError(f"--pool lets the exponent of other curves compete: it goes with --law {AUTO}")
     if request.reference is not None and request.law not in laws_with_levels():
         raise UsageError(f"--reference names a level of the law {', '.join(laws_with_levels())}; add --law")
     if (query.compute is None) != (query.budget is None):
@@ -200,6 +207,8 @@ def _axes(x: Sequence[str], points: Points) -> dict[str, str]:
 def _check_query(request: FitRequest, names: Sequence[str], points: Points) -> None:
     """What is wrong with the questions, before the law is fitted. Raises UsageError, DataError."""
     query, given = request.query, _given(request, names)
+    if request.pool is not None and len(names) > 1:
+        raise UsageError(f"--pool is for curves along one variable; got --x {' --x '.join(names)}")
     if _asks(query) or query.against is not None:
         unknown_to_solve(names, query.solve_for, given)
     if query.compute is not None:
@@ -300,12 +309,41 @@ def _columns_for(law: str, axes: dict[str, str]) -> dict[str, Any]:
     return {"domains": domains, "names": [axes[level]] if level else [], "constant": True}
 
 
-def _law(request: FitRequest, chosen: Chosen, scale: Scale, status: Status) -> Law:
+def _sisters(request: FitRequest, axes: Mapping[str, str], points: Points, say: Say) -> list[tuple[Any, Any]]:
+    """(x, y) of the other curves: by each other value of the column, the rows that meet the other conditions.
+
+    Raises UsageError where no condition says which curve is fitted, DataError where there is no other.
+    """
+    if request.pool is None:
+        return []
+    conditions = parse_conditions(request.where)
+    own = [condition for condition in conditions if condition.name == request.pool]
+    if not own:
+        asked = f'--where "{request.pool}={shown(points.column(request.pool)[0])}"'
+        raise UsageError(f"--pool {request.pool} needs to know which curve is fitted: add a condition, as {asked}")
+    rest = points.where([f'"{condition.text}"' for condition in conditions if condition not in own])
+    column = rest.column(request.pool)
+    others = np.unique(column[~np.all([meets(column, condition) for condition in own], axis=0)]).tolist()
+    found = []
+    for value in others:
+        with suppress(DataError):
+            chosen, _ = chosen_points(request, rest.rows(np.flatnonzero(column == value)), [])
+            found.append((next(iter(chosen.columns.values())), chosen.y))
+    if not found:
+        raise DataError(f"--pool {request.pool}: no other curve meets the conditions; leave --pool out")
+    names = a_few([shown(other) for other in others])
+    say(f"the exponent of {len(found)} other curves may take part ({request.pool} {names})")
+    return found
+
+
+def _law(
+    request: FitRequest, chosen: Chosen, scale: Scale, status: Status, sisters: Sequence[tuple[Any, Any]] = ()
+) -> Law:
     what = "choosing the law" if request.law == AUTO else f"fitting the law {request.law}"
     status(f"{what}: {len(chosen.y)} points", 0, 0)
     options = {"bootstrap": request.bootstrap, "reference": request.reference}
     settings: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    settings |= {"seed": request.seed, "force": request.force, "scale": scale}
+    settings |= {"seed": request.seed, "force": request.force, "scale": scale, "sisters": sisters}
     points: dict[str, Any] = {"sample_weight": chosen.weights, "groups": chosen.groups}
     if request.law == AUTO:
         return select_law(chosen.columns, chosen.y, **points, **settings)

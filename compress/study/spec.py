@@ -73,6 +73,7 @@ class LawSpec(Config):
     law: str = Field(default="auto", description="A law's name; auto chooses by extrapolation.")
     where: list[str] = Field(default=[], description='Only trials that fit, as in [role=dense, "density<=0.5"].')
     group: str | None = Field(default=None, description="A column: points of one value belong together, as in run.")
+    pool: str | None = Field(default=None, description="A column: curves of its other values may lend their exponent.")
     solve: list[Annotated[float, Field(gt=0, le=1e30)]] = Field(
         default=[], description="Values of y: where does the law reach them?"
     )

@@ -278,6 +278,10 @@ def _of_law(spec: Mapping[str, Any], place: Key, columns: Collection[str], words
     where = spec.get("where")
     for at, condition in enumerate(where if isinstance(where, list) else ()):
         yield from _of_condition(condition, (*place, "where", at), columns, words)
+    pool = spec.get("pool")
+    yield from _of_column(pool, (*place, "pool"), columns)
+    if pool is not None and (law != AUTO or (isinstance(x, list) and len(x) > 1)):
+        yield Issue((*place, "pool"), f"pool lets curves along one x lend their exponent, under law: {AUTO}")
     against = spec.get("against")
     if isinstance(against, str) and re.search(r"[<>=]", against):  # else a law's file, or points
         yield from _of_condition(against, (*place, "against"), columns, words)

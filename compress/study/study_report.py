@@ -147,7 +147,7 @@ def _fit(result: StudyResult, spec: Mapping[str, Any]) -> tuple[dict[str, Any] |
     query = Query(solve=spec["solve"], against=spec["against"])
     try:
         points = from_records([r for r in result.found if r["status"] == FINISHED], str(result.folder))
-        options = {name: spec[name] for name in ("y", "law", "where", "group")}
+        options = {name: spec[name] for name in ("y", "law", "where", "group", "pool")}
         law = run_fit(FitRequest(points=points, x=x, **options, query=query), lambda _: None, silent).stored
     except LeanfitError as error:
         return None, f"{about}: no law: {error}"

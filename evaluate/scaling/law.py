@@ -46,6 +46,7 @@ class Law:
     force      : fit even where the points do not identify an exponent.
     scale      : the unit of y, as Scale(higher=True, top=100, unit=100, limit=1) of an accuracy in per cent.
     end        : "high" or "low": beyond which end of the points the law is to predict; that end is held out.
+    sisters    : (x (n,), y (n,)) of other curves of the study, whose exponent an average of laws may take as well.
     options    : what the law takes besides, as `reference` of EffectiveParameters.
 
     After `fit`: `params_` (name -> float), `intervals_` (name -> (low, high)), `objective_` (the SUM of the loss),
@@ -77,6 +78,7 @@ class Law:
         force: bool = False,
         scale: Scale = PLAIN,
         end: str = "high",
+        sisters: Sequence[tuple[Any, Any]] = (),
         **options: Any,
     ) -> None:
         kind = self.kind
@@ -86,7 +88,7 @@ class Law:
         chosen = {**kind.options, **options}
         self.settings = Settings(
             loss_of(kind.loss, loss, delta, space), confidence, bootstrap, seed, dict(fixed or {}), force, chosen,
-            scale, end,
+            scale, end, tuple(sisters),
         )  # fmt: skip
 
     @property

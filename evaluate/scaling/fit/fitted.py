@@ -52,6 +52,8 @@ class Settings:
     fixed      : parameters that keep a given value.  force : fit even where the points do not identify an exponent.
     options    : what the law itself takes besides.
     scale      : the unit of y.  end : "high" or "low", the sizes that the law is to predict: those are held out.
+    sisters    : (x (n,), y (n,)) of other curves of one study, in the units of the points; an average of laws of one
+                 variable may take their exponent (select/pooling.py).
     """
 
     loss: Loss = field(default_factory=Loss)
@@ -63,6 +65,7 @@ class Settings:
     options: Mapping[str, Any] = field(default_factory=dict)
     scale: Scale = PLAIN
     end: str = "high"
+    sisters: Sequence[tuple[Any, Any]] = ()
 
 
 def loss_of(default: Loss, kind: str | None, delta: float | None, space: str | None) -> Loss:
@@ -313,7 +316,7 @@ def read_problem(
         near = did_you_mean(unknown[0], form.names)
         raise UsageError(f"{form.name} has no parameter {unknown[0]!r}{near}; it has {', '.join(form.names)}")
     free, count = len(form.names) - len(settings.fixed), len(problem.data.y)
-    if count < free:
+    if count < max(free, 1):
         raise DataError(
             f"{form.name} has {free} free parameters and got {count} points; give at least "
             f"{free + 1}, or choose a law with fewer parameters"

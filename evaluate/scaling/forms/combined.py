@@ -183,11 +183,13 @@ class AverageKind(LawKind):
 def _plain(member: Member) -> dict[str, Any]:
     ends = [end if math.isfinite(end) else None for end in member.within]
     stays = {"stays": member.stays, "within": ends} if member.stays else {}
-    return {"law": LAWS.get(member.form.name).address, "power": member.power, "weight": member.weight, **stays}
+    law = LAWS.get(member.form.name)
+    shown = {"law": law.address, "power": member.power, "weight": member.weight}
+    return {**shown, **stays, **law.facts["kind"].saved(member.form)}
 
 
 def _member(known: Mapping[str, Any]) -> Member:
     low, high = known.get("within", (None, None))
     within = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
-    form = kind_of(str(known["law"])).form
+    form = kind_of(str(known["law"])).restored(known)
     return Member(form, float(known["power"]), float(known["weight"]), float(known.get("stays", 0.0)), within)

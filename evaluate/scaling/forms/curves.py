@@ -7,16 +7,22 @@ All of them are fitted to residuals of log y.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from evaluate.core.errors import UsageError
 from evaluate.scaling.forms.form import (
     ANY_EXPONENT,
     EXPONENT,
     FLOOR,
     POSITIVE,
     Array,
+    Form,
+    LawKind,
+    Loss,
     Parameter,
     columns,
     grid,
@@ -24,6 +30,7 @@ from evaluate.scaling.forms.form import (
     log_plus,
     named,
     nonnegative,
+    register_kind,
     register_law,
     slope,
     softplus,
@@ -36,6 +43,7 @@ ALABDULMOHSIN = (
     "arXiv:2209.06640"
 )
 CABALLERO = "Caballero, Gupta, Rish, Krueger: Broken Neural Scaling Laws, ICLR 2023, arXiv:2210.14891"
+KIELHOEFER = "Kielhoefer, Mohr, van Rijn: Learning curve extrapolation methods across extrapolation settings, IDA 2024"
 BREAK_WIDTHS = (0.02, 5.0)
 LARGE = 600.0
 
@@ -94,6 +102,61 @@ def power_floor(x: Array, theta: Array) -> Array:
     """
     e, b, c = columns(theta)
     return log_plus(e, np.log(b) + c * np.log(x[:, 0]))
+
+
+def pooled_form(exponent: float) -> Form:
+    """y = e + b x^c with c as given."""
+
+    def log_y(x: Array, theta: Array) -> Array:
+        e, b = columns(theta)
+        return log_plus(e, np.log(b) + exponent * np.log(x[:, 0]))
+
+    def starts(x: Array, y: Array) -> Array:
+        size = np.exp(np.mean(np.log(x[:, 0])))
+        e, b = nonnegative([np.ones(len(y)), (x[:, 0] / size) ** exponent], y, positive=(False, True))
+        return np.array([(share * e, b * size**-exponent) for share in (1.0, 0.9)])
+
+    return Form(
+        name="pooled",
+        title="power law with a floor and the exponent of its sisters",
+        formula=f"y = e + b x^{exponent:.3g}",
+        source=KIELHOEFER,
+        variables=("x",),
+        parameters=named(e=FLOOR, b=POSITIVE),
+        log_y=log_y,
+        starts=starts,
+        floor="e",
+        given={"c": exponent},
+    )
+
+
+@register_kind("pooled")
+class PooledKind(LawKind):
+    """y = e + b x^c, with c as given: that which the curves of one study share.
+
+    e >= 0 the floor and b > 0, in units of y, as of power-floor; c of any sign but 0 is the option `exponent`, or what
+    the points of sister curves tell (`leanfit fit --pool`, select_law(sisters=...)): there it is one of the candidates.
+    Source: partial pooling over learning curves, Kielhoefer et al. 2024.
+    """
+
+    form = pooled_form(-0.5)
+    loss = Loss("huber", 1e-2)
+    options: Mapping[str, Any] = {"exponent": -0.5}
+
+    def form_for(self, x: Any, **options: Any) -> Form:
+        """With that exponent. Raises UsageError where it is none."""
+        exponent = options["exponent"]
+        if not (isinstance(exponent, (int, float)) and math.isfinite(exponent) and exponent):
+            raise UsageError(f"the law pooled takes an exponent other than 0, as exponent=-0.5; got {exponent!r}")
+        return pooled_form(float(exponent))
+
+    def saved(self, form: Form) -> dict[str, Any]:
+        """The exponent."""
+        return {"exponent": form.given["c"]}
+
+    def restored(self, settings: Mapping[str, Any]) -> Form:
+        """With the exponent that was saved."""
+        return pooled_form(float(settings["exponent"]))
 
 
 def _m3_starts(x: Array, y: Array) -> Array:

@@ -95,7 +95,8 @@ class Member:
     """One fit in an average of forms: its form, the power of size in its weights, its share.
 
     stays : the part of that share that stays, beyond the points, at the level of their last; within the points, and
-    beyond their other end, there is no difference.  within : the least and the greatest x of the others.
+    beyond their other end, there is no difference.  within : the least and the greatest x of the others.  astray :
+    whether it misses most points by more than their neighbours do (select/candidate_fits.py).
     """
 
     form: Form
@@ -103,6 +104,7 @@ class Member:
     weight: float
     stays: float = 0.0
     within: tuple[float, float] = (-math.inf, math.inf)
+    astray: bool = False
 
     def log_y(self, x: Array, theta: Array) -> Array:
         """As that of the form."""
@@ -130,6 +132,7 @@ class Form:
     value     : (x, theta) -> the prediction (..., n) itself, of a form that may come out negative.
     closed    : (x, y, weights (n,)) -> theta (p,) by ordinary least squares, of a form that has a closed solution.
     members   : of an average, the fits whose parameters follow each other in theta, each with its shift of log y.
+    given     : constants of the formula that are not fitted, by name.
     """
 
     name: str
@@ -146,6 +149,7 @@ class Form:
     value: Callable[[Array, Array], Array] | None = None
     closed: Callable[[Array, Array, Array], Array] | None = None
     members: tuple[Member, ...] = ()
+    given: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -177,12 +177,15 @@ class Family:
         away = (math.log(goal) - self.curve(costs)) / self.spread(costs)
         return np.asarray(stdtr(self.between(costs, self.noise[1]), away))
 
-    def law(self, end: str) -> FittedLaw | None:
-        """The law that carries on beyond an end; None where the points are too few or too odd for one."""
+    def law(self, end: str, families: Sequence[Family]) -> FittedLaw | None:
+        """The law that carries on beyond an end, with what the other families tell of its exponent; None where the
+        points are too few or too odd for one."""
+        sisters = [(one.costs, one.y) for one in families if one is not self]
 
         def make(name: str, more: Mapping[str, Any]) -> Settings:
             kind = kind_of(name)
-            return Settings(kind.loss, bootstrap=DRAWS, force=True, options={**kind.options, **more}, end=end)
+            options = {**kind.options, **more}
+            return Settings(kind.loss, bootstrap=DRAWS, force=True, options=options, end=end, sisters=sisters)
 
         if len(self.measured.x) >= LEAST and len(self.y) > LEAST:
             with suppress(LeanfitError):
@@ -301,7 +304,7 @@ def _saving(families: Sequence[Family], goal: float, best: Option) -> NextModel 
         x = family.measured.x
         inside = np.exp(np.linspace(np.log(x[0]), np.log(x[-1]), BETWEEN * len(x)))
         known = [(inside, family.chance(inside, goal), "")]
-        if family.chance(x[:1], goal)[0] > HOPELESS and (law := family.law("low")) is not None:
+        if family.chance(x[:1], goal)[0] > HOPELESS and (law := family.law("low", families)) is not None:
             below = x[0] * np.geomspace(1 / REACH, 1, BETWEEN, endpoint=False)
             known.append((below, chance_of(law, below[:, None], goal), law.name))
         for costs, chances, law_name in known:
@@ -318,7 +321,7 @@ def _upward(families: Sequence[Family], goal: float, confidence: float) -> NextM
     """The cheapest model beyond the points that has the chance asked for, or at least an even one, by a law."""
     found: list[NextModel] = []
     for family in families:
-        law = family.law("high")
+        law = family.law("high", families)
         if law is None:
             continue
         answer = solve(law, goal, interval=confidence)

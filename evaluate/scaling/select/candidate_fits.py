@@ -27,11 +27,13 @@ from evaluate.scaling.fit.fitted import FittedLaw, Problem, Settings, criteria, 
 from evaluate.scaling.fit.fitting import Minimum, NotConverged, fit, refit
 from evaluate.scaling.forms.combined import CANDIDATES, averaged_form
 from evaluate.scaling.forms.form import Array, Form, LawKind, Member, kind_of
+from evaluate.scaling.select.pooling import form_of_sisters
 from evaluate.scaling.uncertainty.bootstrap import bootstrap, intervals
 from evaluate.scaling.uncertainty.prediction_interval import (
     Block,
     in_effect,
     mean_square,
+    pure_error,
     refit_members,
     relative_size,
     shifts,
@@ -45,11 +47,15 @@ POWERS = (0.5, 1.0, 2.0)
 SMALL, SPARE = 4, 2  # forms of up to four parameters need two points more than that
 POINTS_A_PARAMETER = 3  # larger ones so many a parameter
 NESTED = {"power": "power-floor"}
+STAYS = {"high": (0.0, 1.0), "low": (0.0, 0.5, 1.0)}
+"""How much of a fit may stay, beyond the points, at the level of their last: what falls with size goes on falling more
+often than not, and downward it meets the plateau of chance."""
 WITHIN = 3.0  # times what the best missed
-ALIKE = 0.01  # of log y: errors that differ by less tell no form from another
+ALIKE = 0.01  # of log y, at least: see _alike
 NO_WORSE = 1.5  # than going on, for staying at a level to be believed
 RUNS_OFF = 2.0  # times as steep as among the points
 HARDLY = 0.02  # a slope that never counts as steep
+NEIGHBOURHOODS = 6
 ALIKE_POWERS = 0.1
 IN_EFFECT = 2
 
@@ -82,16 +88,19 @@ def fit_law(
 class CandidateFit:
     """What came of one form, by power of size; or why it has no share.
 
-    errors : what it missed of held-out points as it goes on; stayed : as it stays at the level of the last point.
+    without : the form where the held-out points of a block are not known, of one that other curves decide.
+    errors : by power and how much of it stays, what it missed of held-out points.
+    astray : the powers by which it misses most points by more than their neighbours do.
     runs_off : how many times too steep it is beyond the points, where it is.  stays : the part of its share that stays.
     """
 
     name: str
     form: Form
+    without: Callable[[Block], Form] | None = None
     thetas: dict[float, NDArray[np.float64]] = field(default_factory=dict)
-    errors: dict[float, float] = field(default_factory=dict)
+    errors: dict[tuple[float, float], float] = field(default_factory=dict)
     runs_off: dict[float, float] = field(default_factory=dict)
-    stayed: dict[float, float] = field(default_factory=dict)
+    astray: set[float] = field(default_factory=set)
     shares: dict[float, float] = field(default_factory=dict)
     stays: dict[float, float] = field(default_factory=dict)
     aic: float = math.nan
@@ -103,13 +112,12 @@ class CandidateFit:
     @property
     def error(self) -> float:
         """The least of what it missed; not a number where it could not be held out."""
-        errors = [*self.errors.values(), *self.stayed.values()]
-        return min((error for error in errors if math.isfinite(error)), default=math.nan)
+        return min((error for error in self.errors.values() if math.isfinite(error)), default=math.nan)
 
 
 def compete(problem: Problem, names: Sequence[str]) -> list[CandidateFit]:
     """Every candidate, fitted where the points allow it, with its share of the average."""
-    found = [CandidateFit(name, kind_of(name).form) for name in names]
+    found = [CandidateFit(name, kind_of(name).form) for name in names] + _pooled(problem)
     _too_large(found, problem)
     fits = [one for one in found if not one.why_not]
     parts = trials(problem, 1 + max((len(one.form.parameters) for one in fits), default=0))  # the same for all
@@ -120,8 +128,37 @@ def compete(problem: Problem, names: Sequence[str]) -> list[CandidateFit]:
             if len(problem.data.y) > len(simple.form.parameters):
                 simple.why_not = ""
                 _try(problem, simple, [])
-    _share(found)
+    _share(found, _alike(problem, parts))
     return found
+
+
+def _alike(problem: Problem, parts: Sequence[Block]) -> float:
+    """Errors of held-out points, in log y, that differ by less tell no form from another: repeats tell their noise."""
+    noise = float(pure_error(np.log(problem.data.y)[None], problem.data.x[:, 0])[0])
+    held = min((int(part.held.sum()) for part in parts), default=1)
+    return max(ALIKE, math.sqrt(noise / held))
+
+
+def _pooled(problem: Problem) -> list[CandidateFit]:
+    """The form that sister curves decide, by their points as far as those of this curve are known."""
+    if not problem.settings.sisters:
+        return []
+    data, settings = problem.data, problem.settings
+    curves = [(data.x[:, 0], data.y)]
+    for x, y in settings.sisters:
+        numbers = problem.scaled(np.asarray(x, dtype=float).reshape(-1, 1))[:, 0]
+        target = settings.scale.fitted(np.asarray(y, dtype=float))
+        good = (numbers > 0) & (target > 0)
+        curves.append((numbers[good], target[good]))
+    known = form_of_sisters(curves, (-math.inf, math.inf), settings.end)
+    if known is None:
+        return []
+    form = known
+
+    def without(part: Block) -> Form:
+        return form_of_sisters(curves, within(problem, part.kept), settings.end) or form
+
+    return [CandidateFit(form.name, form, without)]
 
 
 def _too_large(found: Sequence[CandidateFit], problem: Problem) -> None:
@@ -158,27 +195,54 @@ def _try(problem: Problem, candidate: CandidateFit, parts: Sequence[Block]) -> N
 
 
 def _hold_out(problem: Problem, candidate: CandidateFit, weights: Array, thetas: Array, parts: Sequence[Block]) -> None:
-    data, form = problem.data, candidate.form
-    squares: list[list[Array]] = [[], []]
+    data = problem.data
+    candidate.astray = {
+        power
+        for power, theta in candidate.thetas.items()
+        if _astray(problem, candidate.form.missed(data.x, data.y, theta))
+    }
+    astray = np.array([power in candidate.astray for power in candidate.thetas])
+    tried = STAYS[problem.settings.end]
+    squares: list[list[Array]] = [[] for _ in tried]
     for part in parts:
+        form = candidate.form if candidate.without is None else candidate.without(part)
         starts = np.broadcast_to(thetas, (len(weights), *thetas.shape))
         again = refit(form, data.x, data.y, weights * part.kept, starts, loss=problem.loss)[0]
         missed = form.missed(data.x, data.y, again)
-        shift = shifts(missed, size_of(problem), part.kept, data.weights)[:, None]
         stayed = form.missed(np.clip(data.x, *within(problem, part.kept)), data.y, again)
+        shift = shifts(missed, size_of(problem), part.kept, data.weights, astray)[:, None]
         with np.errstate(all="ignore"):
-            for found, one in zip(squares, (missed, stayed)):
+            for found, stays in zip(squares, tried):
+                one = stayed if stays == 1 else (1 - stays) * missed + stays * stayed
                 found.append(mean_square((one - shift)[:, part.held], data.weights[part.held]))
     if parts:
         # The geometric mean over the trials: what is missed grows with how far ahead one looks (Fildes 1992).
         errors = np.exp(np.mean(np.log(np.maximum(squares, 1e-300)), axis=1) / 2)
-        candidate.errors, candidate.stayed = (dict(zip(candidate.thetas, one.tolist())) for one in errors)
+        candidate.errors = {
+            (power, stays): float(error)
+            for stays, row in zip(tried, errors)
+            for power, error in zip(candidate.thetas, row)
+        }
     steep = _steepness(problem)
     candidate.runs_off = {
         power: over
         for power, theta in candidate.thetas.items()
-        if (over := _steepness_beyond(problem, form, theta) / steep) > 1
+        if (over := _steepness_beyond(problem, candidate.form, theta) / steep) > 1
     }
+
+
+def _astray(problem: Problem, missed: Array) -> bool:
+    """Whether most sizes lie nearer to their neighbours than to the fit, which misses them by (n,) in log y.
+
+    A neighbour is a sixth of the sizes away at least, so that many points of a smooth curve do not decide.
+    """
+    sizes, place = np.unique(np.round(np.log(problem.data.x[:, 0]), 9), return_inverse=True)
+    counts = np.bincount(place.ravel())
+    means = np.bincount(place.ravel(), np.log(problem.data.y)) / counts
+    apart = max(1, round(len(sizes) / NEIGHBOURHOODS))
+    steps = np.abs(means[apart:] - means[:-apart])
+    off = np.abs(np.bincount(place.ravel(), missed) / counts)
+    return bool(len(steps) and np.median(off) > np.median(steps))
 
 
 def _steepness(problem: Problem) -> float:
@@ -217,32 +281,32 @@ def _powers_for(relative: Array, weights: Array, fewest: float) -> tuple[float, 
     return tuple(found)
 
 
-def _share(found: Sequence[CandidateFit]) -> None:
+def _share(found: Sequence[CandidateFit], alike: float) -> None:
     """Shares of all fits within a factor of the best, by the inverse square of what they missed: as they go on beyond
-    the points, unless they run off, and as they stay there. Where none was held out, equal ones of those that go on."""
-    fits = [(one, power) for one in found for power in one.thetas]
-    going_on = [
-        (one, power, False, one.errors.get(power, math.nan)) for one, power in fits if power not in one.runs_off
+    the points, unless they run off, half as steep, and as they stay there. Where none was held out, equal ones of those
+    that go on."""
+    fits = [
+        (one, power, stays, one.errors.get((power, stays), math.nan))
+        for one in found
+        for power in one.thetas
+        for stays in sorted({0.0, *(stays for _, stays in one.errors)})
     ]
-    going_on = going_on or [(one, power, False, math.nan) for one, power in fits]
+    moving = [fit for fit in fits if fit[2] < 1 and fit[1] not in {*fit[0].runs_off, *fit[0].astray}]
+    going_on = [fit for fit in moving if fit[2] == 0]
     least = min((error for *_, error in going_on if math.isfinite(error)), default=math.inf)
-    staying = [
-        (one, power, True, error)
-        for one, power in fits
-        if (error := one.stayed.get(power, math.nan)) < NO_WORSE * least
-    ]
-    tried = going_on + staying
+    rest = [fit for fit in fits if fit[2] == 1] + [fit for fit in moving if fit[2] > 0]
+    tried = going_on + [fit for fit in rest if fit[-1] < NO_WORSE * least]
     best = min((error for *_, error in tried if math.isfinite(error)), default=math.nan)
     if math.isnan(best):
-        worth = [(one, power, still, 1.0) for one, power, still, _ in going_on]
+        worth = [(*fit[:3], 1.0) for fit in going_on or fits if fit[2] == 0]
     else:
-        near = [fit for fit in tried if fit[-1] + ALIKE <= WITHIN * (best + ALIKE)]
-        worth = [(one, power, still, 1 / (error**2 + ALIKE**2)) for one, power, still, error in near]
+        near = [fit for fit in tried if fit[-1] + alike <= WITHIN * (best + alike)]
+        worth = [(*fit[:3], 1 / (fit[-1] ** 2 + alike**2)) for fit in near]
     total = sum(one for *_, one in worth)
-    for candidate, power, still, one in worth:
-        before = candidate.shares.get(power, 0.0)
-        candidate.shares[power] = before + one / total
-        candidate.stays[power] = one / total / candidate.shares[power] if still else 0.0
+    for candidate, power, stays, one in worth:
+        before, share = candidate.shares.get(power, 0.0), one / total
+        candidate.shares[power] = before + share
+        candidate.stays[power] = (before * candidate.stays.get(power, 0.0) + share * stays) / (before + share)
     for candidate in found:
         if candidate.thetas and not candidate.shares:
             over = max(candidate.runs_off.values(), default=0.0)
@@ -286,7 +350,9 @@ def fit_average(
         raise DataError(f"no law can be fitted to these {len(problem.data.y)} points: {told}")
     ends = within(problem, np.ones(len(problem.data.y), dtype=bool))
     members = [
-        Member(one.form, power, share, one.stays[power], ends) for one in chosen for power, share in one.shares.items()
+        Member(one.form, power, share, one.stays[power], ends, power in one.astray)
+        for one in chosen
+        for power, share in one.shares.items()
     ]
     problem = replace(problem, form=averaged_form(members))
     law = fitted(problem, _joined(problem, chosen))

@@ -133,7 +133,8 @@ def _check_candidate(name: str, count: int) -> None:
 def _of_one(names: Sequence[str], fit: Fit) -> FittedLaw:
     average = fit(AVERAGE, {"candidates": names})
     forms = list(dict.fromkeys(member.form.name for member in average.form.members))
-    if len(forms) > 1 or average.left_out or any(member.stays > HARDLY_STAYS for member in average.form.members):
+    bent = any(member.stays > HARDLY_STAYS or member.form.given for member in average.form.members)
+    if len(forms) > 1 or average.left_out or bent:
         return average
     try:
         law = fit(forms[0], {})

@@ -180,7 +180,7 @@ def with_shifts(law: Problem, form: Form, thetas: Sequence[Array], kept: Array) 
     parts = []
     for member, theta in zip(form.members, thetas):
         missed = member.form.missed(data.x, data.y, theta)
-        shift = shifts(missed, size_of(law), kept, data.weights)
+        shift = shifts(missed, size_of(law), kept, data.weights, member.astray)
         parts += [theta, shift[:, None]]
     return np.concatenate(parts, axis=1)
 
@@ -190,8 +190,9 @@ def in_effect(weights: Array) -> float:
     return float(np.sum(weights) ** 2 / np.sum(weights**2))
 
 
-def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.float64]:
-    """(b,): the middle of prediction less point (b, n), in log y, over the largest kept points, at least three.
+def shifts(missed: Array, x: Array, kept: Array, weights: Array, astray: Array | bool = False) -> NDArray[np.float64]:
+    """(b,): the middle of prediction less point (b, n), in log y, over the largest kept points, at least three; where a
+    fit is astray, whose errors are not noise, or the largest size is far better than those, over its points alone.
 
     The weighted mean, but for points that lie far from the others there, as one diverged run does.
 
@@ -203,18 +204,27 @@ def shifts(missed: Array, x: Array, kept: Array, weights: Array) -> NDArray[np.f
     top = kept & (x >= min(TOP * x[at].max(), largest))
     share = weights[top] * _near(missed[:, top])
     mean = np.sum(missed[:, top] * share, axis=1) / np.sum(share, axis=1)
-    noise = _pure_error(missed[:, at], x[at]) / in_effect(weights[top])
-    return np.asarray(mean * np.clip(1 - noise / np.maximum(mean**2, 1e-300), 0.0, 1.0))
+    noise = pure_error(missed[:, at], x[at]) / in_effect(weights[top])
+    found = mean * np.clip(1 - noise / np.maximum(mean**2, 1e-300), 0.0, 1.0)
+    last = np.median(missed[:, kept & (x * REPEATS >= x[at].max())], axis=1)
+    better = last > np.median(missed[:, top], axis=1) + FAR * _typical(missed[:, top])[:, 0]
+    return np.asarray(np.where(astray | better, last, found))
 
 
 def _near(missed: Array) -> NDArray[np.float64]:
-    """1 for values (b, n) near the median of their row, 0 for those farther than FAR typical distances from it."""
+    """0 for values (b, n) whose points lie more than FAR typical distances above the others of their row, as a diverged
+    run does, else 1: no run is far too good by accident."""
+    above = np.median(missed, axis=1, keepdims=True) - missed
+    return np.asarray((above <= FAR * _typical(missed)).astype(float))
+
+
+def _typical(missed: Array) -> NDArray[np.float64]:
+    """(b, 1): how far values (b, n) usually lie from the median of their row."""
     away = np.abs(missed - np.median(missed, axis=1, keepdims=True))
-    typical = np.maximum(np.median(away, axis=1, keepdims=True), 1e-3)
-    return np.asarray((away <= FAR * typical).astype(float))
+    return np.asarray(np.maximum(np.median(away, axis=1, keepdims=True), 1e-3))
 
 
-def _pure_error(missed: Array, x: Array) -> NDArray[np.float64]:
+def pure_error(missed: Array, x: Array) -> NDArray[np.float64]:
     """Variance (b,) among points (b, n) of one x, or of nearly one; 0 where none is repeated."""
     order = np.argsort(x, kind="stable")
     group = np.cumsum(np.append(False, np.diff(np.log(x[order])) > math.log(REPEATS)))
