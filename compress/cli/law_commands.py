@@ -89,7 +89,7 @@ def fit(
         request = FitRequest(
             points=path, x=x or (), y=y, law=law, where=where or (), group=group, weight=weight, pool=pool,
             bootstrap=bootstrap, seed=seed, set_param=set_param or (), reference=reference, force=force, query=query,
-            higher_is_better=higher,
+            higher_is_better=higher, both_ends=out is not None,
         )  # fmt: skip
         with Progress(quiet) as progress:
             outcome = run_fit(request, say, progress)

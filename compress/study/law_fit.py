@@ -14,9 +14,9 @@ import numpy as np
 
 from evaluate.core.errors import DataError, LeanfitError, UsageError
 from evaluate.core.text import a_few
+from evaluate.scaling import law_files
 from evaluate.scaling.forms.form import kind_of, laws_with_levels
 from evaluate.scaling.law import Law, law_class, read_law, select_law
-from evaluate.scaling.law_files import is_law_file
 from evaluate.scaling.points.cells import is_numeric, meets, parse_conditions, shown
 from evaluate.scaling.points.formula import Formula
 from evaluate.scaling.points.point_files import read_points
@@ -60,7 +60,8 @@ class FitRequest:
     """One call of `leanfit fit`; x are columns, or NAME=COLUMN where the law has another name for it; x and y may be
     formulas of columns.  higher_is_better : None leaves it to the name and the values of y (y_scale).
     y_made : whether y is a formula, whose words say nothing of its unit.  pool : a column that tells the curves of a
-    study apart; those beside the one that `where` names lend it their exponent."""
+    study apart; those beside the one that `where` names lend it their exponent.  both_ends : whether the result,
+    as a file that will be asked, holds the law as it is fitted for the other end too."""
 
     points: Path | Points
     x: Sequence[str]
@@ -70,6 +71,7 @@ class FitRequest:
     group: str | None = None
     weight: str | None = None
     pool: str | None = None
+    both_ends: bool = False
     bootstrap: int | None = None
     seed: int = 0
     set_param: Sequence[str] = ()
@@ -128,7 +130,8 @@ def run_fit(request: FitRequest, say: Say, status: Status) -> FitResult:
     }
     others = {name: column[chosen.rows] for name, column in rows.columns.items()}
     columns = {**others, **chosen.columns, str(request.y): chosen.y}
-    return FitResult(law, {**law.to_dict(), **answers, "target": request.y, "points": about}, columns)
+    stored = law.to_dict() if request.both_ends else law_files.plain(law.fitted_)
+    return FitResult(law, {**stored, **answers, "target": request.y, "points": about}, columns)
 
 
 # The request.
@@ -392,7 +395,7 @@ def _answers(
 def _other(request: FitRequest, points: Points, against: str, warnings: list[str], status: Status) -> Law:
     """The second curve: a law's file, other points, or a condition on all rows of the same points."""
     path = Path(against)
-    if path.is_file() and is_law_file(path):
+    if path.is_file() and law_files.is_law_file(path):
         return read_law(path)[0]
     rows = read_points(path) if path.exists() else _rows_of_condition(points, against)
     own: list[str] = []

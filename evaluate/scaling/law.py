@@ -23,7 +23,7 @@ from evaluate.scaling.forms.joint import reference_in
 from evaluate.scaling.points.scale import PLAIN, Scale, share_scale
 from evaluate.scaling.query.solve import Solved, solve
 from evaluate.scaling.select.selection import fit_named, holdout_of, select
-from evaluate.scaling.uncertainty.prediction_interval import errors_of, prediction_interval
+from evaluate.scaling.uncertainty.prediction_interval import check_share, errors_of, forecast
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -140,15 +140,16 @@ class Law:
     def predict(self, x: Any, interval: float | None = None) -> Any:
         """The prediction (n,) at x, as `fit` takes it; with `interval`, as 0.9, (y, low, high), each (n,).
 
-        The interval is that of a new point: parameters, noise of the points, and the error of the form itself.
+        The interval is that of a new point: parameters, noise of the points, and the error of the form itself. A law
+        that was chosen for one variable is fitted for one end: between the points it is moved towards their means, and
+        beyond the other end it speaks as it is fitted for that (FittedLaw.toward).
         """
-        law, told = fitted_of(self), fitted_of(self).settings.scale.told
-        numbers = law.numbers(x)
-        found = told(law.at(numbers, law.theta))
-        if interval is None:
-            return found
-        ends = prediction_interval(law, numbers, interval)
-        return (found, *law.settings.scale.told_ends(*ends))
+        law = fitted_of(self)
+        if interval is not None:
+            check_share(interval)
+        y, *ends = forecast(law, law.numbers(x), interval)
+        found = law.settings.scale.told(y)
+        return found if interval is None else (found, *law.settings.scale.told_ends(*ends))
 
     def curves(self, x: Any) -> NDArray[np.float64]:
         """The prediction (b, n) at x by each of the bootstrap's parameters."""
@@ -166,8 +167,12 @@ class Law:
         return solve(self, y, variable, given, interval)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that is needed to predict again, as plain data: the JSON law."""
-        return law_files.plain(fitted_of(self))
+        """Everything that is needed to predict again, as plain data: the JSON law. One that was chosen for one variable
+        is fitted for its other end as well, where that was not done yet."""
+        law = fitted_of(self)
+        if law.again is not None and len(law.variables) == 1:
+            law.toward("low" if law.settings.end == "high" else "high")
+        return law_files.plain(law)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], allow: Sequence[str] = ()) -> Law:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ def plain(law: FittedLaw) -> dict[str, Any]:
     """Everything that is needed to predict again, as plain data: the JSON law. What is not finite is None."""
     component, form, settings, model = LAWS.get(law.name), law.form, law.settings, errors_of(law)
     kind: LawKind = component.facts["kind"]
+    other = law.other_end
     options = {name: list(value) for name, value in settings.options.items() if form.members}
     stored = {
         "schema": SCHEMA,
@@ -59,6 +60,7 @@ def plain(law: FittedLaw) -> dict[str, Any]:
         **({"scale": settings.scale.plain()} if settings.scale != PLAIN else {}),
         **({"x_scales": [scale.plain() for scale in law.x_scales]} if set(law.x_scales) != {PLAIN} else {}),
         **({"end": settings.end} if settings.end != "high" else {}),
+        **({"other_end": plain(replace(other, other_end=None))} if other is not None and other.form != form else {}),
         "draws": [[float(f"{value:.8g}") for value in row] for row in law.draws.tolist()],
         "settings": {
             **asdict(settings.loss), "confidence": settings.confidence, "bootstrap": settings.bootstrap,
@@ -154,6 +156,8 @@ def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
             _check(SHAPE, dict(data), "")
             law = _law(data, kind)
             _check_numbers(law)
+            other = data.get("other_end")
+            law.other_end = None if other is None else _other_end(other, law, allow)
             return law
         except (
             LookupError,
@@ -165,6 +169,16 @@ def restored(data: Any, allow: Sequence[str] = ()) -> FittedLaw:
             UsageError,
         ) as error:
             raise ArtifactError(f"this law is damaged ({str(error)[:300]}); {AGAIN}") from error
+
+
+def _other_end(data: Any, law: FittedLaw, allow: Sequence[str]) -> FittedLaw:
+    """The law of the same points as it is fitted for their other end. Raises ValueError, ArtifactError."""
+    if not isinstance(data, Mapping) or "other_end" in data:
+        raise ValueError("other_end: a law of its own was expected")
+    found = restored(data, allow)
+    if found.variables != law.variables or found.settings.end == law.settings.end:
+        raise ValueError("other_end: a law of the same variables and of the other end was expected")
+    return found
 
 
 def _law(data: Mapping[str, Any], kind: LawKind) -> FittedLaw:

@@ -208,7 +208,9 @@ def in_words(view: View) -> list[str]:
     span = view.span(view.variables[0])
     if len(view.variables) == 1 and span is not None and 0 < 2 * span[0] <= span[1]:
         low, high = span
-        y = [quantity(view.y, float(value)) for value in view.predict(np.array([[low], [2 * low], [high / 2], [high]]))]
+        y = [
+            quantity(view.y, float(value)) for value in view.forecast(np.array([[low], [2 * low], [high / 2], [high]]))
+        ]
         name, x = named(view.variables[0]), [quantity(view.variables[0], end) for end in span]
         said.append(
             f"Doubling the {name} takes {named(view.y)} from {y[0]} to {y[1]} at the smallest ({x[0]}), "

@@ -15,7 +15,7 @@ from evaluate.core.text import clean, finite
 from evaluate.scaling.fit.fitted import FittedLaw
 from evaluate.scaling.law_files import restored
 from evaluate.scaling.points.scale import Scale
-from evaluate.scaling.uncertainty.prediction_interval import prediction_interval
+from evaluate.scaling.uncertainty.prediction_interval import forecast, prediction_interval
 
 Floats = NDArray[np.float64]
 Ends = tuple[float, float]
@@ -225,13 +225,17 @@ class View:
         return table
 
     def predict(self, x: NDArray[Any]) -> Floats:
-        """(n,) for x (n, k), in the unit of the points."""
+        """(n,) for x (n, k), in the unit of the points: the law as it was fitted, for pictures."""
         return np.asarray(self.scale.told(self.law.predict(x)), dtype=np.float64)
 
     def band(self, x: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
         """Prediction and the ends of its 90 % interval, (n,) each, for x (n, k)."""
         numbers = self.law.numbers(x)
         return (self.predict(x), *self.scale.told_ends(*prediction_interval(self.law, numbers, INTERVAL)))
+
+    def forecast(self, x: NDArray[Any]) -> Floats:
+        """(n,) for x (n, k), in the unit of the points: what is told where there are points."""
+        return np.asarray(self.scale.told(forecast(self.law, self.law.numbers(x))[0]), dtype=np.float64)
 
 
 def in_unit(name: str, scale: Scale) -> str:

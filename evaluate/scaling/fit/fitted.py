@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -238,7 +238,7 @@ class FittedLaw(Problem):
 
         A single form is the same at both: only what is held out, and so its errors, differ.
         """
-        if self.settings.end == end or not len(self.data.y):
+        if self.settings.end == end or (self.other_end is None and not len(self.data.y)):
             return self
         if self.other_end is None:
             settings = replace(self.settings, end=end)
@@ -275,6 +275,25 @@ class FittedLaw(Problem):
     def curves(self, x: Any) -> Floats:
         """The prediction (b, n), as fitted, at x by each of the bootstrap's parameters."""
         return self.at(self.numbers(x), self.draws)
+
+    def by_end(self, numbers: Array) -> Iterator[tuple[FittedLaw, NDArray[np.bool_]]]:
+        """Each law with the rows (n,) of numbers (n, k) that it predicts: of one variable, what lies beyond the end
+        that this law is not fitted for is the other's."""
+        if numbers.shape[1] > 1:
+            away = np.zeros(len(numbers), dtype=bool)
+        elif self.settings.end == "high":
+            away = numbers[:, 0] < self._edge(min)
+        else:
+            away = numbers[:, 0] > self._edge(max)
+        if away.any():
+            yield self.toward("low" if self.settings.end == "high" else "high"), away
+        yield self, ~away
+
+    def _edge(self, which: Callable[[Floats], float]) -> float:
+        if len(self.data.y):
+            return which(self.data.x[:, 0])
+        edges = self.errors.edges if self.errors is not None else None
+        return math.nan if edges is None else (edges.low if which is min else edges.high)[0]
 
     @property
     def floor(self) -> tuple[float, float, float] | None:

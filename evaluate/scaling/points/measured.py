@@ -178,11 +178,7 @@ class Cells:
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        rounded = (
-            [[float(f"{value:.12g}") for value in row] for row in part] for part in (self.x, [self.y, self.error])
-        )
-        x, (y, error) = rounded
-        return {"x": x, "y": y, "error": error, "noise": self.noise}
+        return {"x": self.x.tolist(), "y": self.y.tolist(), "error": self.error.tolist(), "noise": self.noise}
 
     @classmethod
     def read(cls, data: Mapping[str, Any], width: int) -> Cells:

@@ -331,6 +331,32 @@ def prediction_interval(law: FittedLaw, x: Array, interval: float) -> tuple[NDAr
     return np.where(np.isnan(low), 0.0, low), np.minimum(np.where(np.isnan(high), np.inf, high), most)
 
 
+def forecast(law: FittedLaw, x: Array, interval: float | None = None) -> tuple[NDArray[np.float64], ...]:
+    """(y, low, high), (n,) each, as fitted, at x (n, k); without an interval all y. Raises UsageError.
+
+    Beyond the points the law that is fitted for that end speaks; between them an average, which is fitted for one end,
+    is moved towards their means.
+    """
+    found = np.empty((3, len(x)))
+    for one, rows in law.by_end(x):
+        y = one.at(x[rows], one.theta)
+        ends = (y, y) if interval is None else prediction_interval(one, x[rows], interval)
+        found[:, rows] = np.minimum(_moved(one, x[rows]) * np.array([y, *ends]), one.settings.scale.limit)
+    return tuple(found)
+
+
+def _moved(law: FittedLaw, x: Array) -> NDArray[np.float64]:
+    """(n,) what an average is multiplied by where it misses means of the points by more than noise (James and Stein
+    1961), straight in logs between them; 1 for other laws, and from the end on that it is fitted for."""
+    measured = law.cells.along(0, (0.0,)) if law.form.members and law.cells is not None else None
+    if measured is None:
+        return np.ones(len(x))
+    away = measured.curve - np.log(law.at(measured.x[:, None], law.theta))
+    away = away * np.clip(1 - (measured.error / np.where(away, away, 1.0)) ** 2, 0.0, 1.0)
+    away[-1 if law.settings.end == "high" else 0] = 0.0
+    return np.asarray(np.exp(np.interp(np.log(x[:, 0]), np.log(measured.x), away)))
+
+
 def spread_of(law: FittedLaw, x: Array) -> NDArray[np.float64]:
     """Standard deviation (n,) of a new point at x (n, k), in log y or as y is: parameters, noise, error of the form."""
     model = errors_of(law)
