@@ -10,9 +10,10 @@ import typer
 
 from compress.cli.console import Json, Progress, Quiet, emit, error_boundary
 from evaluate.bundle.terminal import say
-from evaluate.core.errors import quoted
+from evaluate.core.errors import LeanfitError, quoted
 
 if TYPE_CHECKING:
+    from compress.core.progress import Status
     from compress.study.study_report import StudyResult
 
 
@@ -42,7 +43,7 @@ def study(
         str | None, typer.Option(metavar="ADDRESS", help="Run on a Ray cluster: its address, or auto.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed trials again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid of trials; train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and how long they take.")] = False,
     every: Annotated[bool, typer.Option("--every", help="With --dry-run: each trial, in their order.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
     quiet: Quiet = False,
@@ -54,7 +55,10 @@ def study(
         if dry_run:
             from compress.study.run_study import study_so_far
 
-            _show_plan(study_so_far(file, overrides or (), out), as_json, every)
+            known = study_so_far(file, overrides or (), out)
+            with Progress(quiet or as_json) as progress:
+                left, told = _time_of(known, device, progress)
+            _show_plan(known, left, told, as_json, every)
             return
         from compress.study.run_study import run_study
 
@@ -66,11 +70,28 @@ def study(
         _finish(outcome, as_json)
 
 
-def _show_plan(known: StudyResult, as_json: bool, every: bool) -> None:
+def _time_of(known: StudyResult, device: str, status: Status) -> tuple[float | None, str]:
+    """(seconds of work for one worker that are left, how that is known), by finished trials, else by a few steps."""
+    from compress.study.training_time import seconds_of_training
+
+    seconds = known.seconds_left()
+    if seconds is not None:
+        return seconds, "by the trials that are done"
+    rest = [trial for trial in known.trials if trial.id not in known.records]
+    try:
+        seconds = seconds_of_training(known.trials, rest, device, status)
+    except LeanfitError as error:
+        say(f"how long it takes is not known: {error}")
+        return None, ""
+    return seconds, "of training alone, by a few steps of the smallest and the largest model"
+
+
+def _show_plan(known: StudyResult, seconds: float | None, known_by: str, as_json: bool, every: bool) -> None:
     plan = known.plan
     if as_json:
         listed = [{"label": t.label, "role": t.role, "params": t.params, "id": t.id} for t in plan.trials]
-        emit({"study": plan.name, "predicted": True, "trials": listed, "waiting": len(plan.pending)})
+        told = {"study": plan.name, "predicted": True, "trials": listed, "waiting": len(plan.pending)}
+        emit({**told, "seconds": seconds})
         return
     from compress.study.study_report import grid_of
     from evaluate.core.text import long_duration
@@ -82,10 +103,10 @@ def _show_plan(known: StudyResult, as_json: bool, every: bool) -> None:
         if not fits(widths_of([head, *body]), columns_of(None)):  # params are what a narrow terminal can do without
             head, *body = ([*row[:2], *row[3:]] for row in (head, *body))
         lines = aligned(head, body, columns_of(None))
-    seconds = known.seconds_left()
     done = f"; {len(known.found)} of them are done" if known.found else ""
-    time = f", about {long_duration(seconds)} of work for one worker is left" if seconds else ""
-    lines.append(f"\n{len(plan.trials)} trials, the most useful first{done}{time}. Nothing was trained.")
+    lines.append(f"\n{len(plan.trials)} trials, the most useful first{done}. None was run.")
+    if seconds:
+        lines.append(f"About {long_duration(seconds)} of work for one worker is left ({known_by}).")
     if not every:
         lines.append("--every lists each of them in its order.")
     if plan.pending:

@@ -23,6 +23,7 @@ from compress.study.run_study import plan_study
 from compress.study.study_checks import load_study
 from compress.study.study_report import grid_of
 from compress.study.study_source import StudyProblems, shipped_studies
+from compress.study.training_time import seconds_of_training
 
 ROOT = Path(__file__).parents[2]
 
@@ -258,12 +259,26 @@ def test_the_studies_that_ship_are_sound(name: str):
     assert any(level.passes[0]["kind"] == "quantize" for level in study.levels.values())
 
 
+def test_the_time_of_a_study_that_never_ran_goes_with_its_work_and_with_what_is_left():
+    def seconds(plan, left=None) -> float:
+        found = seconds_of_training(plan.trials, plan.trials if left is None else left)
+        assert found is not None
+        return found
+
+    once = plan_study(changed(data=[], seeds=1))
+    longer = plan_study(changed(data=[], seeds=1, train={"epochs": 1000, "batch_size": 64}))
+    assert seconds(longer) > 20 * seconds(once) > 0  # a noisy machine changes the pace by less
+    assert seconds(once, once.trials[:1]) < seconds(once)
+    assert seconds_of_training([], []) is None
+
+
 def test_a_dry_run_is_a_grid_that_accounts_for_every_trial_and_knows_what_is_done(tmp_path: Path):
     plan = plan_study("digits-resnet")
     head, body = grid_of(plan.trials)
     assert sum(int(row[head.index("trials")]) for row in body) == len(plan.trials)
     told = CliRunner().invoke(app, ["study", "digits-resnet", "--dry-run", "--out", str(tmp_path)]).output
-    assert len(told.splitlines()) <= 20 and f"{len(plan.trials)} trials" in told and not list(tmp_path.iterdir())
+    assert len(told.splitlines()) <= 22 and f"{len(plan.trials)} trials" in told and not list(tmp_path.iterdir())
+    assert "of work for one worker is left (of training alone, by a few steps of" in told
     shutil.copytree(ROOT / "studies" / "records" / "digits-resnet", tmp_path / "known")
     known = ["study", "digits-resnet", "--dry-run", "--out", str(tmp_path / "known")]
     assert "of them are done" in CliRunner().invoke(app, known).output

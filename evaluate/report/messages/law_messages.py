@@ -13,6 +13,7 @@ from evaluate.core.text import clean, count, finite, ratio, size
 from evaluate.report.messages.law_view import PER_CENT, Answer, BreakEven, Candidate, Optimum, View, view_of
 from evaluate.report.text.text_columns import BOLD, aligned, columns_of, painted, speakable, wrapped
 
+REASON = 800  # characters of a reason: sentences of our own, unless a file was changed by hand
 LOSSES = {"huber": "sum of Huber's loss", "squares": "sum of squares"}
 SPACES = {"log": "of log residuals", "raw": "of residuals", "relative": "of relative deviations"}
 
@@ -142,7 +143,7 @@ def answer_of(answer: Answer, target: str, doubts: bool = True) -> tuple[str, st
     asked += f" at {given}" if given else ""
     asked += f" ({clean(answer.asked, 80)})" if answer.asked else ""
     if not answer.found:
-        return asked, "out of reach" + (f", {clean(answer.reason, 200)}" if answer.reason else "")
+        return asked, "out of reach" + (f", {clean(answer.reason, REASON)}" if answer.reason else "")
     text = interval_figure(answer.variable, answer.value, answer.low, answer.high)
     return asked, text + (_doubt(answer) if doubts else "")
 
@@ -153,7 +154,7 @@ def answer_sentence(answer: Answer, target: str, doubts: bool = True) -> str:
 
 
 def _doubt(answer: Answer | Optimum) -> str:
-    doubt = clean(answer.reason, 200) or beyond_text(answer.beyond)
+    doubt = clean(answer.reason, REASON) or beyond_text(answer.beyond)
     return f"; {doubt}" if doubt else ""
 
 
@@ -168,7 +169,7 @@ def _optimum(view: View, optimum: Optimum) -> tuple[str, str]:
     budget = plain_figure(optimum.budget) if finite(optimum.budget) else "-"
     asked = f"best split for {clean(optimum.compute or 'cost', 60)} = {budget}"
     if not optimum.best:
-        return asked, clean(optimum.reason, 200) or "not found"
+        return asked, clean(optimum.reason, REASON) or "not found"
     shown = [f"{named(name)} {interval_figure(name, *triple)}" for name, triple in optimum.best.items()]
     if finite(optimum.y):
         shown += [f"{named(view.y)} {interval_figure(view.y, optimum.y, optimum.y_low, optimum.y_high)}"]
@@ -179,7 +180,7 @@ def _break_even(view: View, crossing: BreakEven) -> tuple[str, str]:
     against = f" against {clean(crossing.against, 200)}" if crossing.against else ""
     asked = f"break-even in {named(crossing.variable)}{against}"
     if not crossing.found:
-        return asked, f"none{': ' + clean(crossing.reason, 200) if crossing.reason else ''}"
+        return asked, f"none{': ' + clean(crossing.reason, REASON) if crossing.reason else ''}"
     better = "this law" if crossing.below == "first" else "the other"
     below = f"; below it {better} is the better one" if crossing.below else ""
     return asked, f"{crossing_figure(view, crossing)}{below}{_doubt(crossing)}"
