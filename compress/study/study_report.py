@@ -15,6 +15,7 @@ from compress.study.forecast import Estimate
 from compress.study.trial import FAILED, FINISHED, Plan, Trial
 from evaluate.core.errors import LeanfitError
 from evaluate.core.text import a_few, count, size
+from evaluate.core.whole_files import plain
 from evaluate.metrics.base import metric_of
 
 LAWS = "laws.json"
@@ -129,6 +130,9 @@ def _known(folder: Path, key: str) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) and stored.get("key") == key else None
 
 
+LAW = ("y", "law", "where", "group", "pool")  # older plans lack the last
+
+
 def _along(spec: Mapping[str, Any]) -> list[str]:
     return [spec["x"]] if isinstance(spec["x"], str) else list(spec["x"])
 
@@ -147,8 +151,9 @@ def _fit(result: StudyResult, spec: Mapping[str, Any]) -> tuple[dict[str, Any] |
     query = Query(solve=spec["solve"], against=spec["against"])
     try:
         points = from_records([r for r in result.found if r["status"] == FINISHED], str(result.folder))
-        options = {name: spec[name] for name in ("y", "law", "where", "group", "pool")}
-        law = run_fit(FitRequest(points=points, x=x, **options, query=query), lambda _: None, silent).stored
+        options: dict[str, Any] = {name: spec.get(name) for name in LAW}
+        found = run_fit(FitRequest(points=points, x=x, **options, query=query), lambda _: None, silent)
+        law: dict[str, Any] = plain(found.stored)  # an answer without an end is null, as in a law's file
     except LeanfitError as error:
         return None, f"{about}: no law: {error}"
     return law, f"{about}: {lines_of([law])[0]}"

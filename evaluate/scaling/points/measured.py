@@ -14,6 +14,7 @@ from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 SAME = 1e-9  # of a size: values that differ by less are one
+ALIKE = 1.02  # sizes of seeds, which differ by some parameters or bytes
 MOST = 400  # cells that are kept
 LUCK = 0.005  # the chance that noise alone would make as great a rise between any two points
 WIDE = 1.645  # standard errors by which a bracket is widened
@@ -145,10 +146,13 @@ class Cells:
 
     @classmethod
     def of(cls, x: Floats, y: Floats, weights: Floats) -> Cells:
-        """Of x (n, k), y (n,) and weights (n,); repeats are rows of one x. Of very many, neighbours are averaged."""
+        """Of x (n, k), y (n,) and weights (n,); repeats are rows of one x, or of one size but for what seeds change.
+        Of very many, neighbours are averaged."""
         order = np.lexsort(x.T[::-1])
         x, y, weights = x[order], y[order], weights[order]
         apart = np.any(np.abs(np.diff(x, axis=0)) > SAME * np.abs(x[1:]), axis=1)
+        if x.shape[1] == 1 and np.all(x > 0):
+            apart = _sizes_apart(x[:, 0], apart)
         code = np.concatenate([[0], np.cumsum(apart)])
         if code[-1] >= MOST:
             code = code * MOST // (int(code[-1]) + 1)
@@ -188,6 +192,14 @@ class Cells:
         if not (len(x) == len(y) == len(error)) or not np.all(np.isfinite(x)) or not np.all((y > 0) & (error >= 0)):
             raise ValueError("cells: x, y and error do not go together")
         return cls(x, y, error, float(data["noise"]))
+
+
+def _sizes_apart(x: Floats, apart: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(n - 1,) where a new size begins among rising x (n,): where it is ALIKE times the last, if that leaves no size
+    wider than so, else (as on a curve of many sizes) as given."""
+    found = x[1:] > ALIKE * x[:-1]
+    starts, ends = x[np.append(True, found)], x[np.append(found, True)]
+    return found if np.all(ends <= ALIKE * starts) else apart
 
 
 def _upward(y: Floats) -> bool:
