@@ -18,8 +18,8 @@ import sys
 
 import numpy as np
 
+from evaluate.scaling.points.measured import ALIKE
 from evaluate.scaling.points.point_files import read_points
-from evaluate.scaling.points.points import ALIKE
 from evaluate.scaling.query.sizing import families_of
 
 ROOT = pathlib.Path(__file__).parent.parent / "studies"

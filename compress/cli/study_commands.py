@@ -72,11 +72,11 @@ def study(
 
 def _time_of(known: StudyResult, device: str, status: Status) -> tuple[float | None, str]:
     """(seconds of work for one worker that are left, how that is known), by finished trials, else by a few steps."""
-    from compress.study.training_time import seconds_of_training
-
     seconds = known.seconds_left()
     if seconds is not None:
         return seconds, "by the trials that are done"
+    from compress.study.training_time import seconds_of_training
+
     rest = [trial for trial in known.trials if trial.id not in known.records]
     try:
         seconds = seconds_of_training(known.trials, rest, device, status)

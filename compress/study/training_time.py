@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from compress.core.forward import run_model
 from compress.core.progress import Status, silent
@@ -14,7 +15,7 @@ from compress.pipeline.run import device_for, prepare
 from compress.study.forecast import Estimate
 from compress.study.spec import TrialRecipe
 from compress.study.trial import FINISHED, Trial
-from compress.tasks import Task, get_task
+from compress.tasks import Task
 from compress.tasks.losses import task_loss
 
 SECONDS = 1.0  # of steps, for each of the two models
@@ -35,21 +36,21 @@ def seconds_of_training(
     if not every:
         return None
     trained = sorted(whole, key=lambda trial: trial.params)
-    block = dict(trained[0].recipe["task"])
-    task = get_task(block.pop("name"), status=status, **block)
-    records = {trial.id: _record(trial, task, device_for(device), status) for trial in (trained[0], trained[-1])}
+    task, records = None, {}
+    for trial in (trained[0], trained[-1]):
+        status(f"timing a few steps of training: {trial.label}", 0, 0)
+        recipe = TrialRecipe.model_validate(trial.recipe)
+        network, task = prepare(recipe, None, task, status)
+        size = recipe.train.batch_size if recipe.train is not None else USUAL_BATCH
+        records[trial.id] = _record(trial, network, task, size, device_for(device))
     estimate = Estimate(trials, records)
     estimate.made = set()  # a few steps make no stage
     return estimate.remaining(left)
 
 
-def _record(trial: Trial, task: Task, device: str, status: Status) -> dict[str, object]:
-    """What the Record of this trial would say of its time, by a second of its steps."""
-    status(f"timing a few steps of training: {trial.label}", 0, 0)
-    recipe = TrialRecipe.model_validate(trial.recipe)
-    network, _ = prepare(recipe, None, task, status)
+def _record(trial: Trial, network: nn.Module, task: Task, size: int, device: str) -> dict[str, object]:
+    """What the Record of this trial would say of its time, by a second of its steps of `size` samples."""
     macs = count_macs(network, task.example())
-    size = recipe.train.batch_size if recipe.train is not None else USUAL_BATCH
     model, seen, began = network.train().to(device), 0, 0.0
     while seen == 0 or time.perf_counter() - began < SECONDS:
         for inputs, targets in task.train.batches(size, device=device):

@@ -171,7 +171,7 @@ class Law:
         is fitted for its other end as well, where that was not done yet."""
         law = fitted_of(self)
         if law.again is not None and len(law.variables) == 1:
-            law.toward("low" if law.settings.end == "high" else "high")
+            law.toward(law.settings.opposite)
         return law_files.plain(law)
 
     @classmethod

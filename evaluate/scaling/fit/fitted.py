@@ -67,6 +67,11 @@ class Settings:
     end: str = "high"
     sisters: Sequence[tuple[Any, Any]] = ()
 
+    @property
+    def opposite(self) -> str:
+        """The other end."""
+        return "low" if self.end == "high" else "high"
+
 
 def loss_of(default: Loss, kind: str | None, delta: float | None, space: str | None) -> Loss:
     """The default with what is given changed. Raises UsageError for a kind, a space or a delta that is none."""
@@ -279,21 +284,14 @@ class FittedLaw(Problem):
     def by_end(self, numbers: Array) -> Iterator[tuple[FittedLaw, NDArray[np.bool_]]]:
         """Each law with the rows (n,) of numbers (n, k) that it predicts: of one variable, what lies beyond the end
         that this law is not fitted for is the other's."""
-        if numbers.shape[1] > 1:
-            away = np.zeros(len(numbers), dtype=bool)
-        elif self.settings.end == "high":
-            away = numbers[:, 0] < self._edge(min)
-        else:
-            away = numbers[:, 0] > self._edge(max)
+        edges = Edges.of(self.data.x) if self.errors is None else self.errors.edges
+        away = np.zeros(len(numbers), dtype=bool)
+        if numbers.shape[1] == 1:
+            along = numbers[:, 0]
+            away = along < edges.low[0] if self.settings.end == "high" else along > edges.high[0]
         if away.any():
-            yield self.toward("low" if self.settings.end == "high" else "high"), away
+            yield self.toward(self.settings.opposite), away
         yield self, ~away
-
-    def _edge(self, which: Callable[[Floats], float]) -> float:
-        if len(self.data.y):
-            return which(self.data.x[:, 0])
-        edges = self.errors.edges if self.errors is not None else None
-        return math.nan if edges is None else (edges.low if which is min else edges.high)[0]
 
     @property
     def floor(self) -> tuple[float, float, float] | None:

@@ -43,7 +43,7 @@ ALABDULMOHSIN = (
     "arXiv:2209.06640"
 )
 CABALLERO = "Caballero, Gupta, Rish, Krueger: Broken Neural Scaling Laws, ICLR 2023, arXiv:2210.14891"
-KIELHOEFER = "Kielhoefer, Mohr, van Rijn: Learning curve extrapolation methods across extrapolation settings, IDA 2024"
+GELMAN = "Gelman, Hill: Data Analysis Using Regression and Multilevel/Hierarchical Models, 2007, chapter 12"
 BREAK_WIDTHS = (0.02, 5.0)
 LARGE = 600.0
 
@@ -72,16 +72,18 @@ def power(x: Array, theta: Array) -> Array:
     return np.asarray(np.log(b) + c * np.log(x[:, 0]))
 
 
-def _power_floor_starts(x: Array, y: Array) -> Array:
-    """Given c, the floor and b are linear: least squares for exponents from flat to steep, both ways."""
-    size, c = x[:, 0], slope(x[:, 0], y)[0]
+def _floor_and_height(size: Array, y: Array, c: float) -> tuple[float, float]:
+    """e and b of e + b size^c: given c, both are linear."""
     middle = np.exp(np.mean(np.log(size)))
+    e, b = nonnegative([np.ones(len(y)), (size / middle) ** c], y, positive=(False, True))
+    return e, b * middle**-c
+
+
+def _power_floor_starts(x: Array, y: Array) -> Array:
+    """Least squares of the floor and b for exponents from flat to steep, both ways."""
+    c = slope(x[:, 0], y)[0]
     exponents = np.sign(c or -1.0) * np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0])
-    starts = []
-    for steep in (c, *exponents):
-        e, b = nonnegative([np.ones(len(y)), (size / middle) ** steep], y, positive=(False, True))
-        starts.append((e, b * middle**-steep, steep))
-    return np.array(starts)
+    return np.array([(*_floor_and_height(x[:, 0], y, steep), steep) for steep in (c, *exponents)])
 
 
 @register_law(
@@ -105,25 +107,20 @@ def power_floor(x: Array, theta: Array) -> Array:
 
 
 def pooled_form(exponent: float) -> Form:
-    """y = e + b x^c with c as given."""
-
-    def log_y(x: Array, theta: Array) -> Array:
-        e, b = columns(theta)
-        return log_plus(e, np.log(b) + exponent * np.log(x[:, 0]))
+    """power-floor with c as given."""
 
     def starts(x: Array, y: Array) -> Array:
-        size = np.exp(np.mean(np.log(x[:, 0])))
-        e, b = nonnegative([np.ones(len(y)), (x[:, 0] / size) ** exponent], y, positive=(False, True))
-        return np.array([(share * e, b * size**-exponent) for share in (1.0, 0.9)])
+        e, b = _floor_and_height(x[:, 0], y, exponent)
+        return np.array([(share * e, b) for share in (1.0, 0.9)])
 
     return Form(
         name="pooled",
         title="power law with a floor and the exponent of its sisters",
         formula=f"y = e + b x^{exponent:.3g}",
-        source=KIELHOEFER,
+        source=GELMAN,
         variables=("x",),
         parameters=named(e=FLOOR, b=POSITIVE),
-        log_y=log_y,
+        log_y=lambda x, theta: power_floor(x, np.insert(theta, 2, exponent, axis=-1)),
         starts=starts,
         floor="e",
         given={"c": exponent},
@@ -136,7 +133,7 @@ class PooledKind(LawKind):
 
     e >= 0 the floor and b > 0, in units of y, as of power-floor; c of any sign but 0 is the option `exponent`, or what
     the points of sister curves tell (`leanfit fit --pool`, select_law(sisters=...)): there it is one of the candidates.
-    Source: partial pooling over learning curves, Kielhoefer et al. 2024.
+    Source: partial pooling, Gelman and Hill, Data Analysis Using Regression and Multilevel/Hierarchical Models, 2007.
     """
 
     form = pooled_form(-0.5)

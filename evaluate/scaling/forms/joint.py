@@ -53,6 +53,10 @@ def _terms(x: Array, y: Array, alpha: float, beta: float) -> tuple[float, ...]:
     return e, a * n0**alpha, b * d0**beta, alpha, beta
 
 
+def _two_exponents(x: Array, y: Array) -> Array:
+    return np.array([_terms(x, y, alpha, beta) for alpha, beta in grid(EXPONENTS, EXPONENTS)])
+
+
 @register_law(
     "chinchilla",
     title="Chinchilla law",
@@ -61,7 +65,7 @@ def _terms(x: Array, y: Array, alpha: float, beta: float) -> tuple[float, ...]:
     variables=("N", "D"),
     parameters=SIZE_AND_DATA,
     competes=[("size", "data")],
-    starts=lambda x, y: np.array([_terms(x, y, alpha, beta) for alpha, beta in grid(EXPONENTS, EXPONENTS)]),
+    starts=_two_exponents,
     floor="E",
 )
 def chinchilla(x: Array, theta: Array) -> Array:
@@ -110,7 +114,7 @@ def chinchilla_tied(x: Array, theta: Array) -> Array:
     variables=("width", "depth"),
     parameters=SIZE_AND_DATA,
     competes=[("width", "depth")],
-    starts=lambda x, y: np.array([_terms(x, y, alpha, beta) for alpha, beta in grid(EXPONENTS, EXPONENTS)]),
+    starts=_two_exponents,
     floor="E",
 )
 def width_depth(x: Array, theta: Array) -> Array:

@@ -14,7 +14,7 @@ from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
 SAME = 1e-9  # of a size: values that differ by less are one
-ALIKE = 1.02  # sizes of seeds, which differ by some parameters or bytes
+ALIKE = 1.02  # times that sizes differ by at most, which are one model trained several times
 MOST = 400  # cells that are kept
 LUCK = 0.005  # the chance that noise alone would make as great a rise between any two points
 WIDE = 1.645  # standard errors by which a bracket is widened

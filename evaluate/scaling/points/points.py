@@ -23,6 +23,7 @@ from evaluate.scaling.points.cells import (
     shown,
 )
 from evaluate.scaling.points.formula import Formula
+from evaluate.scaling.points.measured import ALIKE
 
 Floats = NDArray[np.float64]
 Domain = tuple[float, float]
@@ -305,7 +306,6 @@ def input_checks(points: Points, chosen: Chosen, group: str | None = None) -> It
             return
 
 
-ALIKE = 1.02  # times that sizes differ by at most, which are one model trained several times
 _DENSE = {
     "role": ("dense",),
     "level": ("dense", "none", "fp32"),

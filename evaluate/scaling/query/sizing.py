@@ -23,8 +23,8 @@ from scipy.special import chdtri, stdtr, stdtrit
 from evaluate.core.errors import DataError, LeanfitError, UsageError
 from evaluate.scaling.fit.fitted import FittedLaw, Settings
 from evaluate.scaling.forms.form import Array, kind_of
-from evaluate.scaling.points.measured import Cells, Floats, Measured
-from evaluate.scaling.points.points import ALIKE, designs
+from evaluate.scaling.points.measured import ALIKE, Cells, Floats, Measured
+from evaluate.scaling.points.points import designs
 from evaluate.scaling.points.scale import PLAIN, Scale
 from evaluate.scaling.query.solve import chance_of, solve
 from evaluate.scaling.select.selection import select

@@ -191,16 +191,17 @@ def _try(problem: Problem, candidate: CandidateFit, parts: Sequence[Block]) -> N
     candidate.thetas = dict(zip(powers, thetas))
     found = criteria(form.missed(data.x, data.y, first.theta), len(first.theta))
     candidate.aic, candidate.bic = found["aic"], found["bic"]
+    steep = _steepness(problem)
+    for power, theta in candidate.thetas.items():
+        if _astray(problem, form.missed(data.x, data.y, theta)):
+            candidate.astray.add(power)
+        if (over := _steepness_beyond(problem, form, theta) / steep) > 1:
+            candidate.runs_off[power] = over
     _hold_out(problem, candidate, weights, thetas, parts)
 
 
 def _hold_out(problem: Problem, candidate: CandidateFit, weights: Array, thetas: Array, parts: Sequence[Block]) -> None:
     data = problem.data
-    candidate.astray = {
-        power
-        for power, theta in candidate.thetas.items()
-        if _astray(problem, candidate.form.missed(data.x, data.y, theta))
-    }
     astray = np.array([power in candidate.astray for power in candidate.thetas])
     tried = STAYS[problem.settings.end]
     squares: list[list[Array]] = [[] for _ in tried]
@@ -223,12 +224,12 @@ def _hold_out(problem: Problem, candidate: CandidateFit, weights: Array, thetas:
             for stays, row in zip(tried, errors)
             for power, error in zip(candidate.thetas, row)
         }
-    steep = _steepness(problem)
-    candidate.runs_off = {
-        power: over
-        for power, theta in candidate.thetas.items()
-        if (over := _steepness_beyond(problem, candidate.form, theta) / steep) > 1
-    }
+
+
+def _by_size(problem: Problem, values: Array) -> tuple[Array, Array]:
+    """The logs of the sizes (m,), rising, and the means (m,) there of values (n,)."""
+    log_x, place = np.unique(np.round(np.log(problem.data.x[:, 0]), 9), return_inverse=True)
+    return log_x, np.bincount(place.ravel(), values) / np.bincount(place.ravel())
 
 
 def _astray(problem: Problem, missed: Array) -> bool:
@@ -236,19 +237,16 @@ def _astray(problem: Problem, missed: Array) -> bool:
 
     A neighbour is a sixth of the sizes away at least, so that many points of a smooth curve do not decide.
     """
-    sizes, place = np.unique(np.round(np.log(problem.data.x[:, 0]), 9), return_inverse=True)
-    counts = np.bincount(place.ravel())
-    means = np.bincount(place.ravel(), np.log(problem.data.y)) / counts
-    apart = max(1, round(len(sizes) / NEIGHBOURHOODS))
+    _, means = _by_size(problem, np.log(problem.data.y))
+    apart = max(1, round(len(means) / NEIGHBOURHOODS))
     steps = np.abs(means[apart:] - means[:-apart])
-    off = np.abs(np.bincount(place.ravel(), missed) / counts)
+    off = np.abs(_by_size(problem, missed)[1])
     return bool(len(steps) and np.median(off) > np.median(steps))
 
 
 def _steepness(problem: Problem) -> float:
     """How steep a form may be beyond the points: twice what neighbours among them are at most, in log y by log x."""
-    log_x, place = np.unique(np.round(np.log(problem.data.x[:, 0]), 9), return_inverse=True)
-    means = np.bincount(place.ravel(), np.log(problem.data.y)) / np.bincount(place.ravel())
+    log_x, means = _by_size(problem, np.log(problem.data.y))
     slopes = np.abs(np.diff(means) / np.diff(log_x))
     return RUNS_OFF * float(slopes.max(initial=0.0)) + HARDLY
 

@@ -29,13 +29,13 @@ from evaluate.scaling.fit.fitted import Edges, ErrorModel, FittedLaw, Problem
 from evaluate.scaling.fit.fitting import refit
 from evaluate.scaling.forms.combined import averaged_form
 from evaluate.scaling.forms.form import Array, Form
+from evaluate.scaling.points.measured import ALIKE
 
 HALF = 0.5
 SHARES = (0.7, 0.6, 0.5, 0.4)
 ROUNDING = 1 + 1e-9
 TOP = 0.75
 FEWEST_AT_TOP = 3
-REPEATS = 1.02
 FAR = 10.0
 THIRD = 1 / 3
 
@@ -206,7 +206,7 @@ def shifts(missed: Array, x: Array, kept: Array, weights: Array, astray: Array |
     mean = np.sum(missed[:, top] * share, axis=1) / np.sum(share, axis=1)
     noise = pure_error(missed[:, at], x[at]) / in_effect(weights[top])
     found = mean * np.clip(1 - noise / np.maximum(mean**2, 1e-300), 0.0, 1.0)
-    last = np.median(missed[:, kept & (x * REPEATS >= x[at].max())], axis=1)
+    last = np.median(missed[:, kept & (x * ALIKE >= x[at].max())], axis=1)
     better = last > np.median(missed[:, top], axis=1) + FAR * _typical(missed[:, top])[:, 0]
     return np.asarray(np.where(astray | better, last, found))
 
@@ -227,7 +227,7 @@ def _typical(missed: Array) -> NDArray[np.float64]:
 def pure_error(missed: Array, x: Array) -> NDArray[np.float64]:
     """Variance (b,) among points (b, n) of one x, or of nearly one; 0 where none is repeated."""
     order = np.argsort(x, kind="stable")
-    group = np.cumsum(np.append(False, np.diff(np.log(x[order])) > math.log(REPEATS)))
+    group = np.cumsum(np.append(False, np.diff(np.log(x[order])) > math.log(ALIKE)))
     sums, spare = np.zeros(len(missed)), 0
     for one in range(group[-1] + 1):
         part = missed[:, order[group == one]]
