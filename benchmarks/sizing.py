@@ -1,10 +1,10 @@
 """Is a chance of keeping a target what it says? A size and a seed are held out, and it is asked whether that kept it.
 
-Families: pruned MLPs (density of each network, three seeds) and the Records of the digits study (packed bytes of each
-level, three seeds). Each size but the outermost and each seed is left out in turn: nothing of that size, and nothing of
-that seed at any size, is known, since the chance is that of a model trained anew. The chances of keeping each of 25
-targets there are held against what the held-out model did. By tenths of the chance. Cases of one size hang together, so
-what is independent is the number of sizes: "by chance" is the standard error that so many would have.
+Families: pruned MLPs (density of each network, three seeds) and the Records of three studies (packed bytes of each
+level, two or three seeds). Each size but the outermost and each seed is left out in turn: nothing of that size, and
+nothing of that seed at any size, is known, since the chance is that of a model trained anew. The chances of keeping
+each of 25 targets there are held against what the held-out model did. By tenths of the chance. Cases of one size hang
+together, so what is independent is the number of sizes: "by chance" is the standard error that so many would have.
 
 Run: python benchmarks/sizing.py. One core, seconds. Exits 1 where a tenth with 30 cases is off by more than 5 points.
 """
@@ -24,6 +24,7 @@ from evaluate.scaling.query.sizing import families_of
 
 ROOT = pathlib.Path(__file__).parent.parent / "studies"
 TARGETS, FEWEST, OFF = 25, 30, 5.0
+STUDIES = ("digits-resnet", "fashion-cnn", "cifar10-resnet8")
 Table = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # costs, y, names of families, seeds, (n,) each
 
 
@@ -37,9 +38,12 @@ def tables() -> dict[str, Table]:
         np.array([f"{row['width']}, {row['n_train']}" for row in rows]),
         np.array([row["seed"] for row in rows]),
     )
-    study = read_points(str(ROOT / "records" / "digits-resnet")).where("data=full").columns
-    digits = (study["packed_bytes"], study["error"], study["level"].astype(str), study["seed"].astype(str))
-    return {"pruned MLPs": pruned, "digits study": digits}
+    return {"pruned MLPs": pruned, **{f"{name} study": _study(name) for name in STUDIES}}
+
+
+def _study(name: str) -> Table:
+    columns = read_points(str(ROOT / "records" / name)).where("data=full").columns
+    return columns["packed_bytes"], columns["error"], columns["level"].astype(str), columns["seed"].astype(str)
 
 
 def cases(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
