@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import copy
 import itertools
 import logging
 import warnings
@@ -18,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from compress.core.forward import run_model
+from compress.core.forward import copy_model, flattened, run_model
 from evaluate.core.errors import ModelError
 from evaluate.runtime.session import open_session
 
@@ -43,24 +42,24 @@ class Parity:
 def export_onnx(model: nn.Module, example: Mapping[str, Tensor], *, opset: int = 20) -> onnx.ModelProto:
     """Export `model` (a copy, eval mode, on the CPU) with a dynamic batch dimension.
 
-    `example` maps input names to tensors (batch, ...); the names become those of the ONNX inputs, in this order;
-    the one output is called `output`. Node names are the layers' names, so that passes find layers in the graph.
+    `example` maps input names to tensors (batch, ...); the names become those of the ONNX inputs, in this order; the
+    outputs keep the names that `call` gives them, the one that is judged first. Node names are the layers' names, so
+    that passes find layers in the graph.
     Raises ModelError where torch cannot trace the model, with torch's own reason.
     """
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     # torch.export specialises on batch sizes 0 and 1; two samples keep the dimension free.
-    inputs = tuple(torch.cat([t[:1], t[:1]]).cpu() for t in example.values())
-    batch = torch.export.Dim("batch")
+    inputs = {name: torch.cat([t[:1], t[:1]]).cpu() for name, t in example.items()}
+    flat, outputs = flattened(model, inputs)
+    shapes: tuple[Any, ...] = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     try:
         with _quiet(), torch.no_grad():
-            _check_output(model(*inputs))
             program = torch.onnx.export(
-                model,
-                inputs,
+                flat,
+                tuple(inputs.values()),
                 dynamo=True,
                 input_names=list(example),
-                output_names=["output"],
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                output_names=list(outputs),
+                dynamic_shapes=shapes if type(flat) is type(model) else (shapes,),
                 opset_version=opset,
                 verbose=False,
             )
@@ -95,7 +94,7 @@ def check_parity(
     Raises ModelError where the difference is more than `tolerance` of the range of torch's outputs; None only measures.
     """
     with torch.no_grad():
-        expected = run_model(copy.deepcopy(model).cpu().eval(), example).float().numpy()
+        expected = run_model(copy_model(model).cpu().eval(), example).float().numpy()
     got = open_session(data, threads=1, optimize=True).run({k: v.cpu().numpy() for k, v in example.items()})[0]
     if got.shape != expected.shape:
         raise ModelError(f"the exported file gives outputs of shape {got.shape} where torch gives {expected.shape}")
@@ -118,14 +117,6 @@ def require_parity(parity: Parity, tolerance: float) -> None:
             f"the exported ONNX file differs from torch by {parity.max_abs:.3g} ({parity.relative:.2g} of the output's "
             f"range; export.tolerance allows {tolerance:.2g}). Does forward() depend on random numbers or on the "
             "batch? Raise export.tolerance only if the difference is understood."
-        )
-
-
-def _check_output(output: Any) -> None:
-    if not isinstance(output, Tensor):
-        raise ModelError(
-            f"forward() must return one tensor, got {type(output).__name__}. "
-            "Wrap the model in a module that returns the tensor that the metric needs."
         )
 
 

@@ -6,7 +6,6 @@ manifest under the name of their kind and are read back in a fresh process. A ki
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from compress.core.config import Config
+from compress.core.forward import copy_model
 from compress.core.registries import CONSTRAINTS, REWRITES
 from compress.graph.surgery import resize_like
 from evaluate.core.components import Registry
@@ -192,7 +192,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
 def network_from(base: nn.Module, rewrites: Sequence[Rewrite], weights: Path) -> nn.Module:
     """A copy of `base` with the rewrites made, the layers cut to the shapes of the weights file, and its weights."""
     state = load_state(weights)
-    network = copy.deepcopy(base).cpu()
+    network = copy_model(base).cpu()
     try:
         rebuild(network, rewrites)
         resize_like(network, {name: tuple(tensor.shape) for name, tensor in state.items()})

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from compress.core.forward import call
 from compress.graph.model_state import Rewrite, register_rewrite
 
 _Size = Annotated[int, Field(ge=1, le=65_536)]
@@ -90,7 +91,7 @@ def _run(model: nn.Module, example: Mapping[str, Tensor]) -> None:
     model.eval()
     try:
         with torch.no_grad():
-            model(*(t[:1] for t in example.values()))
+            call(model, {name: t[:1] for name, t in example.items()})
     finally:
         model.train(training)
 

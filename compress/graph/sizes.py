@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from compress.core.forward import call
+
 # Operators of ONNX Runtime (docs/ContribOperators.md there) that read weights packed in bytes: which input holds them.
 _PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
 
@@ -51,7 +53,7 @@ def count_macs(model: nn.Module, example: Mapping[str, Tensor]) -> int:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(*(t[:1] for t in example.values()))
+            call(model, {name: t[:1] for name, t in example.items()})
     finally:
         model.train(training)
         torch.backends.mha.set_fastpath_enabled(fast)

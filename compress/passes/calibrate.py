@@ -70,7 +70,8 @@ def collect_ranges(
 ) -> dict[str, Range]:
     """Smallest and largest value of every float tensor of `graph` over all samples, and of its inputs.
 
-    `status` is called with the share of samples read. Raises DataError where an activation is not finite.
+    Infinity is a value: masks hold it on purpose. `status` is called with the share of samples read. Raises DataError
+    where an activation is NaN.
     """
     names = [name for node in graph.graph.node for name in node.output if name]
     names += [value.name for value in graph.graph.input]
@@ -78,10 +79,8 @@ def collect_ranges(
     for share, batch in _activations(graph, names, split, batch_size):
         for name, values in batch:
             low, high = float(values.min()), float(values.max())
-            if not (np.isfinite(low) and np.isfinite(high)):
-                raise DataError(
-                    f"calibration: tensor {name!r} holds NaN or infinity; check the model's weights and the inputs"
-                )
+            if np.isnan(low):
+                raise DataError(f"calibration: tensor {name!r} holds NaN; check the model's weights and the inputs")
             seen = ranges.get(name, (low, high))
             ranges[name] = (min(low, seen[0]), max(high, seen[1]))
         status(share)

@@ -99,13 +99,14 @@ def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> Pas
     split = context.task.calibration(config.calibrate.samples, context.seed)
     scheme = scheme_for(config.target)
     ranges = collect_ranges(graph, split, config.calibrate.batch_size, _reporter(context, "ranges"))
-    quantized = _write_qdq(graph, ranges, excluded, scheme, config.per_channel)
+    masked = _masked_nodes(graph, ranges)
+    quantized = _write_qdq(graph, ranges, [*excluded, *masked], scheme, config.per_channel)
     if config.calibrate.method != "minmax":
         # Only the tensors that the first writing quantized need a histogram.
         used = {n: ranges[n] for n in _quantized_activations(quantized) if n in ranges}
         counts = collect_histograms(graph, split, config.calibrate.batch_size, used, _reporter(context, "histograms"))
         ranges |= {name: clip_range(histogram, config.calibrate) for name, histogram in counts.items()}
-        quantized = _write_qdq(graph, ranges, excluded, scheme, config.per_channel)
+        quantized = _write_qdq(graph, ranges, [*excluded, *masked], scheme, config.per_channel)
     sample = {k: v.numpy() for k, v in split.take(min(len(split), 32), context.seed).inputs.items()}
     decibel = saturation_db(serialise(quantized), sample)
     changes = tuple(Change(name, "weight bits", 32, 8) for name in _quantized_layers(graph, quantized))
@@ -152,6 +153,12 @@ def _excluded_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[str]
     return excluded
 
 
+def _masked_nodes(graph: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Operators that read or write infinity, which no integer holds: the mask of attention up to its softmax."""
+    endless = {name for name, limits in ranges.items() if not np.isfinite(limits).all()}
+    return [node.name for node in graph.graph.node if endless.intersection((*node.input, *node.output))]
+
+
 def _write_qdq(
     graph: onnx.ModelProto,
     ranges: Mapping[str, tuple[float, float]],
@@ -167,7 +174,9 @@ def _write_qdq(
     model = onnx.shape_inference.infer_shapes(graph)
     model.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")  # the quantizer's mark of inferred shapes
     limits = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        for name, (low, high) in ranges.items()
+        if np.isfinite((low, high)).all()
     }
     quantizer = QDQQuantizer(
         model,

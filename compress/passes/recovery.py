@@ -5,7 +5,6 @@ The teacher's softened outputs stand beside the labels (Hinton, Vinyals & Dean 2
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from pydantic import Field, field_validator
 from torch import nn
 
+from compress.core.forward import copy_model
 from compress.core.seeding import derive_seed, seeded
 from compress.core.traits import Traits
 from compress.graph.model_state import ModelState
@@ -33,7 +33,7 @@ def preview_training(model: nn.Module, config: TrainConfig, context: Context) ->
 
 def train_copy(model: ModelState, config: TrainConfig, context: Context, **teaching: Any) -> PassResult:
     """Train a copy of `model`, with `teacher` and `distill` as `Context.train` takes them; details hold the history."""
-    result = context.train(replace(model, module=copy.deepcopy(model.module)), config, **teaching)
+    result = context.train(replace(model, module=copy_model(model.module)), config, **teaching)
     details = {
         "history": result.history,
         "best_epoch": result.best_epoch,

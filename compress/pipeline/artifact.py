@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from compress.core.files import file_hash
+from compress.core.forward import JUDGED
 from compress.graph.export import load_graph
 from compress.graph.model_state import ModelState, network_from, read_constraints, read_rewrites
 from compress.graph.sizes import measure_sizes
@@ -78,6 +79,8 @@ class Artifact:
                     read_constraints(self.manifest.constraints),
                 )
                 network = network_from(base, rewrites, self.path / "weights.safetensors").eval()
+                if len(self.manifest.outputs) > 1:
+                    setattr(network, JUDGED, self.manifest.outputs[0])
                 for constraint in constraints:
                     constraint.bind(network)
             except ArtifactError:

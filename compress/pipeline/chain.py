@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from torch import nn
 from compress import __version__
 from compress.core.errors import PassError
 from compress.core.files import file_hash, hash_of, write_bytes
+from compress.core.forward import copy_model
 from compress.core.progress import Status
 from compress.core.seeding import derive_seed, seeded
 from compress.core.sources import source_of, sources_named
@@ -89,7 +89,7 @@ class Chain:
         )  # fmt: skip
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
-            module, history = copy.deepcopy(self.network), []
+            module, history = copy_model(self.network), []
             if config is not None:
                 context = self._context(checkpoints, self.network, "baseline")
                 history = context.train(ModelState(module), config).history

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from compress import __version__
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
+from compress.core.forward import JUDGED, copy_model, run_model
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed, seeded
 from compress.graph.export import load_graph
@@ -31,6 +31,7 @@ from compress.training.train import check_training
 from evaluate.benchmark.latency import Opener, measure_latency
 from evaluate.core.errors import ArtifactError, MachineError, ModelError
 from evaluate.core.journal import JOURNAL, Journal
+from evaluate.core.text import a_few
 from evaluate.report.html.pages import write_page
 from evaluate.runtime.session import open_session, require_provider
 
@@ -85,7 +86,9 @@ def prepare(
             model = build_model(recipe.model.name, **recipe.model.args)
         if recipe.model.weights is not None:
             load_weights(model, recipe.model.weights)
-    network = copy.deepcopy(model).cpu().eval()
+    network = copy_model(model).cpu().eval()
+    if task.output is not None:
+        setattr(network, JUDGED, task.output)
     check_model(network, task)
     recipe.check_layers(network)
     for config in _trainings(recipe):
@@ -100,23 +103,17 @@ def _trainings(recipe: Recipe) -> list[TrainConfig]:
 
 
 def check_model(model: nn.Module, task: Task) -> None:
-    """Raise ModelError unless the weights are finite and the outputs fit the task's targets."""
-    state = model.state_dict()
-    bad = [n for n, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    """Raise ModelError unless the weights are finite and the outputs fit the task's targets.
+
+    Weights are parameters: a buffer may hold infinity on purpose, as the mask of causal attention does.
+    """
+    bad = [n for n, t in model.named_parameters() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
-        shown = ", ".join(bad[:5])
-        raise ModelError(f"{type(model).__name__}: weights that are NaN or infinite: {shown}. Train it again.")
-    example = task.example(2)
-    shapes = {name: tuple(t.shape) for name, t in example.items()}
-    try:
-        with torch.no_grad():
-            output = model(*example.values())
-    except Exception as error:  # any code of the user's may run here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{type(model).__name__} cannot run on the task's inputs {shapes}: {reason}") from error
-    if not isinstance(output, torch.Tensor) or output.ndim == 0 or len(output) != len(next(iter(example.values()))):
-        got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ModelError(f"{type(model).__name__} must return one tensor (batch, ...); got {got}")
+        raise ModelError(f"{type(model).__name__}: weights that are NaN or infinite: {a_few(bad)}. Train it again.")
+    with torch.no_grad():
+        output = run_model(model, task.example(2))
+    if output.isnan().any():
+        raise ModelError(f"{type(model).__name__} gives NaN on the task's first samples: look at its buffers.")
     if task.classes and (output.ndim != 2 or output.shape[1] != len(task.classes)):
         raise ModelError(
             f"{type(model).__name__} gives outputs {tuple(output.shape)}, but task {task.name!r} has "

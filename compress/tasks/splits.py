@@ -17,6 +17,7 @@ from torch import Tensor
 from compress.core.seeding import generator, seeded
 from compress.tasks.checks import as_inputs, as_targets, check_finite, check_lengths
 from evaluate.core.errors import DataError
+from evaluate.core.text import a_few
 
 Batch: TypeAlias = tuple[dict[str, Tensor], Tensor]
 
@@ -183,14 +184,28 @@ class LoaderSplit:
 
     @cached_property
     def _scan(self) -> _Scan:
-        count, total, targets = 0, 0, []
+        count, total, targets, shapes = 0, 0, [], dict[str, tuple[int, ...]]()
         with seeded(0):
             for inputs, labels in self.batches():
+                found = {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
+                if found != (shapes := shapes or found):
+                    raise _sizes_differ(self.where, count, shapes, found)
                 count += 1
                 total += sum(_sample_digests(inputs, labels))
                 targets.append(labels)
         joined = torch.cat(targets) if targets else torch.empty(0)
         return _Scan(count, joined, f"{total % 2**256:064x}")
+
+
+def _sizes_differ(where: str, batch: int, first: Mapping[str, Any], found: Mapping[str, Any]) -> DataError:
+    name = next((n for n in first if found.get(n) != first[n]), "")
+    if found.keys() != first.keys():
+        return DataError(f"{where}: batch {batch} has inputs {a_few(list(found))}, the first {a_few(list(first))}.")
+    return DataError(
+        f"{where}: samples of input {name!r} have shape {list(first[name])} in the first batch and {list(found[name])} "
+        f"in batch {batch}: an exported file takes one. Resize, crop or pad them to one shape in the data set or in "
+        "collate_fn (images: transforms.Resize; texts: padding='max_length')."
+    )
 
 
 Split: TypeAlias = TensorSplit | LoaderSplit

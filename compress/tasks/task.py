@@ -33,6 +33,7 @@ class Task:
               targets) -> scalar tensor, in Python only.
     metric  : the name of a registered one: "accuracy" (per cent, higher is better), "mse" (lower is better), or
               "package.module:name"; or what was registered itself.
+    output  : which output of a model is judged where it gives several, by name; those of a tuple are output0, output1.
     Raises DataError where a split is empty, not finite, or unlike the others.
     """
 
@@ -43,6 +44,7 @@ class Task:
     classes: tuple[str, ...] = ()
     loss: Loss = "cross_entropy"
     metric: str = "accuracy"
+    output: str | None = None
 
     def __post_init__(self) -> None:
         for field, registry in (("loss", LOSSES), ("metric", METRICS)):
@@ -72,7 +74,8 @@ class Task:
     @cached_property
     def _digest(self) -> str:
         judged = (self._code(loss_of(self.loss), self.loss), self._code(METRICS.get(self.metric), self.metric))
-        parts = [*judged, *self.classes, *(split.fingerprint() for split in self.splits().values())]
+        output = [self.output] if self.output is not None else []
+        parts = [*judged, *output, *self.classes, *(split.fingerprint() for split in self.splits().values())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @staticmethod
@@ -97,6 +100,7 @@ class Task:
         classes: Sequence[str] | int | None = None,
         loss: Loss | None = None,
         metric: str | None = None,
+        output: str | None = None,
         validation_fraction: float = 0.1,
         seed: int = 0,
     ) -> Task:
@@ -112,9 +116,8 @@ class Task:
             train_split, held = _hold_out(train_split, validation_fraction, seed, name)
         else:
             held = _pair(validation, f"task {name!r}, validation split")
-        return _assemble(
-            cls, name, (train_split, held, _pair(test, f"task {name!r}, test split")), classes, loss, metric
-        )
+        tested = _pair(test, f"task {name!r}, test split")
+        return _assemble(cls, name, (train_split, held, tested), classes, loss, metric, output)
 
     @classmethod
     def from_loaders(
@@ -127,6 +130,7 @@ class Task:
         classes: Sequence[str] | int | None = None,
         loss: Loss | None = None,
         metric: str | None = None,
+        output: str | None = None,
     ) -> Task:
         """A task from three re-iterable DataLoaders of (inputs, targets) batches; each is read through once here.
 
@@ -134,7 +138,7 @@ class Task:
         """
         loaders = {"train": train, "validation": validation, "test": test}
         splits = [LoaderSplit(loader, f"task {name!r}, {where} split") for where, loader in loaders.items()]
-        return _assemble(cls, name, (splits[0], splits[1], splits[2]), classes, loss, metric)
+        return _assemble(cls, name, (splits[0], splits[1], splits[2]), classes, loss, metric, output)
 
 
 def _pair(pair: Any, where: str) -> TensorSplit:
@@ -165,6 +169,7 @@ def _assemble(
     classes: Sequence[str] | int | None,
     loss: Loss | None,
     metric: str | None,
+    output: str | None,
 ) -> Task:
     for where, split in zip(("train", "validation", "test"), splits, strict=True):
         split.check(f"task {name!r}, {where} split")
@@ -176,6 +181,7 @@ def _assemble(
         classes=names,
         loss=loss or ("cross_entropy" if labelled else "mse"),
         metric=metric or ("accuracy" if labelled else "mse"),
+        output=output,
     )
 
 

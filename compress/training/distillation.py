@@ -5,7 +5,6 @@ A teacher's outputs are computed once where the same inputs come back every epoc
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.core.files import hash_of
-from compress.core.forward import features_of, run_model
+from compress.core.forward import copy_model, features_of, run_model
 from compress.core.progress import Status, silent
 from compress.core.sources import source_of
 from compress.tasks.losses import Loss, loss_of
@@ -178,6 +177,6 @@ def _mirrored(images: Tensor) -> Tensor:
 
 
 def _frozen(model: nn.Module, device: str) -> nn.Module:
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    frozen = copy_model(model).eval().requires_grad_(False)
     place(frozen, device)
     return frozen

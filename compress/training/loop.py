@@ -91,7 +91,7 @@ class Training(TrainingState):
         """Mean loss and last learning rate of one pass over the training split."""
         torch.manual_seed(derive_seed(self.seed, "epoch", epoch))
         draw = generator(self.seed, "augment", epoch)
-        self.model.train()
+        _train_mode(self.model)
         total, samples, rate, largest = 0.0, 0, 0.0, 0
         for number, (batch, indices) in enumerate(self._batches(epoch)):
             size, place = len(batch[1]), epoch * self.epoch_steps + number
@@ -199,6 +199,16 @@ class Training(TrainingState):
         self.model.eval()
         for part in self.parts:
             part.on_end(self)
+
+
+def _train_mode(model: nn.Module) -> None:
+    """Training mode; batch norm in a module that is frozen as a whole keeps its statistics."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(p.requires_grad for p in own):
+            for norm in module.modules():
+                norm.train(not isinstance(norm, nn.modules.batchnorm._NormBase))
 
 
 def _channels_last(x: Tensor) -> Tensor:

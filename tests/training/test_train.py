@@ -289,7 +289,7 @@ def test_every_epoch_has_its_own_order_and_its_own_augmentation(few_digits):
 
 
 def test_models_that_do_not_fit_the_task_are_refused(points):
-    with pytest.raises(ModelError, match=r"cannot run on a batch of the task \(input \(81, 2\) float32\)"):
+    with pytest.raises(ModelError, match=r"cannot run on the task.s inputs \(input \(81, 2\) float32\)"):
         train(small(inputs=5), points, TrainConfig(), seed=0)
     with pytest.raises(ModelError, match="as many classes as the task has"):
         train(small(classes=2), points, TrainConfig(), seed=0)

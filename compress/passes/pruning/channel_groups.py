@@ -17,10 +17,14 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from compress.core.errors import PassError
+from compress.core.forward import call
 from compress.graph.surgery import Side, is_depthwise, last_dim, tensor_dims
+from evaluate.core.errors import ModelError
 
 # What tracing, index mapping or a forward pass raises on a network that the dependency graph misunderstands.
-TRACE_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+TRACE_ERRORS = (
+    ModelError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError,
+)  # fmt: skip
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 
 
@@ -108,13 +112,17 @@ def removal(groups: Sequence[Group], chosen: Sequence[Sequence[int]]) -> dict[tu
 def _trace(model: nn.Module, example: Mapping[str, Tensor]) -> tp.DependencyGraph:
     with tracing(model):
         try:
-            inputs = tuple(t[:1] for t in example.values())
-            return tp.DependencyGraph().build_dependency(model, inputs, verbose=False)
+            inputs = {name: t[:1] for name, t in example.items()}
+            return tp.DependencyGraph().build_dependency(model, inputs, forward_fn=_every_output, verbose=False)
         except TRACE_ERRORS as error:
             raise PassError(
                 f"prune: cannot follow the layers of {type(model).__name__}: {type(error).__name__}: {error}. "
-                "Does forward() run with gradients enabled, and return a tensor?"
+                "Does forward() run with gradients enabled?"
             ) from error
+
+
+def _every_output(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    return list(call(model, inputs).values())
 
 
 @contextlib.contextmanager

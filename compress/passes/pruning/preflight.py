@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.core.errors import PassError
+from compress.core.forward import call, copy_model
 from compress.graph.sizes import count_macs, count_params
 from compress.graph.surgery import is_depthwise, remove_channels
 from compress.passes.pruning.channel_groups import TRACE_ERRORS, Group, SkippedLayer, removal
@@ -41,7 +40,7 @@ def preflight(
 def check_runs(model: nn.Module, example: Mapping[str, Tensor]) -> None:
     """Forward and backward in eval mode on one sample. Raises PassError where the pruned network does not run."""
     try:
-        _outputs(copy.deepcopy(model).requires_grad_(True), example).float().sum().backward()  # type: ignore[no-untyped-call]
+        _outputs(copy_model(model).requires_grad_(True), example).sum().backward()  # type: ignore[no-untyped-call]
     except TRACE_ERRORS as error:
         raise PassError(
             f"prune: the pruned network does not run: {type(error).__name__}: {error}. Exclude the layer that the "
@@ -51,7 +50,7 @@ def check_runs(model: nn.Module, example: Mapping[str, Tensor]) -> None:
 
 def mask_channels(model: nn.Module, groups: Sequence[Group], chosen: Sequence[Sequence[int]]) -> nn.Module:
     """A copy of full width that ignores the chosen units: the weights that read them are zero."""
-    masked = copy.deepcopy(model)
+    masked = copy_model(model)
     modules = dict(masked.named_modules())
     for (name, side), indices in removal(groups, chosen).items():
         layer = modules.get(name)
@@ -78,13 +77,13 @@ def _problem(
     units = _trial_units(len(group.units))
     if not _same_indices(group, units):
         return "removing a channel takes others of the same layer with it"
-    small = copy.deepcopy(model).requires_grad_(True)
+    small = copy_model(model).requires_grad_(True)
     try:
         remove_channels(small, removal([group], [units]))
         got = _outputs(small, example)
         if got.shape != want.shape:
             return _OUTPUT
-        got.float().sum().backward()  # type: ignore[no-untyped-call]
+        got.sum().backward()  # type: ignore[no-untyped-call]
     except TRACE_ERRORS as error:
         reason = str(error).split("\n")[0][:160]
         return f"the network does not run with fewer channels here ({type(error).__name__}: {reason})"
@@ -119,10 +118,9 @@ def _has_tensors(layer: nn.Module | nn.Parameter) -> bool:
 
 
 def _outputs(model: nn.Module, example: Mapping[str, Tensor]) -> Tensor:
-    output: Any = model.eval()(*(t[:1] for t in example.values()))
-    if not isinstance(output, Tensor):
-        raise PassError(f"prune: forward() must return one tensor, got {type(output).__name__}; wrap the model.")
-    return output
+    """(1, values) of every output of one sample."""
+    found = call(model.eval(), {name: t[:1] for name, t in example.items()})
+    return torch.cat([output.flatten(1).float() for output in found.values()], dim=1)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

@@ -7,7 +7,6 @@ Coupled layers come from torch-pruning's dependency graph (`channel_groups`), ar
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.core.errors import PassError
-from compress.core.forward import run_model
+from compress.core.forward import copy_model, run_model
 from compress.core.seeding import derive_seed
 from compress.core.traits import Traits
 from compress.graph.export import export_onnx
@@ -92,7 +91,7 @@ def _prepare(
             f"prune would change nothing: keep {amount} {unit} is {asked:.0f}, and the model has {now}. "
             f"Ask for less; a ratio is of the uncompressed model, which has {baseline}."
         )
-    pruned = copy.deepcopy(model).cpu().eval()
+    pruned = copy_model(model).cpu().eval()
     rewrites = ShortcutConv.apply(pruned, example)
     budget = Budget(unit, asked, baseline, amount.relative, str(amount))
     return pruned, PrunePlan(pruned, config, context, budget, frozenset(r.layer for r in rewrites)), rewrites
