@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compress.models import build_model, register_model
     from compress.passes.base import register_pass
-    from compress.pipeline.artifact import Artifact
+    from compress.pipeline.artifact import Artifact, verify
     from compress.pipeline.plan import plan
     from compress.pipeline.run import compress
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
-    from compress.tasks import Task, get_task, register_task
+    from compress.tasks import Task, get_task, register_loss, register_task
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,9 +25,11 @@ __all__ = [
     "get_task",
     "load_recipe",
     "plan",
+    "register_loss",
     "register_model",
     "register_pass",
     "register_task",
+    "verify",
 ]
 
 _HOMES = {
@@ -39,9 +41,11 @@ _HOMES = {
     "get_task": "compress.tasks",
     "load_recipe": "compress.recipe.load",
     "plan": "compress.pipeline.plan",
+    "register_loss": "compress.tasks",
     "register_model": "compress.models",
     "register_pass": "compress.passes.base",
     "register_task": "compress.tasks",
+    "verify": "compress.pipeline.artifact",
 }
 
 

@@ -36,6 +36,7 @@ COMPONENTS = (
     "compress.core.registries", "evaluate.metrics.base", "evaluate.scaling.forms.form",
     "evaluate.core.execution_providers",
 )  # fmt: skip
+WEIGHT_FILES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2")
 WrongCommandLine: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
 
 
@@ -86,12 +87,27 @@ def root(
 
 @app.command()
 def compress(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one (leanfit list recipes).")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe file, or the name of a shipped one (leanfit list recipes).")
+    ] = None,
+    chosen: Annotated[str | None, typer.Option("--recipe", help="The recipe, as the argument.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A registered name, timm:NAME, torchvision:NAME, hf:FOLDER, or package.module:name of yours."
+        ),
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Its weights: safetensors, a state dict, or a .pt2.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="A registered name, images:FOLDER, csv:FILE, npz:FILE, or package.module:name.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as in passes.0.keep.macs=0.4."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/<recipe name>]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run.  [default: runs/<recipe name>]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
     quiet: Quiet = False,
@@ -101,44 +117,85 @@ def compress(
     with error_boundary(as_json, resumes=True):
         from compress.recipe.load import load_recipe
 
-        loaded = load_recipe(recipe, overrides or ())
+        name = _one_recipe(recipe, chosen, given=model is not None)
+        blocks, objects = _brought(model, weights, task)
+        loaded = load_recipe(name, [*blocks, *(overrides or ())])
         for warning in loaded.warnings:
             say(f"warning: {warning}")
-        _check_complete(loaded, recipe)
+        _check_complete(loaded, name, objects)
         if dry_run:
-            _dry_run(loaded, as_json)
+            _dry_run(loaded, objects, as_json)
         else:
-            _run(loaded, out, device, quiet, as_json)
+            _run(loaded, objects, out, device, quiet, as_json)
 
 
-def _check_complete(recipe: Recipe, given: str) -> None:
-    """A recipe for the command line names its model and its task. Raises RecipeError."""
-    missing = " and no ".join(block for block in ("model", "task") if getattr(recipe, block) is None)
+def _one_recipe(argument: str | None, option: str | None, given: bool) -> str:
+    """The recipe that was named, once; for a model that was named half-int8, as in Python. Raises a usage error."""
+    from compress.core.errors import RecipeError
+
+    if argument is not None and option is not None:
+        raise typer.BadParameter(f"two recipes: {argument!r} and --recipe {option!r}")
+    name = argument if argument is not None else option
+    if name is None and not given:
+        raise typer.BadParameter("name a recipe (leanfit list recipes), or a --model and a --task")
+    if name is not None and Path(name).suffix.lower() in WEIGHT_FILES:
+        raise RecipeError(
+            f"{name}: a file of weights, where a recipe was expected. Say which network they belong to: leanfit "
+            f"compress --model package.module:name --weights {name} --task ... --recipe half-int8"
+        )
+    return name if name is not None else "half-int8"
+
+
+def _brought(model: str | None, weights: str | None, task: str | None) -> tuple[list[str], dict[str, Any]]:
+    """What was named on the command line: as blocks of the recipe where it is registered, else as objects."""
+    if weights is not None and model is None:
+        raise typer.BadParameter("--weights needs --model, the network that they belong to (or model.weights by --set)")
+    if model is None and task is None:
+        return [], {}
+    from compress.pipeline.given import given_model, given_task, named_block
+
+    blocks: list[str] = []
+    objects: dict[str, Any] = {}
+    if model is not None and named_block(model, "model") is not None:
+        blocks += [f"model={json.dumps({'name': model} | ({'weights': weights} if weights else {}))}"]
+    elif model is not None:
+        objects["model"] = given_model(model, weights)
+    if task is not None and named_block(task, "task") is not None:
+        blocks.append(f"task={json.dumps({'name': task})}")
+    elif task is not None:
+        objects["task"] = given_task(task)
+    return blocks, objects
+
+
+def _check_complete(recipe: Recipe, given: str, objects: dict[str, Any]) -> None:
+    """A recipe for the command line names its model and its task, or they were named beside it. Raises RecipeError."""
+    wanted = [block for block in ("model", "task") if block not in objects]
+    missing = " and no ".join(block for block in wanted if getattr(recipe, block) is None)
     if missing:
         from compress.core.errors import RecipeError
 
         raise RecipeError(
             f"{given}: names no {missing}: it is for a model brought in Python, compress(model, {given!r}, task=task). "
-            "For the command line, add a block for each, as in recipes/digits-mlp-int8.yaml."
+            "On the command line say --model and --task, or add a block for each, as in recipes/digits-mlp-int8.yaml."
         )
 
 
-def _dry_run(recipe: Recipe, as_json: bool) -> None:
+def _dry_run(recipe: Recipe, objects: dict[str, Any], as_json: bool) -> None:
     from compress.pipeline.plan import plan
 
-    planned = plan(recipe)
+    planned = plan(recipe=recipe, **objects)
     if as_json:
         emit(planned.summary())
     else:
         print(planned.table())
 
 
-def _run(recipe: Recipe, out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
+def _run(recipe: Recipe, objects: dict[str, Any], out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
     from compress.core.errors import GoalMissedError
     from compress.pipeline.run import compress as run
 
     with Progress(quiet) as progress:
-        artifact = run(recipe=recipe, out=out, device=device, status=progress)
+        artifact = run(recipe=recipe, out=out, device=device, status=progress, **objects)
     if as_json:
         emit(artifact.summary())
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.models import mlp, mobilenet, resnet, vit
+from compress.models import libraries, mlp, mobilenet, resnet, vit
 from compress.models.model_registry import build_model, check_model, model_args, model_names, models, register_model
 from compress.models.resnet import PadShortcut
 from compress.models.weights import load_weights
@@ -11,6 +11,7 @@ __all__ = [
     "PadShortcut",
     "build_model",
     "check_model",
+    "libraries",
     "load_weights",
     "mlp",
     "mobilenet",

@@ -13,13 +13,18 @@ from compress.core.registries import MODELS
 from evaluate.core.components import Component
 
 
-def register_model(name: str) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+def register_model(
+    name: str, *, takes: str = "", trained: bool | str = False
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Register a builder under the `name` a recipe calls it by.
 
     The builder takes annotated keyword arguments and returns a module; a recipe may give those arguments and no
     others. Ranges are annotated as `Annotated[int, Field(ge=1)]`.
+
+    takes   : the argument that `name:TEXT` gives in short.
+    trained : whether what it builds has its trained weights, or the name of the argument that says so.
     """
-    return MODELS.register(name)
+    return MODELS.register(name, takes=takes, trained=trained)
 
 
 def build_model(name: str, /, **kwargs: Any) -> nn.Module:

@@ -19,7 +19,7 @@ _OPTIONAL = "num_batches_tracked"  # a counter that old checkpoints lack and tha
 
 
 def load_weights(model: nn.Module, path: str | Path) -> Path:
-    """Fill `model` in place from a .safetensors, .pt, .pth or .th file; returns the file that was read.
+    """Fill `model` in place from a .safetensors, .pt, .pth or .pt2 file; returns the file that was read.
 
     A relative path is looked up from the current folder, then in $LEANFIT_DATA. Every weight and buffer must be there
     in the right shape, and nothing else. Raises ModelError, naming at most five keys of each kind.
@@ -55,7 +55,7 @@ def find_weights(path: str | Path) -> Path:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, unwrapped and without 'module.' prefixes. Raises ModelError where it is none."""
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _torch_load(path)
+        content = _content(path)
     except Exception as error:  # a damaged pickle makes torch raise nearly any type
         reason = str(error).split("\n")[0][:300]
         raise ModelError(
@@ -69,7 +69,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _torch_load(path: Path) -> Any:
+def _content(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if path.suffix == ".pt2":
+        return dict(torch.export.load(path).state_dict)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -66,15 +66,16 @@ class Plan:
 
 
 def plan(
-    recipe: Recipe | str | Path | Mapping[str, Any],
-    model: nn.Module | None = None,
-    task: Task | None = None,
+    model: nn.Module | str | None = None,
+    recipe: Recipe | str | Path | Mapping[str, Any] = "half-int8",
     *,
+    task: Task | str | None = None,
+    weights: str | Path | None = None,
     status: Status = silent,
 ) -> Plan:
     """Predict the layers each pass touches and the sizes after it. Arguments and errors as of `compress()`."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    network, task = prepare(recipe, model, task, status)
+    network, task = prepare(recipe, model, task, status, weights)
     original, bits = network, 32.0
     steps = [_step("baseline", network, bits, task, (), ())]
     for number, step in enumerate(recipe.passes):

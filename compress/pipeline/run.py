@@ -19,6 +19,7 @@ from compress.graph.export import load_graph
 from compress.models import build_model, load_weights
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
+from compress.pipeline.given import given_model, given_task
 from compress.pipeline.manifest import Manifest, read_manifest, write_artifact
 from compress.pipeline.record import Deployed, Evaluation, Measured, Samples, make_record, own_sizes
 from compress.pipeline.stages import Stages, locked
@@ -37,19 +38,22 @@ from evaluate.runtime.session import open_session, require_provider
 
 
 def compress(
-    model: nn.Module | None = None,
+    model: nn.Module | str | None = None,
     recipe: Recipe | str | Path | Mapping[str, Any] = "half-int8",
     *,
-    task: Task | None = None,
+    task: Task | str | None = None,
+    weights: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     status: Status = silent,
 ) -> Artifact:
     """Compress a model by a recipe, and measure baseline and result on their exported files.
 
-    model  : any torch.nn.Module that returns one tensor; never changed. None where the recipe names one.
+    model  : any torch.nn.Module; never changed. Or a name: a registered one, timm:NAME, torchvision:NAME, hf:FOLDER,
+             module:name. None where the recipe names one.
     recipe : a Recipe, a path, the name of a shipped recipe, or a mapping.
-    task   : data, loss and metric; None where the recipe names one.
+    task   : data, loss and metric, or a name as for models; None where the recipe names one.
+    weights: a file of trained weights for the model (safetensors, a state dict, an exported program).
     out    : the folder of the run; default runs/<recipe name>. A run that was cut off goes on where it stopped.
     device : where training runs: cpu, cuda, or auto (cuda where there is one). Figures are always of the exported file.
     status : called with (message, done, total) during long work.
@@ -62,30 +66,36 @@ def compress(
         _check_folder(folder)
     device = device_for(device)
     require_provider(recipe.benchmark.provider)  # before a training is paid for, not after
-    network, task = prepare(recipe, model, task, status)
+    network, task = prepare(recipe, model, task, status, weights)
     with writing(folder), locked(folder):
         clear_parts(folder, folder / "baseline")
         return _Run(folder, recipe, network, task, device, status).finish()
 
 
 def prepare(
-    recipe: Recipe, model: nn.Module | None, task: Task | None, status: Status = silent
+    recipe: Recipe, model: Any, task: Any, status: Status = silent, weights: str | Path | None = None
 ) -> tuple[nn.Module, Task]:
     """The network (a copy, eval mode, on the CPU) and the task of a run, checked against one another.
 
     Raises RecipeError, ModelError or DataError.
     """
-    if task is None:
-        if recipe.task is None:
-            raise _not_given("task", "task=Task.from_tensors(...)")
-        task = get_task(recipe.task.name, status=status, **recipe.task.args)
-    if model is None:
-        if recipe.model is None:
-            raise _not_given("model", "compress(model, recipe, task=task)")
-        with seeded(derive_seed(recipe.seed, "model")):
+    if task is None and recipe.task is None:
+        raise _not_given("task", "task=Task.from_tensors(...)")
+    seed = derive_seed(recipe.seed, "model")
+    if model is not None:
+        model = given_model(model, weights, seed)  # weights first: they are read before any data
+    elif recipe.model is not None:
+        with seeded(seed):
             model = build_model(recipe.model.name, **recipe.model.args)
-        if recipe.model.weights is not None:
-            load_weights(model, recipe.model.weights)
+        weights = weights if weights is not None else recipe.model.weights
+        if weights is not None:
+            load_weights(model, weights)
+    else:
+        raise _not_given("model", "compress(model, recipe, task=task)")
+    if task is not None:
+        task = given_task(task, status)
+    elif recipe.task is not None:
+        task = get_task(recipe.task.name, status=status, **recipe.task.args)
     network = copy_model(model).cpu().eval()
     if task.output is not None:
         setattr(network, JUDGED, task.output)

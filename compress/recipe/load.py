@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from compress.core.errors import RecipeError
+from compress.recipe.named_blocks import has_weights
 from compress.recipe.plain import plain_data
 from compress.recipe.positions import Key, Problem, RecipeProblems, SourceMap
 from compress.recipe.schema import Recipe
@@ -78,7 +79,7 @@ def not_a_mapping(read: SourceMap, noun: str, wanted: str) -> Problem:
 def _cross_issues(data: dict[str, Any]) -> Iterator[Issue]:
     """Problems of blocks that do not go together."""
     model = data.get("model")
-    if isinstance(model, dict) and model.get("weights") is None and data.get("train") is None:
+    if isinstance(model, dict) and not has_weights(model) and data.get("train") is None:
         message = "the model has no 'weights' and the recipe no 'train' block: there would be nothing to keep accurate"
         yield Issue(("model",), f"{message}; give one of them", "key")
 

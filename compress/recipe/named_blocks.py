@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -109,8 +109,25 @@ def _read_named(data: Any, block: Block) -> Named:
         raise _one(block, f"expected a block of keys such as {example}; got {got(data)}")
     if "name" not in data:
         raise _one(block, f"missing key 'name': expected the name of a {block}{slip('name', data)}", at="block")
+    data = {**data, **in_short(block, data["name"])}
     component = _component(REGISTRIES[block], data["name"], "name", f"expected the name of a {block}; got {{}}")
     return Named(block, check(block_class(arguments_of(component), block), {**data, "name": component.address}))
+
+
+def has_weights(model: Mapping[str, Any]) -> bool:
+    """Whether the network of a `model` block comes trained: by a file of weights, or from where it is built."""
+    name = {**model, **in_short("model", model.get("name"))}.get("name")
+    known = MODELS.all(installed=False).get(name) if isinstance(name, str) else None
+    trained = known.facts.get("trained", False) if known is not None else False
+    return model.get("weights") is not None or (bool(model.get(trained)) if isinstance(trained, str) else trained)
+
+
+def in_short(block: Block, name: Any) -> dict[str, Any]:
+    """The keys that `timm:resnet18` stands for: what is before the colon takes one argument in short. Else none."""
+    head, _, text = name.partition(":") if isinstance(name, str) else ("", "", "")
+    known = REGISTRIES[block].all(installed=False).get(head) if text else None
+    takes = known.facts.get("takes") if known is not None else None
+    return {"name": head, takes: text} if takes else {}
 
 
 @lru_cache(maxsize=256)

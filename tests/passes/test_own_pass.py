@@ -70,7 +70,7 @@ def test_a_recipe_names_a_pass_by_its_module(own, tmp_path):
 
 @pytest.mark.parametrize(("traits", "said"), [("", "keeps the shapes"), ("reshapes=True", "not predicted")])
 def test_a_pass_without_a_preview_is_planned_and_claims_nothing(own, traits, said):
-    planned = plan({**RECIPE, "passes": [{"kind": own(traits)}]})
+    planned = plan(recipe={**RECIPE, "passes": [{"kind": own(traits)}]})
     assert said in planned.steps[-1].notes[0]
 
 

@@ -254,7 +254,7 @@ def test_a_regression_is_measured_by_its_error(tmp_path: Path):
 
 
 def test_the_plan_predicts_what_comes_out(run: Path, trained: nn.Module, digits: Task):
-    steps = plan(RECIPE, trained, digits).summary()["steps"]
+    steps = plan(trained, RECIPE, task=digits).summary()["steps"]
     record = Artifact.load(run).record()
     assert [s["kind"] for s in steps] == ["baseline", "prune", "quantize"]
     for step, after in zip(steps[1:], record["passes"], strict=True):

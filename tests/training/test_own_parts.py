@@ -330,4 +330,4 @@ def test_settings_that_do_not_fit_the_task_are_said_before_anything_runs(few_dig
     }
     recipe = {"version": 1, "passes": steps[where], **({"train": block} if where == "train" else {})}
     with pytest.raises(RecipeError, match=words):
-        plan(recipe, net(), few_digits)
+        plan(net(), recipe, task=few_digits)
