@@ -93,9 +93,7 @@ def compress(
     chosen: Annotated[str | None, typer.Option("--recipe", help="The recipe, as the argument.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="A registered name, timm:NAME, torchvision:NAME, hf:FOLDER, or package.module:name of yours."
-        ),
+        typer.Option(help="A registered name, timm:NAME, torchvision:NAME, hf:FOLDER, or module:name of your own."),
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Its weights: safetensors, a state dict, or a .pt2.")] = None,
     task: Annotated[

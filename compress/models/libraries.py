@@ -54,11 +54,12 @@ def torchvision_model(arch: str, classes: Count = None, pretrained: bool = False
 def transformers_model(path: str, head: Head = "sequence-classification", classes: Count = None) -> nn.Module:
     """A network of Transformers with its weights, hf:FOLDER or hf:NAME; local files first, then the hub."""
     transformers = _library("transformers", "transformers")
+    transformers.utils.logging.disable_progress_bar()
     load = getattr(transformers, HEADS[head]).from_pretrained
     settings = {**_given({"num_labels": classes}), "attn_implementation": "eager"}
     try:
         network: nn.Module = load(path, local_files_only=True, **settings)
-    except OSError:  # not here
+    except (OSError, ValueError):  # not here, or not a network
         network = _made(f"hf:{path}", load, path, **settings)
     return network.eval()
 

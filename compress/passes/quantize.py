@@ -12,8 +12,10 @@ quantizer. Which integer types are fast and do not saturate depends on the CPU t
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -190,8 +192,20 @@ def _write_qdq(
         op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
         extra_options={},
     )
-    quantizer.quantize_model()
+    with _quiet_quantizer():
+        quantizer.quantize_model()
     return _finish(quantizer.model.model)
+
+
+@contextlib.contextmanager
+def _quiet_quantizer() -> Iterator[None]:
+    """Silence what onnxruntime's quantizer tells the root logger of weights that it takes as a whole."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _finish(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,8 +1,8 @@
-"""Tasks: data in three splits, loss and metric. Built in: digits, fashion_mnist, cifar10; a user's own by decorator."""
+"""Tasks: data in three splits, loss and metric; built in are digits, fashion_mnist, cifar10, and tasks of files."""
 
 from __future__ import annotations
 
-from compress.tasks import cifar10, digits, fashion_mnist
+from compress.tasks import cifar10, digits, fashion_mnist, from_files
 from compress.tasks.losses import register_loss
 from compress.tasks.splits import Batch, LoaderSplit, Normalize, Split, TensorSplit
 from compress.tasks.task import Task, check_task, get_task, register_task, task_args, task_names, tasks
@@ -18,6 +18,7 @@ __all__ = [
     "cifar10",
     "digits",
     "fashion_mnist",
+    "from_files",
     "get_task",
     "register_loss",
     "register_task",

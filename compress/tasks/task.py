@@ -140,6 +140,38 @@ class Task:
         splits = [LoaderSplit(loader, f"task {name!r}, {where} split") for where, loader in loaders.items()]
         return _assemble(cls, name, (splits[0], splits[1], splits[2]), classes, loss, metric, output)
 
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,
+        validation: Any = None,
+        test: Any = None,
+        *,
+        input: str | Sequence[str] | None = None,
+        target: str | None = None,
+        name: str = "custom",
+        classes: Sequence[str] | int | None = None,
+        loss: Loss | None = None,
+        metric: str | None = None,
+        output: str | None = None,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+    ) -> Task:
+        """A task from map-style data sets of torch, torchvision or Hugging Face (a dict of splits too).
+
+        Samples are dicts, of which `input` and `target` name the entries (by default all others, and the label), or
+        tuples whose last is the target; numbers, arrays, tensors, or images of Pillow's, which become (c, h, w) in
+        0..1. What is not given is held out of `train`, keeping the share of each class. Up to half a gigabyte a split
+        is held in memory and read once; more is read batch by batch. Raises DataError.
+        """
+        from compress.tasks.datasets import class_names, dataset_splits
+
+        fractions = validation_fraction, test_fraction
+        splits = dataset_splits(train, validation, test, input, target, fractions, seed, name)
+        names = classes if classes is not None else class_names(train, target)
+        return _assemble(cls, name, splits, names, loss, metric, output)
+
 
 def _pair(pair: Any, where: str) -> TensorSplit:
     if isinstance(pair, TensorSplit):
@@ -236,12 +268,13 @@ def _check_alike(first: dict[str, Tensor], example: dict[str, Tensor], where: st
         raise DataError(f"{where}: inputs {got} are unlike those of the train split, {wanted}.")
 
 
-def register_task(name: str) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
+def register_task(name: str, *, takes: str = "") -> Callable[[Callable[..., Task]], Callable[..., Task]]:
     """Register a builder of a Task under the `name` a recipe calls it by; its annotated keyword arguments are settings.
 
-    A parameter called `status` is not a setting: it receives the callback (message, done, total).
+    A parameter called `status` is not a setting: it receives the callback (message, done, total). `takes` is the
+    argument that `name:TEXT` gives in short.
     """
-    return TASKS.register(name)
+    return TASKS.register(name, takes=takes)
 
 
 def get_task(name: str, /, *, status: Status = silent, **kwargs: Any) -> Task:

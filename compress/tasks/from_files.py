@@ -1,0 +1,249 @@
+"""Tasks of files: images:FOLDER, csv:FILE, npz:FILE, text:FILE. What has no splits of its own is split under a seed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from compress.core.files import data_folder
+from compress.core.progress import Status, silent
+from compress.tasks.checks import as_inputs, as_targets
+from compress.tasks.splits import Normalize, TensorSplit, split_indices
+from compress.tasks.task import Task, register_task
+from evaluate.core.errors import DataError, did_you_mean
+from evaluate.core.text import a_few
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Side = Annotated[int, Field(ge=1, le=8192)] | None
+_FEWEST_CLASSES = 50  # whole numbers of at most so many values are class ids
+_SCALES = {
+    "imagenet": Normalize((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "unit": Normalize((0.0,) * 3, (255.0,) * 3),
+    "none": Normalize((0.0,) * 3, (1.0,) * 3),
+}
+
+
+@register_task("images", takes="path")
+def images(
+    path: str,
+    size: Side = None,
+    normalize: Literal["imagenet", "unit", "none"] = "imagenet",
+    validation_fraction: Fraction = 0.1,
+    test_fraction: Fraction = 0.2,
+    seed: Seed = 0,
+    status: Status = silent,
+) -> Task:
+    """A folder of class folders of images, or of train, val and test folders of those; colour, resized to `size`."""
+    root = _found(path)
+    parts = {name: _subfolder(root, names) for name, names in _PARTS.items()}
+    folders = [folder for folder in parts.values() if folder] if parts["train"] and parts["test"] else [root]
+    classes = sorted({child.name for folder in folders for child in folder.iterdir() if child.is_dir()})
+    if len(classes) < 2:
+        raise DataError(f"{root}: expected a folder for each class, at least two, got {a_few(classes) or 'none'}.")
+    scale = _SCALES[normalize]
+    read = [_read_images(folder, classes, size, scale, status) for folder in folders]
+    return _task("images", _divided(read, validation_fraction, test_fraction, seed, root), classes)
+
+
+@register_task("csv", takes="path")
+def csv_table(
+    path: str,
+    target: str | None = None,
+    kind: Literal["auto", "classes", "values"] = "auto",
+    standardize: bool = True,
+    validation_fraction: Fraction = 0.1,
+    test_fraction: Fraction = 0.2,
+    seed: Seed = 0,
+) -> Task:
+    """A table with a head line; `target` is its last column unless named, all others are numbers, the input."""
+    file = _found(path)
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        rows = [row for row in csv.reader(stream) if row]
+    if len(rows) < 2:
+        raise DataError(f"{file}: expected a head line and rows, got {len(rows)} lines.")
+    head, body = rows[0], rows[1:]
+    wanted = target if target is not None else head[-1]
+    if wanted not in head:
+        raise DataError(f"{file}: no column {wanted!r}{did_you_mean(wanted, head) or '.'} It has {a_few(head, 8)}.")
+    place = head.index(wanted)
+    short = next((n for n, row in enumerate(body) if len(row) != len(head)), None)
+    if short is not None:
+        raise DataError(f"{file}, line {short + 2}: {len(body[short])} values for {len(head)} columns.")
+    values = np.array([[_number(v, file, n + 2, head[c]) for c, v in enumerate(row) if c != place]
+                       for n, row in enumerate(body)], dtype=np.float32)  # fmt: skip
+    targets, classes = _targets([row[place] for row in body], kind, file)
+    splits = _divided([TensorSplit({"input": torch.from_numpy(values)}, targets)],
+                      validation_fraction, test_fraction, seed, file)  # fmt: skip
+    return _task("csv", _standardized(splits) if standardize else splits, classes)
+
+
+@register_task("npz", takes="path")
+def arrays(path: str, validation_fraction: Fraction = 0.1, test_fraction: Fraction = 0.2, seed: Seed = 0) -> Task:
+    """Arrays x and y, or x_train, y_train, x_test, y_test (and x_validation, y_validation), of an .npz file."""
+    file = _found(path)
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            known = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read as .npz without pickles ({error}).") from error
+    names = [""] if {"x", "y"} <= set(known) else [f"_{part}" for part in _PARTS if f"x_{part}" in known]
+    if not names or any(f"y{name}" not in known for name in names):
+        raise DataError(f"{file}: expected arrays x and y, or x_train, y_train, ...; it has {a_few(list(known))}.")
+    read = [TensorSplit(as_inputs(known[f"x{n}"], str(file)), as_targets(known[f"y{n}"], str(file))) for n in names]
+    return _task("npz", _divided(read, validation_fraction, test_fraction, seed, file), None)
+
+
+@register_task("text", takes="path")
+def texts(
+    path: str,
+    tokenizer: str,
+    text: str = "text",
+    target: str = "label",
+    length: Annotated[int, Field(ge=1, le=8192)] = 128,
+    kind: Literal["auto", "classes", "values"] = "auto",
+    validation_fraction: Fraction = 0.1,
+    test_fraction: Fraction = 0.2,
+    seed: Seed = 0,
+) -> Task:
+    """Lines of JSON with a text and a label; `tokenizer` is a folder or name of Transformers', padded to `length`."""
+    file = _found(path)
+    lines = file.read_text("utf-8").splitlines()
+    rows = [_line(line, n, file, (text, target)) for n, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise DataError(f"{file}: it holds no lines.")
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise DataError(f'text needs Transformers ({error}): pip install "leanfit[transformers]".') from error
+    try:
+        encode = AutoTokenizer.from_pretrained(tokenizer)
+        encoded = encode([row[0] for row in rows], padding="max_length", truncation=True, max_length=length)
+    except Exception as error:  # whatever Transformers raises, offline for instance
+        raise DataError(f"tokenizer {tokenizer!r} cannot be used: {type(error).__name__}: {error}") from error
+    inputs = {name: torch.tensor(values) for name, values in encoded.items()}
+    targets, classes = _targets([row[1] for row in rows], kind, file)
+    return _task(
+        "text", _divided([TensorSplit(inputs, targets)], validation_fraction, test_fraction, seed, file), classes
+    )
+
+
+_PARTS = {"train": ("train", "training"), "validation": ("validation", "valid", "val"), "test": ("test",)}
+
+
+def _task(name: str, splits: tuple[TensorSplit, ...], classes: Sequence[str] | None) -> Task:
+    train, validation, test = splits
+    return Task.from_tensors(train, validation, test, name=name, classes=classes)  # type: ignore[arg-type]
+
+
+def _found(path: str) -> Path:
+    given = Path(path).expanduser()
+    places = [given, data_folder() / given]
+    for place in places:
+        if place.exists():
+            return place
+    raise DataError(f"{path}: not found here nor in {data_folder()}.")
+
+
+def _subfolder(root: Path, names: Sequence[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _read_images(folder: Path, classes: list[str], size: Side, scale: Normalize, status: Status) -> TensorSplit:
+    from PIL import Image, UnidentifiedImageError
+
+    files = [(f, n) for n, name in enumerate(classes) for f in sorted((folder / name).glob("**/*")) if _is_image(f)]
+    if not files:
+        raise DataError(f"{folder}: no images ({', '.join(IMAGES)}) in its class folders.")
+    pixels = []
+    for done, (file, _) in enumerate(files):
+        status(f"reading images of {folder.name}", done, len(files))
+        try:
+            with Image.open(file) as image:
+                colour = image.convert("RGB")
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(f"{file}: cannot be read as an image ({error}). Repair or remove it.") from error
+        pixels.append(np.asarray(colour if size is None else colour.resize((size, size), Image.Resampling.BILINEAR)))
+        if pixels[-1].shape != pixels[0].shape:
+            raise DataError(
+                f"{file} is {list(pixels[-1].shape[:2])} pixels, {files[0][0]} {list(pixels[0].shape[:2])}: say to "
+                "which `size` they are resized, as in --set task.size=224."
+            )
+    stacked = torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy())
+    return TensorSplit({"image": stacked}, torch.tensor([n for _, n in files]), scale)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGES and file.is_file()
+
+
+def _divided(
+    read: Sequence[TensorSplit], validation: float, test: float, seed: int, where: Path
+) -> tuple[TensorSplit, TensorSplit, TensorSplit]:
+    """Train, validation and test of one split, of two (train, test) or of three."""
+    if len(read) == 3:
+        return read[0], read[1], read[2]
+    whole, total = read[0], len(read[0])
+    held: list[TensorSplit] = []
+    for fraction in (validation, test)[: 3 - len(read)]:
+        count = max(1, round(total * fraction))
+        if count >= len(whole):
+            raise DataError(f"{where}: {total} samples are too few to split into train, validation and test.")
+        rest, out = split_indices(whole.targets, count, seed)
+        whole, held = whole.select(rest), [*held, whole.select(out)]
+    return whole, held[0], held[1] if len(read) == 1 else read[1]
+
+
+def _standardized(splits: tuple[TensorSplit, ...]) -> tuple[TensorSplit, ...]:
+    """Each column less its mean, over its spread, both of the training split."""
+    values = splits[0].inputs["input"]
+    mean, spread = values.mean(0), values.std(0).nan_to_num(1.0)
+    spread[spread == 0] = 1.0
+    return tuple(TensorSplit({"input": (s.inputs["input"] - mean) / spread}, s.targets) for s in splits)
+
+
+def _number(text: str, file: Path, line: int, column: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(
+            f"{file}, line {line}: column {column!r} holds {text[:40]!r}, no number. Encode it, or leave it out."
+        ) from None
+
+
+def _targets(values: Sequence[Any], kind: str, where: Path) -> tuple[Tensor, list[str] | None]:
+    """(n,) class ids and the names of the classes, or (n,) floats and None."""
+    try:
+        numbers = [float(v) for v in values]
+    except (TypeError, ValueError):
+        numbers = []
+    whole = bool(numbers) and all(v.is_integer() for v in numbers) and len(set(numbers)) <= _FEWEST_CLASSES
+    if kind == "values" or (kind == "auto" and numbers and not whole):
+        if not numbers:
+            raise DataError(f"{where}: the target holds {values[0]!r}, no number; say kind: classes.")
+        return torch.tensor(numbers, dtype=torch.float32), None
+    names = sorted(set(map(int, numbers))) if whole else sorted({str(v) for v in values})
+    known = {name: n for n, name in enumerate(names)}
+    ids = [known[int(v)] for v in numbers] if whole else [known[str(v)] for v in values]
+    return torch.tensor(ids), [str(name) for name in names]
+
+
+def _line(line: str, number: int, file: Path, keys: tuple[str, str]) -> tuple[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{file}, line {number}: not JSON ({error}).") from error
+    missing = [key for key in keys if not isinstance(row, dict) or key not in row]
+    if missing:
+        known = a_few(list(row)) if isinstance(row, dict) else type(row).__name__
+        raise DataError(f"{file}, line {number}: no {missing[0]!r}; it has {known}. Say which by text and target.")
+    return str(row[keys[0]]), row[keys[1]]
