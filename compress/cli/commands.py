@@ -150,15 +150,15 @@ def _brought(model: str | None, weights: str | None, task: str | None) -> tuple[
         raise typer.BadParameter("--weights needs --model, the network that they belong to (or model.weights by --set)")
     if model is None and task is None:
         return [], {}
-    from compress.pipeline.given import given_model, given_task, named_block
+    from compress.pipeline.given import given_model, given_task, is_registered
 
     blocks: list[str] = []
     objects: dict[str, Any] = {}
-    if model is not None and named_block(model, "model") is not None:
+    if model is not None and is_registered(model, "model"):
         blocks += [f"model={json.dumps({'name': model} | ({'weights': weights} if weights else {}))}"]
     elif model is not None:
         objects["model"] = given_model(model, weights)
-    if task is not None and named_block(task, "task") is not None:
+    if task is not None and is_registered(task, "task"):
         blocks.append(f"task={json.dumps({'name': task})}")
     elif task is not None:
         objects["task"] = given_task(task)

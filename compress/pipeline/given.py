@@ -54,16 +54,22 @@ def named_block(text: str, block: str) -> Named | None:
 
     Raises RecipeError where it stands for nothing.
     """
-    registry: Registry[Any] = MODELS if block == "model" else TASKS
-    module, _, name = text.partition(":")
-    if name and module not in registry.all(installed=False):
-        _imported(module, text, block)
-        if text not in {found.address for found in registry.registered().values()}:
-            return None
+    if not is_registered(text, block):
+        return None
     try:
         return (read_model if block == "model" else read_task)({"name": text})
     except ValidationError as error:
         raise RecipeError("; ".join(f"{block} {text!r}: {issue.message}" for issue in issues_of(error))) from None
+
+
+def is_registered(text: str, block: str) -> bool:
+    """Whether a recipe could say this name; False for module:name of what its module, which is imported, only has."""
+    registry: Registry[Any] = MODELS if block == "model" else TASKS
+    module, _, name = text.partition(":")
+    if not name or module in registry.all(installed=False):
+        return True
+    _imported(module, text, block)
+    return text in {found.address for found in registry.registered().values()}
 
 
 def _network_of(model: Any, seed: int) -> nn.Module:

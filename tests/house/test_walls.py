@@ -128,6 +128,8 @@ def test_every_room_has_a_door_that_says_what_it_is():
 
 # Words that are a component's name somewhere and mean something else here.
 OTHER_MEANINGS = {
+    ("evaluate/core/blocks.py", "text"): "a kind of JSON value",
+    ("evaluate/report/charts/svg.py", "text"): "an SVG element",
     ("compress/passes/calibrate.py", "mse"): "a way to choose a range, not the metric",
     ("evaluate/report/charts/svg.py", "linear"): "matplotlib's name of a scale, not the law",
     ("compress/study/study_report.py", "bits"): "a key of a trial's level",

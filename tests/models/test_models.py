@@ -30,7 +30,8 @@ def params(model: torch.nn.Module) -> int:
 
 
 def test_every_registered_model_has_a_tiny_case():
-    assert {name for name, b in models().items() if b.module.startswith("compress.")} == set(TINY)
+    built_in = {name for name, b in models().items() if b.module.startswith("compress.")}
+    assert built_in - {"timm", "torchvision", "hf"} == set(TINY)  # these are in test_libraries
 
 
 @pytest.mark.parametrize("name", TINY)

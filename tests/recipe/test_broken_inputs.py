@@ -313,7 +313,7 @@ def with_nan(module: nn.Module) -> nn.Module:
         (nn.Linear(5, 3), numbers(), "cannot run on the task's inputs", 4),
         (nn.Linear(4, 2), numbers(), "3 classes: expected (batch, 3)", 4),
         (with_nan(nn.Linear(4, 3)), numbers(), "NaN or infinite: weight", 4),
-        (Pair(), numbers(), "must return one tensor", 4),
+        (Pair(), numbers(), "has several outputs", 4),
         (Fixed(4, 3), numbers(), "Fixed", 4),
     ],
 )

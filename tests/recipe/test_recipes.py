@@ -21,6 +21,7 @@ CUTS: dict[str, list[str]] = {
     "digits-mlp-int8": ["train.epochs=4"],
     "digits-resnet-half-int8": ["train.epochs=3", "passes.0.recover.epochs=2", "model.width=16"],
     "half-int8": ["passes.0.recover.epochs=1"],
+    "int8": ["passes.0.calibrate.samples=64"],
     "resnet8-int8": ["passes.0.calibrate.samples=64"],
     "fashion-mobilenet-half-int8": [*SMALL, "train.epochs=1", "passes.0.recover.epochs=1"],
     "cifar10-resnet20-int8": [*SMALL, "passes.0.calibrate.samples=64"],
@@ -33,7 +34,7 @@ NEEDS = {
     "cifar10-resnet56-int8": [CIFAR, "resnet56_cifar10.pt"],
     "cifar10-resnet20-half-int8": [CIFAR, "resnet20_cifar10.pt"],
 }
-BROUGHT = {"half-int8", "resnet8-int8"}
+BROUGHT = {"half-int8", "int8", "resnet8-int8"}
 
 
 def test_every_recipe_is_run():
