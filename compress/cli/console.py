@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Annotated, Any, NoReturn, Self
+from typing import IO, Annotated, Any, NoReturn
 
 import typer
 
 from compress.core.errors import disk_problem
+from compress.pipeline.progress_bar import Progress as Progress
 from compress.recipe.positions import MOST_PROBLEMS, RecipeProblems
-from evaluate.bundle.terminal import Progress as Lines
-from evaluate.bundle.terminal import close_stdout, one_line, say, stopped_by_signals
+from evaluate.bundle.terminal import close_stdout, say, stopped_by_signals
 from evaluate.core.errors import MachineError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -160,38 +160,6 @@ def _bug(error: Exception) -> str:
     except OSError:
         return f"{message}\n{details}"
     return f"{message}\nThe details are in {name}; please report them. LEANFIT_DEBUG=1 shows them here."
-
-
-class Progress(Lines):
-    """The status callback of long work: a bar on a terminal, which starts over where the work does; else as `Lines`.
-
-    timed : what is still to do may grow on the way, and the bar has no estimate of its own.
-    """
-
-    def __enter__(self) -> Self:
-        if self.live:
-            from rich.console import Console
-            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Rich
-
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn())
-            left = () if self.timed else (TextColumn("left"), TimeRemainingColumn())
-            self.rich = Rich(*columns, TimeElapsedColumn(), *left, console=Console(file=self.stream), transient=True)
-            self.task, self.done, self.total = self.rich.add_task("", total=None), 0.0, 0.0
-            self.rich.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.live:
-            self.rich.stop()
-
-    def show(self, message: str, done: float, total: float) -> None:
-        """The bar."""
-        most = total if total > 0 else None
-        if not self.timed and (total != self.total or done < self.done):
-            self.rich.reset(self.task, total=most)
-        self.done, self.total = done, total
-        self.rich.update(self.task, description=one_line(message), completed=done, total=most)
 
 
 def check_lines(rows: Sequence[tuple[str, str, str]]) -> str:

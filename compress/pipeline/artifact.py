@@ -7,11 +7,13 @@ unless the caller allows it.
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from compress.core.files import file_hash
@@ -21,11 +23,17 @@ from compress.graph.model_state import ModelState, network_from, read_constraint
 from compress.graph.sizes import measure_sizes
 from compress.models import build_model
 from compress.pipeline.manifest import HASHED, Manifest, random_inputs, random_parity, read_manifest
+from compress.tasks.checks import as_inputs
 from evaluate.core.components import only_allowed
-from evaluate.core.errors import ArtifactError, LeanfitError
+from evaluate.core.errors import ArtifactError, DataError, LeanfitError
 from evaluate.core.journal import find_records
+from evaluate.core.records import CompressRecord
 from evaluate.core.units import unit_named
+from evaluate.metrics.samples import predict
+from evaluate.report.html.notebook import framed
+from evaluate.report.messages.run_messages import headline
 from evaluate.report.text.run_table import summary, text_table
+from evaluate.runtime.session import open_session
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,11 @@ class Check:
         return self.ok is False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Artifact:
     """A compressed model on disk. `path` is its folder, `manifest` what it claims of itself.
+
+    A notebook shows its report, a prompt one line.
 
     allow : modules and packages that may be imported where the manifest names a model or a rewrite of theirs.
     """
@@ -59,6 +69,46 @@ class Artifact:
         """Open the artifact in a folder. Raises ArtifactError where there is none or its manifest is unreadable."""
         folder = Path(path)
         return cls(folder, read_manifest(folder), allow=allow)
+
+    @property
+    def onnx_path(self) -> Path:
+        """The file to deploy."""
+        return self.path / "model.onnx"
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What was measured, as `leanfit compress --json` prints it."""
+        return self.summary()
+
+    def predict(self, inputs: Any, *, batch: int = 64) -> np.ndarray[Any, Any]:
+        """Outputs (n, ...) of the deployed file, in ONNX Runtime, for a tensor, an array or a dict of them by name.
+
+        Raises DataError for inputs of another kind or number, ModelError where the file cannot run on them.
+        """
+        session = open_session(self.onnx_path.read_bytes(), threads=1)
+        given = as_inputs(inputs, "predict")
+        names = [port.name for port in session.inputs]
+        if len(names) == 1 and len(given) == 1:
+            given = {names[0]: next(iter(given.values()))}
+        if set(given) != set(names):
+            raise DataError(f"predict: got inputs {', '.join(given)}; the file takes {', '.join(names)}.")
+        count = len(next(iter(given.values())))
+        parts = ({name: t[at : at + batch].numpy() for name, t in given.items()} for at in range(0, count, batch))
+        return np.asarray(predict(session, parts))
+
+    def open_report(self) -> bool:
+        """Show report.html in the browser; whether one could be found."""
+        return webbrowser.open((self.path / "report.html").resolve().as_uri())
+
+    def __repr__(self) -> str:
+        try:
+            said = headline(CompressRecord.of(self.record()))
+        except LeanfitError:
+            said = "not measured"
+        return f"<Artifact {self.path}: {said}>"
+
+    def _repr_html_(self) -> str:
+        return framed(self.path / "report.html", repr(self))
 
     def module(self, base: nn.Module | None = None) -> nn.Module:
         """The compressed network in torch, fp32, in eval mode, rebuilt from the files.

@@ -21,6 +21,7 @@ from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
 from compress.pipeline.given import given_model, given_task
 from compress.pipeline.manifest import Manifest, read_manifest, write_artifact
+from compress.pipeline.progress_bar import Progress
 from compress.pipeline.record import Deployed, Evaluation, Measured, Samples, make_record, own_sizes
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.load import load_recipe
@@ -45,7 +46,8 @@ def compress(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
-    status: Status = silent,
+    progress: bool = True,
+    status: Status | None = None,
 ) -> Artifact:
     """Compress a model by a recipe, and measure baseline and result on their exported files.
 
@@ -56,10 +58,15 @@ def compress(
     weights: a file of trained weights for the model (safetensors, a state dict, an exported program).
     out    : the folder of the run; default runs/<recipe name>. A run that was cut off goes on where it stopped.
     device : where training runs: cpu, cuda, or auto (cuda where there is one). Figures are always of the exported file.
-    status : called with (message, done, total) during long work.
+    progress : whether a bar (a terminal, a notebook) or a line now and then says on stderr how far the work is.
+    status : what to call instead with (message, done, total) during long work.
 
     Raises a subclass of LeanfitError or LeanfitError, with nothing half-written.
     """
+    if status is None:
+        with Progress(quiet=not progress) as shown:
+            return compress(model, recipe, task=task, weights=weights, out=out, device=device, status=shown)
+    status("reading the recipe", 0, 0)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
     with writing(folder):

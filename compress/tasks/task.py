@@ -24,7 +24,7 @@ from evaluate.core.errors import DataError, LeanfitError
 from evaluate.metrics.base import METRICS, get_metric
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """What a model is trained on and judged by. Decisions read `validation`; `test` is read once, for the final table.
 
@@ -58,6 +58,12 @@ class Task:
             example = split.first(1)
             first = first if first is not None else example
             _check_alike(first, example, place)
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{n} {list(t.shape[1:])} {str(t.dtype)[6:]}" for n, t in self.example().items())
+        kind = f"{len(self.classes)} classes" if self.classes else "values"
+        sizes = " / ".join(str(len(split)) for split in self.splits().values())
+        return f"<Task {self.name}: {inputs} -> {kind}; {sizes} samples to train, validate, test; {self.metric}>"
 
     def splits(self) -> dict[str, Split]:
         """The three splits by name."""

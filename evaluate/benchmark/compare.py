@@ -29,7 +29,7 @@ SCENARIOS = ("single-stream", "offline", "server")
 OFFLINE_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `compare` found. `record` is the whole of it, JSON-able (docs/benchmarking.md names its entries)."""
 
@@ -55,6 +55,18 @@ class Comparison:
         from evaluate.report.text.bench_table import bench_table
 
         return bench_table(self.record, width)
+
+    def __repr__(self) -> str:
+        from evaluate.core.records import BenchRecord
+        from evaluate.report.messages.bench_messages import bench_headline
+
+        return f"<Comparison: {bench_headline(BenchRecord.of(self.record))}>"
+
+    def _repr_html_(self) -> str:
+        from evaluate.report.html.notebook import framed
+
+        with tempfile.TemporaryDirectory() as folder:
+            return framed(self.page(Path(folder) / "bench.html"), repr(self))
 
     def page(self, path: str | Path) -> Path:
         """Write the comparison as one HTML page; needs matplotlib."""

@@ -17,7 +17,7 @@ from compress import Artifact, compress
 from compress.graph.model_state import load_state, network_from, save_state
 from compress.pipeline.artifact import verify
 from compress.tasks import Task
-from evaluate.core.errors import ArtifactError
+from evaluate.core.errors import ArtifactError, DataError
 from evaluate.runtime.session import open_session
 
 RECIPE = {
@@ -151,3 +151,37 @@ def test_no_pickle_is_written(folder: Path):
         assert path.suffix not in {".pt", ".pth", ".pkl", ".bin"}
         if path.is_file():
             assert not path.read_bytes().startswith(b"\x80\x04")
+
+
+def test_a_prompt_shows_one_line_and_a_notebook_the_report(folder: Path, tmp_path: Path, copied: Path):
+    artifact = Artifact.load(folder)
+    assert repr(artifact).startswith(f"<Artifact {folder}: ") and "smaller" in repr(artifact)
+    shown = artifact._repr_html_()
+    assert shown.startswith("<iframe") and "srcdoc=" in shown and shown.count("<iframe") == 1
+    (copied / "report.html").unlink()
+    assert Artifact.load(copied)._repr_html_().startswith("<pre>&lt;Artifact")
+    (copied / "records.jsonl").unlink()
+    assert repr(Artifact.load(copied)).endswith("not measured>")
+
+
+def test_the_deployed_file_predicts(folder: Path, digits: Task):
+    artifact = Artifact.load(folder)
+    example = digits.test.first(70)
+    wanted = open_session(artifact.onnx_path.read_bytes(), threads=1).run({k: v.numpy() for k, v in example.items()})[0]
+    for given in (example, example["image"], example["image"].numpy()):
+        np.testing.assert_array_equal(artifact.predict(given), wanted)
+    assert artifact.figures == artifact.summary()
+    with pytest.raises(DataError, match="got inputs a, b; the file takes image"):
+        artifact.predict({"a": example["image"], "b": example["image"]})
+
+
+def test_progress_is_shown_unless_it_is_turned_off(trained: nn.Module, digits: Task, tmp_path: Path, capsys):
+    compress(trained, RECIPE, task=digits, out=tmp_path / "run")
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith("reading the recipe")
+    compress(trained, RECIPE, task=digits, out=tmp_path / "run", progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_task_says_what_it_is(digits: Task):
+    assert repr(digits).startswith("<Task digits: image [1, 8, 8] float32 -> 10 classes; ")
