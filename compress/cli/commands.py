@@ -106,6 +106,9 @@ def compress(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run.  [default: runs/<recipe name>]")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where the baseline is no better than a constant answer.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done; train nothing.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where training runs.")] = "auto",
     quiet: Quiet = False,
@@ -124,7 +127,7 @@ def compress(
         if dry_run:
             _dry_run(loaded, objects, as_json)
         else:
-            _run(loaded, objects, out, device, quiet, as_json)
+            _run(loaded, {**objects, "force": force}, out, device, quiet, as_json)
 
 
 def _one_recipe(argument: str | None, option: str | None, given: bool) -> str:

@@ -72,9 +72,13 @@ class Chain:
     def steps(self) -> list[Net]:
         """The baseline, then the model after each pass."""
         steps = [self.baseline()]
+        self.accept(steps[0])
         for number, step in enumerate(self.recipe.passes):
             steps.append(self.apply(number, step, steps[-1], steps[0].model.module))
         return steps
+
+    def accept(self, baseline: Net) -> None:
+        """Called before any pass is paid for; a run that minds raises."""
 
     def baseline(self) -> Net:
         """Train the baseline where the recipe says so; otherwise it is the network as it came."""

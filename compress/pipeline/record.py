@@ -127,6 +127,7 @@ def make_record(
     hashes: dict[str, str],
     folder: Path,
     seconds: float,
+    remarks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`steps` holds the baseline first, then one entry a pass; `hashes` the SHA-256 of the deployed files by name.
 
@@ -175,7 +176,7 @@ def make_record(
     record["noise_floor"] = judged.floor
     record["samples"] = {name: np.round(times, 10).tolist() for name, times in candidates.items()}
     record["goals"] = judge_goals(recipe.goals, record)
-    record["warnings"] = [*recipe.warnings, *_warnings(record)]
+    record["warnings"] = [*remarks, *recipe.warnings, *_warnings(record)]
     record["seconds"] = round(seconds, 3)
     return dict(CompressRecord.of(record).raw)
 

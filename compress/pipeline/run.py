@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compress import __version__
+from compress.core.errors import RecipeError
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
 from compress.core.forward import JUDGED, copy_model, run_model
 from compress.core.progress import Status, silent
@@ -23,6 +24,7 @@ from compress.pipeline.given import given_model, given_task
 from compress.pipeline.manifest import Manifest, read_manifest, write_artifact
 from compress.pipeline.progress_bar import Progress
 from compress.pipeline.record import Deployed, Evaluation, Measured, Samples, make_record, own_sizes
+from compress.pipeline.sanity import Sanity, examine, require_sane
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe
@@ -34,6 +36,7 @@ from evaluate.benchmark.latency import Opener, measure_latency
 from evaluate.core.errors import ArtifactError, MachineError, ModelError
 from evaluate.core.journal import JOURNAL, Journal
 from evaluate.core.text import a_few
+from evaluate.metrics.base import get_metric
 from evaluate.report.html.pages import write_page
 from evaluate.runtime.session import open_session, require_provider
 
@@ -46,6 +49,7 @@ def compress(
     weights: str | Path | None = None,
     out: str | Path | None = None,
     device: str = "auto",
+    force: bool = False,
     progress: bool = True,
     status: Status | None = None,
 ) -> Artifact:
@@ -58,6 +62,7 @@ def compress(
     weights: a file of trained weights for the model (safetensors, a state dict, an exported program).
     out    : the folder of the run; default runs/<recipe name>. A run that was cut off goes on where it stopped.
     device : where training runs: cpu, cuda, or auto (cuda where there is one). Figures are always of the exported file.
+    force  : go on where the baseline is no better than a constant answer, or than the recipe's `expect` allows.
     progress : whether a bar (a terminal, a notebook) or a line now and then says on stderr how far the work is.
     status : what to call instead with (message, done, total) during long work.
 
@@ -65,7 +70,9 @@ def compress(
     """
     if status is None:
         with Progress(quiet=not progress) as shown:
-            return compress(model, recipe, task=task, weights=weights, out=out, device=device, status=shown)
+            return compress(
+                model, recipe, task=task, weights=weights, out=out, device=device, force=force, status=shown
+            )
     status("reading the recipe", 0, 0)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
@@ -76,7 +83,7 @@ def compress(
     network, task = prepare(recipe, model, task, status, weights)
     with writing(folder), locked(folder):
         clear_parts(folder, folder / "baseline")
-        return _Run(folder, recipe, network, task, device, status).finish()
+        return _Run(folder, recipe, network, task, device, status, force).finish()
 
 
 def prepare(
@@ -108,6 +115,10 @@ def prepare(
         setattr(network, JUDGED, task.output)
     check_model(network, task)
     recipe.check_layers(network)
+    measured = get_metric(task.metric).label
+    for name in recipe.expect or {}:
+        if name != measured:
+            raise RecipeError(f"expect: {name[:60]!r} is not measured; task {task.name!r} has {measured}.")
     for config in _trainings(recipe):
         check_training(config, task)
     return network, task
@@ -142,9 +153,10 @@ class _Run(Chain):
     """One run in its folder: the chain of its recipe, what is written from it, and its measurements."""
 
     def __init__(
-        self, folder: Path, recipe: Recipe, network: nn.Module, task: Task, device: str, status: Status
+        self, folder: Path, recipe: Recipe, network: nn.Module, task: Task, device: str, status: Status, force: bool
     ) -> None:
-        self.folder, self.journal = folder, Journal(folder / JOURNAL)
+        self.folder, self.journal, self.force = folder, Journal(folder / JOURNAL), force
+        self.remarks: list[str] = []
         super().__init__(recipe, network, task, device, Stages(folder / "stages", self.journal), status)
 
     def finish(self) -> Artifact:
@@ -157,6 +169,17 @@ class _Run(Chain):
         self.report(steps, evaluations, samples)
         self.stages.tidy()
         return Artifact(self.folder, read_manifest(self.folder), self.network)
+
+    def accept(self, baseline: Net) -> None:
+        """Measure the baseline, say what it has, and go no further with one that is no good."""
+
+        def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
+            return examine(baseline.model.module, self.task, self.recipe.seed).as_dict()
+
+        _, stored = self.stages.run("sanity", hash_of("sanity", baseline.key), work)
+        found = Sanity(**{key: stored[key] for key in Sanity.__dataclass_fields__})
+        self.status(f"baseline: {found.told()}", 0, 0)
+        self.remarks = require_sane(found, self.recipe.expect, self.recipe.train is not None, self.force)
 
     def write(self, folder: Path, net: Net) -> None:
         """Write an artifact, unless this very one is there already, whole."""
@@ -223,7 +246,15 @@ class _Run(Chain):
         }
         measured = [Measured(step.model.module, self._stored(step)) for step in steps]
         record = make_record(
-            self.recipe, self.task, measured, evaluation, samples, hashes, self.folder, self.stages.seconds
+            self.recipe,
+            self.task,
+            measured,
+            evaluation,
+            samples,
+            hashes,
+            self.folder,
+            self.stages.seconds,
+            self.remarks,
         )
         known = [r for r in self.journal.read() if r.get("kind") == "compress" and r["id"] == record["id"]]
         if not known:

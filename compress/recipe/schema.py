@@ -90,6 +90,12 @@ class Recipe(Config):
     train: TrainConfig | None = Field(
         default=None, description="Training of the baseline; left out where it has weights."
     )
+    expect: dict[str, Annotated[float, Field(ge=-1e12, le=1e12)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="The baseline's metric, as in {accuracy: 91.7}: the run stops where it is more than a point worse.",
+    )
     passes: PassList = Field(description="The passes, one after the other.")
     goals: GoalsBlock = Field(default_factory=lambda: goals_class()(), description="What the result must keep within.")
     benchmark: Benchmark = Field(default=Benchmark(), description="How latency is measured.")

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.core.seeding import generator, seeded
@@ -109,6 +111,11 @@ class TensorSplit:
         """sha256 (hex) over names, dtypes, shapes and content; computed once."""
         return self._digest
 
+    def rows(self) -> NDArray[np.uint64]:
+        """(n,) 64-bit hashes of each sample's inputs as they are stored."""
+        arrays = [tensor.contiguous().numpy() for tensor in self.inputs.values()]
+        return np.array([_row(array[n] for array in arrays) for n in range(len(self))], np.uint64)
+
 
 @dataclass(frozen=True)
 class _Scan:
@@ -117,6 +124,7 @@ class _Scan:
     batches: int
     targets: Tensor
     fingerprint: str
+    rows: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +190,13 @@ class LoaderSplit:
         """sha256-based hex digest over the samples, whatever their order; computed once."""
         return self._scan.fingerprint
 
+    def rows(self) -> NDArray[np.uint64]:
+        """(n,) 64-bit hashes of each sample's inputs, in a pass seeded with 0."""
+        return self._scan.rows
+
     @cached_property
     def _scan(self) -> _Scan:
-        count, total, targets, shapes = 0, 0, [], dict[str, tuple[int, ...]]()
+        count, total, targets, shapes, rows = 0, 0, [], dict[str, tuple[int, ...]](), list[int]()
         with seeded(0):
             for inputs, labels in self.batches():
                 found = {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
@@ -192,9 +204,11 @@ class LoaderSplit:
                     raise _sizes_differ(self.where, count, shapes, found)
                 count += 1
                 total += sum(_sample_digests(inputs, labels))
+                arrays = [tensor.contiguous().numpy() for tensor in inputs.values()]
+                rows += [_row(array[n] for array in arrays) for n in range(len(labels))]
                 targets.append(labels)
         joined = torch.cat(targets) if targets else torch.empty(0)
-        return _Scan(count, joined, f"{total % 2**256:064x}")
+        return _Scan(count, joined, f"{total % 2**256:064x}", np.array(rows, np.uint64))
 
 
 def _sizes_differ(where: str, batch: int, first: Mapping[str, Any], found: Mapping[str, Any]) -> DataError:
@@ -209,6 +223,13 @@ def _sizes_differ(where: str, batch: int, first: Mapping[str, Any], found: Mappi
 
 
 Split: TypeAlias = TensorSplit | LoaderSplit
+
+
+def _row(arrays: Iterable[NDArray[Any]]) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for array in arrays:
+        digest.update(array.tobytes())
+    return int.from_bytes(digest.digest(), "big")
 
 
 def _sample_digests(inputs: Mapping[str, Tensor], targets: Tensor) -> Iterator[int]:

@@ -123,7 +123,7 @@ class Brought(nn.Module):
 def test_a_brought_network_needs_its_constructor_in_a_fresh_process(digits: Task, tmp_path: Path):
     torch.manual_seed(0)
     recipe = {**RECIPE, "passes": [RECIPE["passes"][1]]}
-    artifact = compress(Brought(), recipe, task=digits, out=tmp_path / "run")
+    artifact = compress(Brought(), recipe, task=digits, out=tmp_path / "run", force=True)
     x = digits.example(2)["image"]
     expected = artifact.module()(x)
     loaded = Artifact.load(tmp_path / "run")

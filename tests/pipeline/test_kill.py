@@ -49,4 +49,4 @@ def test_a_killed_run_ends_like_one_left_in_peace(share: float, undisturbed: tup
     finish(out)
     assert hashes(out) == wanted
     stages = [r["key"] for r in find_records(out) if r.get("kind") == "stage"]
-    assert len(stages) == len(set(stages)) == 4
+    assert len(stages) == len(set(stages)) == 5

@@ -46,7 +46,8 @@ def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_
     require_data(f"recipe {name}", NEEDS.get(name, []))
     recipe = load_recipe(name, [*CUTS[name], *BRIEF])
     given: dict[str, Any] = {"model": trained, "task": digits} if name in BROUGHT else {}
-    summary = compress(recipe=recipe, out=tmp_path / "run", **given).summary()
+    # Cut down so far, some baselines have not learnt yet.
+    summary = compress(recipe=recipe, out=tmp_path / "run", force=True, **given).summary()
     sizes = [summary[side]["sizes"] for side in ("baseline", "compressed")]
     assert sizes[1]["bytes"] < 0.5 * sizes[0]["bytes"]
     assert sizes[1]["bits"] == 8
