@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from compress.core.forward import run_model
@@ -22,7 +24,7 @@ def evaluate_split(
     batch_size: int = 256,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """{"loss": mean loss of a sample, "metric": the mean of the metric over samples}, in eval mode and float32.
+    """{"loss": mean loss of a sample, "metric": the metric of all samples}, in eval mode and float32.
 
     The model's mode and device are left as they were. Raises ModelError where it cannot run on the split.
     """
@@ -30,25 +32,25 @@ def evaluate_split(
     model.eval().to(device)
     try:
         with torch.no_grad():
-            return _means(model, split, loss, get_metric(metric), batch_size, device)
+            return _judged(model, split, loss, get_metric(metric), batch_size, device)
     finally:
         model.train(training).to(home)
 
 
-def _means(
+def _judged(
     model: nn.Module, split: Split, loss: Loss, metric: Metric, batch_size: int, device: str
 ) -> dict[str, float]:
-    samples, losses, scores = 0, 0.0, 0.0
+    samples, losses, twins = 0, 0.0, 0.0
+    parts: list[NDArray[np.float64]] = []
     twin = metric.built_in and metric.name in LOSSES.all(installed=False)  # a loss too, as mse is
     for inputs, targets in split.batches(batch_size, device=device):
         outputs = run_model(model, inputs)
-        value = float(task_loss(loss, outputs, targets)) * len(targets)
-        samples, losses = samples + len(targets), losses + value
+        samples, losses = samples + len(targets), losses + float(task_loss(loss, outputs, targets)) * len(targets)
         if twin:
-            scores += float(task_loss(metric.name, outputs, targets)) * len(targets)
+            twins += float(task_loss(metric.name, outputs, targets)) * len(targets)
         else:
-            scores += float(metric.per_sample(outputs.double().cpu().numpy(), targets.cpu().numpy()).sum())
-    return {"loss": losses / samples, "metric": scores / samples}
+            parts.append(metric.per_sample(outputs.double().cpu().numpy(), targets.cpu().numpy()))
+    return {"loss": losses / samples, "metric": twins / samples if twin else metric.value(np.concatenate(parts))}
 
 
 def better(metric: Metric, new: dict[str, float], old: dict[str, float]) -> bool:

@@ -34,13 +34,16 @@ class Interval(NamedTuple):
 
 
 class Drop(TypedDict):
-    """How much worse the second model is than the first, on the same samples; `p` is exact and two-sided."""
+    """How much worse the second model is than the first, on the same samples; `p` is two-sided.
+
+    gained and lost are None of a metric by which no sample is better or worse by itself.
+    """
 
     value: float
     low: float
     high: float
-    gained: int
-    lost: int
+    gained: int | None
+    lost: int | None
     p: float
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from evaluate.core import stats
 from evaluate.core.errors import DataError
 from evaluate.core.stats import Drop, Interval
-from evaluate.metrics.base import Array, ClassDrop, ClassScore, Floats, Macro, Metric, register_metric
+from evaluate.metrics.base import Array, ClassDrop, ClassScore, Macro, Metric, register_metric
+from evaluate.metrics.resampling import Floats
 
 
 @register_metric("accuracy", unit="%", higher_is_better=True, labels=True)

@@ -20,10 +20,11 @@ from evaluate.core import record_parts, stats
 from evaluate.core.components import Registry, only_allowed
 from evaluate.core.errors import DataError, LeanfitError, ModelError
 from evaluate.core.stats import Drop, Interval
-from evaluate.core.text import decimals_for, finite, four_digits
+from evaluate.metrics import resampling
+from evaluate.metrics.resampling import Counts, Floats
+from evaluate.metrics.shown import Shown
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
 PerSample = Callable[[Any, Any], ArrayLike]
 # "class" is a keyword of Python: hence the functional form.
 ClassScore = TypedDict("ClassScore", {"class": str, "n": int, "precision": float, "recall": float, "f1": float})
@@ -63,26 +64,29 @@ class Score(_Scored, total=False):
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Shown):
     """A mean over samples, judged by the values of each. A registered function fills `function`; a class overrides.
 
-    name             : what a Record calls it by, `module:name` for one that is not leanfit's own.
-    unit             : "%" for a share of right answers, 100 being all of them, or "".
-    higher_is_better : which way it points.
-    labels           : whether targets are class ids (n,) (True), floats (n, ...) (False), or may be either (None).
+    What is no mean over samples gives (n, k) statistics a sample and says in `value` what they come to together; its
+    interval and its paired drop follow by resampling samples.
+
+    labels : whether targets are class ids (True), floats (n, ...) (False), or may be either (None).
+    dense  : whether class ids may have more axes, (n, ...) for outputs (n, classes, ...); else they are (n,).
     """
 
-    name: str
-    unit: str = ""
-    higher_is_better: bool = True
     labels: bool | None = None
+    dense: bool = False
     function: PerSample | None = None
     built_in: bool = False
 
-    test = "sign test"  # what the p of a drop comes from
+    test = "sign test"  # what the p of a drop with gained and lost comes from
 
     def per_sample(self, outputs: Floats, targets: Array) -> Floats:
-        """(n,) values in the metric's unit. Raises DataError for shapes and ids that do not fit."""
+        """(n,) values in the metric's unit, or (n, k) of what `value` needs of each sample.
+
+        A sample's row may not depend on the others: validation asks batch by batch. Raises DataError for shapes and ids
+        that do not fit.
+        """
         if self.function is None:
             raise NotImplementedError(f"metric {self.name} neither is a function nor defines per_sample")
         values = np.asarray(self.function(outputs, targets), dtype=np.float64)
@@ -93,19 +97,56 @@ class Metric:
             )
         return values
 
+    def value(self, values: Floats) -> float:
+        """The metric of all samples, from what `per_sample` gave: the mean of (n,) values."""
+        if values.ndim != 1:
+            raise DataError(
+                f"metric {self.label} gave statistics of shape {list(values.shape)}: its class has to define "
+                f"value(values), what they come to together, or give one value a sample, [{len(values)}]"
+            )
+        return float(values.mean())
+
+    def resampled(self, values: Floats, counts: Counts) -> Floats:
+        """(r,) metrics of r resamples; counts (r, n) say how often each sample is in it, nan where it has none there.
+
+        A class that can do all at once overrides it, for speed.
+        """
+        return np.array([self.value(np.repeat(values, row, axis=0)) for row in counts])
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is the mean of (n,) values, for which there are closed forms and faster ways."""
+        return type(self).value is Metric.value
+
     def interval(self, values: Floats) -> Interval:
-        """The value of (n,) samples and its 95 % interval: the mean, by bootstrap over samples."""
-        return stats.mean_interval(values)
+        """The value of n samples and its 95 % interval, by the percentile bootstrap over samples (Efron 1979)."""
+        value = self.value(values)
+        if self.is_mean:
+            return stats.mean_interval(values)
+        (found,) = resampling.replicates(self.resampled, values)
+        return resampling.percentile_interval(value, found)
 
     def drop(self, before: Floats, after: Floats) -> Drop:
-        """Baseline minus this model, of their (n,) values on the same samples, with a paired interval.
+        """Baseline minus this model, of what `per_sample` gave for both on the same samples, with a paired interval.
 
-        gained and lost count the samples that got better and worse, p is the sign test on them.
+        Of (n,) values gained and lost count the samples that got better and worse, and p is the sign test on them. Of
+        (n, k) statistics no sample is better or worse by itself: gained and lost are None, and p is the paired
+        bootstrap's, which is below 0.05 where the interval does not hold 0.
         """
-        value, low, high = stats.mean_interval(before - after)
+        (value, low, high), p = self._gap(before, after)
+        if before.ndim != 1:
+            return Drop(value=value, low=low, high=high, gained=None, lost=None, p=p)
         better = after > before if self.higher_is_better else after < before
         gained, lost = int(np.sum(better)), int(np.sum(before != after)) - int(np.sum(better))
         return Drop(value=value, low=low, high=high, gained=gained, lost=lost, p=stats.mcnemar(gained, lost))
+
+    def _gap(self, before: Floats, after: Floats) -> tuple[Interval, float]:
+        """The difference with its interval, and the bootstrap's p, which is 1 for a mean: it has the sign test."""
+        value = self.value(before) - self.value(after)
+        if self.is_mean:
+            return stats.mean_interval(before - after), 1.0
+        gaps = np.subtract(*resampling.replicates(self.resampled, before, after))
+        return resampling.percentile_interval(value, gaps), resampling.two_sided(gaps)
 
     def by_class(
         self, outputs: Floats, targets: Array, classes: Sequence[str]
@@ -117,53 +158,15 @@ class Metric:
         """The drop of each class that has samples; nothing for a metric that knows no classes."""
         return []
 
-    @property
-    def label(self) -> str:
-        """Its name without the module: for tables and sentences."""
-        return self.name.rpartition(":")[2]
-
-    @property
-    def heading(self) -> str:
-        """For a column or an axis: `accuracy, %`, or `mse, lower is better`."""
-        return f"{self.label}, {self.unit or ('higher' if self.higher_is_better else 'lower') + ' is better'}"
-
-    @property
-    def points(self) -> str:
-        """What follows a difference of it in a sentence: ` points` of per cent."""
-        return " points" if self.unit == "%" else ""
-
-    @property
-    def share(self) -> bool:
-        """Whether it is a share of right answers in per cent: 100 minus it is the share of wrong ones."""
-        return self.unit == "%" and self.higher_is_better
-
-    def as_loss(self, value: float, low: float, high: float) -> tuple[float, float, float]:
-        """A drop with its interval, so that more is worse, whichever way the metric points."""
-        return (value, low, high) if self.higher_is_better else (-value, -high, -low)
-
-    def better(self, new: float, old: float) -> bool:
-        """Whether one value beats another."""
-        return new > old if self.higher_is_better else new < old
-
-    def decimals(self, *values: Any) -> int:
-        """Decimals to show these values with: two of per cent, else four digits of the largest."""
-        return 2 if self.unit == "%" else four_digits(max((abs(v) for v in values if finite(v)), default=0.0))
-
-    def drop_decimals(self, value: Any, low: Any, high: Any) -> int:
-        """Decimals to show a drop with: two of points, else what its interval resolves."""
-        if self.unit != "%" and finite(low) and finite(high):
-            return decimals_for(low, high, most=9, parts=10)
-        return self.decimals(value)
-
 
 def register_metric(
-    name: str, *, higher_is_better: bool, unit: str = "", labels: bool | None = None
+    name: str, *, higher_is_better: bool, unit: str = "", labels: bool | None = None, dense: bool = False
 ) -> Callable[[Any], Any]:
     """Decorator of a function (outputs, targets) -> (n,) values in `unit`, or of a subclass of Metric.
 
     outputs : (n, ...) float64, as the exported file gave them; targets as the task has them. `Metric` says the rest.
     """
-    return METRICS.register(name, unit=unit, higher_is_better=higher_is_better, labels=labels)
+    return METRICS.register(name, unit=unit, higher_is_better=higher_is_better, labels=labels, dense=dense)
 
 
 def get_metric(name: str) -> Metric:
@@ -198,9 +201,9 @@ def score(outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy", clas
     outputs : (n, classes) logits or probabilities for accuracy; any shape equal to the targets' for mse.
     targets : (n,) integer class ids, or floats for mse.
     classes : names by id; the ids themselves where none are given.
-    Accuracy has Wilson's interval; others a bootstrap interval over samples. A precision, recall or F1 that would
-    divide by zero is 0. Raises ModelError for outputs that are not finite, DataError for shapes and ids that do not
-    fit, UsageError for an unknown metric.
+    Shares of right samples have Wilson's interval; others a bootstrap interval over samples. A precision, recall or F1
+    that would divide by zero is 0. Raises ModelError for outputs that are not finite, DataError for shapes and ids that
+    do not fit, UsageError for an unknown metric.
     """
     asked, values, truth = get_metric(metric), finite_outputs(outputs), np.asarray(targets)
     value, low, high = asked.interval(asked.per_sample(values, truth))

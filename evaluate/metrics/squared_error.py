@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from evaluate.core.errors import DataError
-from evaluate.metrics.base import Array, Floats, Metric, register_metric
+from evaluate.metrics.base import Array, Metric, register_metric
+from evaluate.metrics.resampling import Floats
 
 
 @register_metric("mse", higher_is_better=False, labels=False)

@@ -76,6 +76,8 @@ def _metric_rows(record: CompressRecord) -> Iterator[Row]:
         yield Row("drop", change=words.drop_text(drop, metric), verdict=words.drop_verdict(drop, metric))
         if drop.gained is not None and drop.lost is not None:
             yield Row(metric.test, change=f"{drop.gained} gained, {drop.lost} lost", verdict=p_value(drop.p))
+        elif drop.p is not None:
+            yield Row("paired bootstrap", verdict=p_value(drop.p))
 
 
 def _macro(macro: ClassScore) -> str:
