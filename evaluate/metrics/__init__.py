@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from evaluate.metrics import class_rates, correlations, label_sets, perplexity, right_shares
 from evaluate.metrics.accuracy import Accuracy
 from evaluate.metrics.base import Metric, Score, drop, get_metric, per_class_drop, register_metric, score
 from evaluate.metrics.squared_error import SquaredError
@@ -11,9 +12,14 @@ __all__ = [
     "Metric",
     "Score",
     "SquaredError",
+    "class_rates",
+    "correlations",
     "drop",
     "get_metric",
+    "label_sets",
     "per_class_drop",
+    "perplexity",
     "register_metric",
+    "right_shares",
     "score",
 ]

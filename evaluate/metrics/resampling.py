@@ -13,9 +13,9 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Measure = Callable[[Floats, Counts], Floats]
 
-FEWEST = 400
-# Of more samples than this there are fewer replicates, down to FEWEST, so that the work stays the same.
-_WHOLE = 50_000
+FEWEST = 500
+# Of larger tables, in cells, there are fewer replicates, down to FEWEST, so that the work does not grow with them.
+_WHOLE = 400_000
 # Memory bound of one table of counts, in cells.
 _CELLS = 2_000_000
 
@@ -24,10 +24,10 @@ def replicates(measure: Measure, *tables: Floats, seed: int = 0) -> tuple[Floats
     """What `measure` gives on resamples of the n samples, for each table (n, ...) on the same ones: (r,) each.
 
     measure : (table, counts (r, n), how often each sample is drawn) -> (r,); nan where a resample has no value.
-    r is 2000 up to 50,000 samples and falls to 400 beyond. Seeded: the same tables give the same replicates.
+    r is 2000 for tables of up to 400,000 cells and falls to 500 beyond. Seeded: equal tables give equal replicates.
     """
-    n = len(tables[0])
-    asked = max(FEWEST, min(REPLICATES, REPLICATES * _WHOLE // n))
+    n, cells = len(tables[0]), tables[0].size
+    asked = max(FEWEST, min(REPLICATES, REPLICATES * _WHOLE // cells))
     rows, rng = max(1, min(asked, _CELLS // n)), np.random.default_rng(seed)
     found = []
     for start in range(0, asked, rows):
