@@ -142,10 +142,10 @@ def check_model(model: nn.Module, task: Task) -> None:
         output = run_model(model, task.example(2))
     if output.isnan().any():
         raise ModelError(f"{type(model).__name__} gives NaN on the task's first samples: look at its buffers.")
-    if task.classes and (output.ndim != 2 or output.shape[1] != len(task.classes)):
+    if task.classes and output.shape[1:] != (wanted := (len(task.classes), *task.validation.all_targets().shape[1:])):
         raise ModelError(
             f"{type(model).__name__} gives outputs {tuple(output.shape)}, but task {task.name!r} has "
-            f"{len(task.classes)} classes: expected (batch, {len(task.classes)}). Set the model's `classes`."
+            f"{len(task.classes)} classes: expected (batch, {', '.join(map(str, wanted))}). Set the model's `classes`."
         )
 
 

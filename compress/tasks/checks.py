@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evaluate.core.errors import DataError
+from evaluate.metrics.class_ids import IGNORED
 
 _INTEGERS = (torch.int32, torch.int64)
 _ALL_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool)
@@ -57,18 +58,26 @@ def as_inputs(value: Any, where: str) -> dict[str, Tensor]:
 
 
 def as_targets(value: Any, where: str) -> Tensor:
-    """Targets: (n,) int64 class ids from any integer dtype, or float32 of any shape (n, ...)."""
+    """Targets: int64 class ids from any integer dtype, or float32, of any shape (n, ...).
+
+    Whether ids of more axes than (n,) are meant is the Task's to say, which knows the metric: `check_axes`.
+    """
     targets = as_tensor(value, f"{where} targets")
     if targets.is_floating_point():
         return targets
     if targets.dtype not in _ALL_INTEGERS:
         raise DataError(f"{where} targets: dtype {targets.dtype}, expected int64 class ids or float32 values.")
-    if targets.ndim != 1:
+    return targets.long()
+
+
+def check_axes(targets: Tensor, dense: bool, where: str) -> None:
+    """Integer targets are (n,), or (n, ...) where they are judged one by one (`dense`), as of tokens or pixels."""
+    if targets.ndim != 1 and not dense:
         raise DataError(
             f"{where} targets: integer targets are class ids of shape (n,), got {tuple(targets.shape)}. For one-hot "
-            f"rows use y.argmax(1); for regression use y.float()."
+            f"rows use y.argmax(1); for regression use y.float(); for a class of every token or pixel give a metric of "
+            f"those, such as token_accuracy or miou."
         )
-    return targets.long()
 
 
 def check_lengths(inputs: Mapping[str, Tensor], targets: Tensor, where: str) -> None:
@@ -95,10 +104,20 @@ def check_finite(tensor: Tensor, where: str) -> None:
 
 
 def check_labels(targets: Tensor, classes: int, where: str) -> None:
-    """Class ids within 0 .. classes - 1."""
-    low, high = int(targets.min()), int(targets.max())
+    """Class ids within 0 .. classes - 1; among (n, ...) ids -100 has no label."""
+    known = targets if targets.ndim == 1 else targets[targets != IGNORED]
+    if known.numel() == 0:
+        raise DataError(f"{where}: every target is {IGNORED}, which is no label. Give at least one.")
+    low, high = int(known.min()), int(known.max())
     if low < 0 or high >= classes:
         raise DataError(
             f"{where}: class ids run from {low} to {high}, expected 0 to {classes - 1} for {classes} classes. Number "
             f"the classes from 0, or give `classes` with every name."
         )
+
+
+def check_shares(targets: Tensor, where: str) -> None:
+    """Targets of answers that are 0 or 1, or between them."""
+    low, high = float(targets.min()), float(targets.max())
+    if low < 0 or high > 1:
+        raise DataError(f"{where}: targets run from {low:g} to {high:g}, expected 0 and 1 for answers of yes and no.")

@@ -43,7 +43,7 @@ class Normalize:
 class TensorSplit:
     """Samples in memory. `inputs` maps names, in the order of the model's arguments, to (n, ...) tensors.
 
-    `targets` are (n,) int64 class ids or (n, ...) float32. Where `normalize` is given the inputs are stored as uint8
+    `targets` are (n, ...) int64 class ids or float32. Where `normalize` is given the inputs are stored as uint8
     images; `batches` yields what the model sees.
     """
 

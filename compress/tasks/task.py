@@ -16,7 +16,7 @@ from compress.core.arguments import arguments_of, build, check_arguments
 from compress.core.progress import Status, silent
 from compress.core.registries import LOSSES, TASKS
 from compress.core.sources import values_key
-from compress.tasks.checks import as_inputs, as_targets, check_labels, check_lengths
+from compress.tasks.checks import as_inputs, as_targets, check_axes, check_labels, check_lengths, check_shares
 from compress.tasks.losses import Loss, loss_of
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
 from evaluate.core.components import Component, Registry
@@ -32,7 +32,8 @@ class Task:
     loss    : the name of a registered one ("cross_entropy", "mse", "package.module:name"), or a callable (outputs,
               targets) -> scalar tensor, in Python only.
     metric  : the name of a registered one: "accuracy" (per cent, higher is better), "mse" (lower is better), or
-              "package.module:name"; or what was registered itself.
+              "package.module:name"; or what was registered itself. Class ids of more axes than (n,), as of tokens or
+              pixels, need one of those: "token_accuracy", "miou", "perplexity".
     output  : which output of a model is judged where it gives several, by name; those of a tuple are output0, output1.
     Raises DataError where a split is empty, not finite, or unlike the others.
     """
@@ -113,6 +114,7 @@ class Task:
         """A task from (inputs, targets) pairs; inputs are a tensor, an array, or a dict of them by name.
 
         Integer targets (n,) are class ids (cross entropy, accuracy); float targets (n, ...) are regression (mse).
+        Integer targets (n, ...) are class ids of tokens or pixels, -100 being none, where `metric` takes those.
         Without `validation`, that share of `train` is split off, keeping the share of each class. Raises DataError.
         """
         if test is None:
@@ -257,7 +259,10 @@ def _check_classes(task: Task) -> None:
 def _check_targets(task: Task, split: Split, where: str) -> None:
     targets = split.all_targets()
     labelled = not targets.is_floating_point()
-    wanted = (loss_of(task.loss).facts["labels"], get_metric(task.metric).labels)
+    loss, metric = loss_of(task.loss), get_metric(task.metric)
+    wanted = (loss.facts["labels"], metric.labels)
+    if labelled:
+        check_axes(targets, metric.dense, where)
     asked = f"{where}: loss {task.loss!r} and metric {task.metric!r} need"
     if True in wanted and not labelled:
         raise DataError(f"{asked} integer class ids, got floats.")
@@ -265,6 +270,8 @@ def _check_targets(task: Task, split: Split, where: str) -> None:
         raise DataError(f"{asked} float targets, got {targets.dtype}.")
     if labelled:
         check_labels(targets, len(task.classes), where)
+    elif loss.facts["kind"] == "labels":
+        check_shares(targets, where)
 
 
 def _check_alike(first: dict[str, Tensor], example: dict[str, Tensor], where: str) -> None:

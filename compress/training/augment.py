@@ -32,6 +32,12 @@ def check_augment(config: AugmentConfig, task: Task) -> None:
     """Raise RecipeError where the task's inputs are not what these changes are made for."""
     if not config.active:
         return
+    targets = task.train.all_targets()
+    if targets.ndim > 1 and not targets.is_floating_point():
+        raise RecipeError(
+            f"augment changes inputs and not the {tuple(targets.shape[1:])} labels of a sample, which would no longer "
+            f"fit them; task {task.name!r} has such. Leave augment out, or augment in a DataLoader."
+        )
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in task.example().items()}
     if len(shapes) != 1:
         raise RecipeError(f"augment works on one input; task {task.name!r} has {list(shapes)}. Leave augment out.")

@@ -5,19 +5,20 @@ A teacher's outputs are computed once where the same inputs come back every epoc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compress.core.errors import RecipeError
 from compress.core.files import hash_of
 from compress.core.forward import copy_model, features_of, run_model
 from compress.core.progress import Status, silent
 from compress.core.sources import source_of
-from compress.tasks.losses import Loss, loss_of
+from compress.tasks.losses import Kind, Loss, loss_of
 from compress.tasks.splits import Split, TensorSplit
 from compress.tasks.task import Task
 from compress.training.augment import flip
@@ -33,7 +34,11 @@ _BATCH = 256
 
 
 class Distillation(LossTerm):
-    """weight * T^2 KL(teacher || student) + (1 - weight) * the loss so far (Hinton, Vinyals & Dean 2015)."""
+    """weight * T^2 KL(teacher || student) + (1 - weight) * the loss so far (Hinton, Vinyals & Dean 2015).
+
+    What the outputs describe is the kind that the task's loss declares. Raises RecipeError where it declares none and
+    they cannot be told for classes.
+    """
 
     def __init__(
         self,
@@ -46,7 +51,17 @@ class Distillation(LossTerm):
     ) -> None:
         super().__init__(config.weight)
         self.config, self.loss, self.status = config, task.loss, status
+        check_distillation(task)
         self.teacher = Teacher(teacher, task, train, device)
+        self.kind = declared_kind(task.loss) or self._inferred(task)
+
+    def _inferred(self, task: Task) -> Kind:
+        """Classes, where the task has some and the teacher gives (n, 2 or more). Raises RecipeError otherwise."""
+        inputs = {name: x.to(self.teacher.device) for name, x in task.example().items()}
+        shape = self.teacher.outputs(inputs, None, None).shape
+        if len(shape) != 2 or shape[1] < 2:
+            raise RecipeError(_undeclared(task.loss))
+        return "classes"
 
     def on_start(self, state: TrainingState) -> None:
         """Compute the teacher's outputs, or find them again, where they repeat."""
@@ -55,7 +70,7 @@ class Distillation(LossTerm):
     def __call__(self, step: Step) -> Tensor:
         """How far the student is from the teacher on this batch."""
         wanted = self.teacher.outputs(step.inputs, step.indices, step.flipped)
-        return distillation_loss(self.loss, step.outputs, wanted, self.config.temperature)
+        return distillation_loss(self.loss, step.outputs, wanted, self.config.temperature, self.kind)
 
     def join(self, loss: Tensor, step: Step) -> Tensor:
         """The teacher takes its share from the labels."""
@@ -99,21 +114,73 @@ def _difference(name: str, ours: Tensor, theirs: Tensor) -> Tensor:
     return F.mse_loss(ours.float(), theirs.float())
 
 
-def distillation_loss(loss: Loss, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def distillation_loss(
+    loss: Loss, outputs: Tensor, teacher: Tensor, temperature: float, kind: Kind | None = None
+) -> Tensor:
     """How far a student is from its teacher, both of shape (n, ...), averaged over the batch.
 
-    T^2 KL(softmax(teacher / T) || softmax(outputs / T)), so that its gradient does not shrink with T (Hinton, Vinyals &
-    Dean 2015, section 2.1); the mean squared difference for a task whose loss is one of float targets.
+    By what the outputs describe, which is `kind` where it is given, else what the loss declares:
+    classes : T^2 KL(softmax(teacher / T) || softmax(outputs / T)) over axis 1, averaged over the axes after it, so that
+              its gradient does not shrink with T (Hinton, Vinyals & Dean 2015, section 2.1).
+    labels  : the same of two-way choices, each a logit, summed over the outputs of a sample.
+    values  : the mean squared difference.
+    Raises ModelError for other shapes, RecipeError where neither says what the outputs describe.
     """
     if outputs.shape != teacher.shape:
         raise ModelError(
             f"the teacher's outputs {tuple(teacher.shape)} are unlike the student's {tuple(outputs.shape)}."
         )
-    if loss_of(loss).facts["labels"] is False:
-        return F.mse_loss(outputs.float(), teacher.float())
-    student = F.log_softmax(outputs.float() / temperature, dim=-1)
-    target = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return temperature**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)
+    found = kind or declared_kind(loss)
+    if found is None:
+        raise RecipeError(_undeclared(loss))
+    return _DISTANCES[found](outputs.float(), teacher.float(), temperature)
+
+
+def declared_kind(loss: Loss) -> Kind | None:
+    """What the outputs describe, as the loss declares it; None where it says nothing."""
+    return cast(Kind | None, loss_of(loss).facts["kind"])
+
+
+def check_distillation(task: Task) -> None:
+    """Raise RecipeError where nothing can say what the outputs of this task's models describe."""
+    if declared_kind(task.loss) is None and not task.classes:
+        raise RecipeError(_undeclared(task.loss))
+
+
+def _undeclared(loss: Loss) -> str:
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    return (
+        f"distillation follows what a model's outputs describe, and the loss {name!r} does not say it: declare it by "
+        f'@register_loss("name", kind="labels") of compress.tasks.losses; "classes" for the logits of one class of '
+        f'several along axis 1, "labels" for a logit each of yes and no, "values" for numbers.'
+    )
+
+
+def _between_classes(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    if outputs.ndim < 2 or outputs.shape[1] < 2:
+        raise ModelError(
+            f"outputs of shape {tuple(outputs.shape)} hold no two classes along axis 1 to distil: a loss of one logit "
+            f'has kind "labels", as binary_cross_entropy has.'
+        )
+    student, target = (F.log_softmax(x / temperature, dim=1) for x in (outputs, teacher))
+    answers = outputs.numel() // outputs.shape[1]
+    return temperature**2 * (F.kl_div(student, target, reduction="sum", log_target=True) / answers)
+
+
+def _between_labels(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    student, target = (F.logsigmoid(torch.stack([x, -x]) / temperature) for x in (outputs, teacher))
+    return temperature**2 * (F.kl_div(student, target, reduction="sum", log_target=True) / len(outputs))
+
+
+def _between_values(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    return F.mse_loss(outputs, teacher)
+
+
+_DISTANCES: dict[Kind, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "classes": _between_classes,
+    "labels": _between_labels,
+    "values": _between_values,
+}
 
 
 class Teacher:

@@ -19,12 +19,13 @@ from compress.tasks.splits import Split
 from compress.tasks.task import Task
 from compress.training.augment import check_augment
 from compress.training.callbacks import Callback, Constraint, KeepConstraints, LossTerm, Progress
-from compress.training.distillation import Distillation, TeacherMode
+from compress.training.distillation import Distillation, TeacherMode, check_distillation
 from compress.training.loop import BatchLoss, Training
 from compress.training.optimizers import make_optimizer
 from compress.training.placement import at_home, autocast_dtype, deterministic, place
-from compress.training.settings import DistillConfig, TrainConfig
+from compress.training.settings import DistillConfig, RecoverConfig, TrainConfig
 from evaluate.core.errors import ModelError
+from evaluate.metrics.class_ids import IGNORED
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def train(
 def check_training(config: TrainConfig, task: Task) -> None:
     """Raise RecipeError where settings do not fit the task, before anything is trained."""
     check_augment(config.augment, task)
+    if isinstance(config, DistillConfig) or (isinstance(config, RecoverConfig) and config.distill is not None):
+        check_distillation(task)
     training_loss(task, config, "cpu")
 
 
@@ -131,7 +134,8 @@ def training_loss(task: Task, config: TrainConfig, device: str) -> BatchLoss:
 
 
 def _balanced(split: Split, classes: int) -> Tensor:
-    counts = torch.bincount(split.all_targets(), minlength=classes).clamp(min=1)
+    targets = split.all_targets()
+    counts = torch.bincount(targets[targets != IGNORED], minlength=classes).clamp(min=1)
     return counts.sum() / (classes * counts.float())
 
 
