@@ -168,7 +168,7 @@ def leanfit(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def run(home: Path) -> dict:
-    done = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet")
+    done = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet", "--force")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "importing own_pass" in done.stderr
     return json.loads(done.stdout)
@@ -206,13 +206,13 @@ def test_a_provider_of_ones_own_is_measured_in_the_worker_too(home: Path, run: d
 
 
 def test_the_same_command_finds_the_run_and_changed_code_does_not(home: Path, run: dict):
-    again = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet")
+    again = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet", "--force")
     assert json.loads(again.stdout)["artifact"] == run["artifact"]
     assert json.loads(again.stdout)["compressed"]["latency"] == run["compressed"]["latency"]
     before = (home / "run" / "weights.safetensors").read_bytes()
     text = (home / "own_pass.py").read_text()
     (home / "own_pass.py").write_text(text.replace("(1 - config.keep)", "(1 - 0.5 * config.keep)"))
-    changed = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet")
+    changed = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet", "--force")
     (home / "own_pass.py").write_text(text)
     assert changed.returncode == 0, changed.stderr[-2000:]
     assert (home / "run" / "weights.safetensors").read_bytes() != before
@@ -230,7 +230,7 @@ def test_changed_code_of_a_loss_an_optimizer_or_a_task_is_run_again(home: Path, 
     weights, text = (home / "run" / "weights.safetensors").read_bytes(), (home / file).read_text()
     assert before in text
     (home / file).write_text(text.replace(before, after))
-    changed = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet")
+    changed = leanfit(home, "compress", "recipe.yaml", "--out", "run", "--json", "--quiet", "--force")
     (home / file).write_text(text)
     assert changed.returncode == 0, changed.stderr[-2000:]
     assert (home / "run" / "weights.safetensors").read_bytes() != weights
