@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from compress.cli import bench_command, law_commands, study_commands
+from compress.cli import bench_command, law_commands, recipe_commands, study_commands
 from compress.cli.console import (
     Allow,
     Json,
@@ -31,11 +30,6 @@ from evaluate.bundle.terminal import say
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
-# What has registries of components.
-COMPONENTS = (
-    "compress.core.registries", "evaluate.metrics.base", "evaluate.scaling.forms.form",
-    "evaluate.core.execution_providers",
-)  # fmt: skip
 WEIGHT_FILES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2")
 WrongCommandLine: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
 
@@ -261,42 +255,9 @@ def verify(
             raise typer.Exit(ArtifactError.exit_code)
 
 
-@app.command("list")
-def list_(
-    what: Annotated[str, typer.Argument(help="recipes, passes, models, tasks, metrics, laws, ...", metavar="WHAT")],
-    as_json: Json = False,
-) -> None:
-    """List what recipes and studies are made of, with what installed packages add, or the recipes of leanfit."""
-    with error_boundary(as_json):
-        found = _known(what)
-        if as_json:
-            emit({what: [{"name": name, "summary": summary} for name, summary in found.items()]})
-        else:
-            width = max((len(name) for name in found), default=0)
-            print("\n".join(f"{name:<{width}}  {summary}".rstrip() for name, summary in found.items()))
-
-
-def _known(what: str) -> dict[str, str]:
-    """Name -> summary of the shipped recipes, or of all components of a kind. Raises UsageError for anything else."""
-    if what == "recipes":
-        from compress.recipe.load import shipped_recipes, summary_line
-
-        return {name: summary_line(path) for name, path in shipped_recipes().items()}
-    from evaluate.core.components import registries
-    from evaluate.core.errors import did_you_mean
-
-    for module in COMPONENTS:
-        importlib.import_module(module)
-    kinds = {f"{kind}es" if kind.endswith("s") else f"{kind}s": registry for kind, registry in registries().items()}
-    if what not in kinds:
-        names = ["recipes", *kinds]
-        raise typer.BadParameter(
-            f"there is no list of {what!r:.200}{did_you_mean(what, names) or '.'} Known: {', '.join(names)}"
-        )
-    found = {component.address: component.summary for component in kinds[what].all().values()}
-    for problem in kinds[what].problems:
-        say(f"warning: {problem}")
-    return found
+app.command("list")(recipe_commands.list_)
+app.command()(recipe_commands.show)
+app.command()(recipe_commands.check)
 
 
 @app.command()

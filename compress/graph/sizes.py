@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import warnings
 import zlib
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, TypedDict
 
 import onnx
 import torch
@@ -42,22 +44,32 @@ def count_nonzero(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, example: Mapping[str, Tensor]) -> int:
-    """Multiply-adds of one sample through convolutions, linear layers and attention; one multiply-add is one MAC.
+    """Multiply-adds of one sample through convolutions, linear, recurrent and attention layers; each is one MAC.
 
     `example` maps input names to tensors of batch size 1. Counted by torch's own counter from the operators that ran,
     so that functional calls are seen as well as modules; the model's mode is left as it was.
     """
     training, fast = model.training, torch.backends.mha.get_fastpath_enabled()
     model.eval()
-    # Attention in one fused operator is not seen by the counter; as plain matrix products it is.
+    # Attention, or an LSTM of oneDNN, in one operator is not seen by the counter; as plain matrix products it is.
     torch.backends.mha.set_fastpath_enabled(False)
+    counter = FlopCounterMode(display=False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+        with sdpa_kernel(SDPBackend.MATH), _without_onednn(), counter, torch.no_grad():
             call(model, {name: t[:1] for name, t in example.items()})
     finally:
         model.train(training)
         torch.backends.mha.set_fastpath_enabled(fast)
     return int(counter.get_total_flops()) // 2
+
+
+@contextlib.contextmanager
+def _without_onednn() -> Iterator[None]:
+    library: Any = torch.backends.mkldnn
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of graphics cards that nobody asked about
+        with library.flags(enabled=False):
+            yield
 
 
 def graph_bits(graph: onnx.ModelProto) -> float:

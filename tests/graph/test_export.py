@@ -170,3 +170,11 @@ def test_scales_of_blocks_are_no_weights_and_those_of_channels_are_not_counted()
     assert graph_bits(graph_of([raw("w", "INT4", 8, 32), raw("s", "FLOAT", 8, 2)], [node])) == 4 + 32 / 16
     assert graph_bits(graph_of([raw("w", "INT8", 8, 32), raw("s", "FLOAT", 8)], [node])) == 8
     assert graph_bits(graph_of([raw("b", "FLOAT", 8)], [])) == 32
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_macs_of_recurrent_layers_are_each_weight_once_a_step(kind: type[nn.Module], bidirectional: bool):
+    rnn = kind(12, 32, num_layers=2, batch_first=True, bidirectional=bidirectional)
+    weights = sum(p.numel() for p in rnn.parameters() if p.ndim == 2)
+    assert count_macs(rnn, {"x": torch.zeros(3, 10, 12)}) == 10 * weights
