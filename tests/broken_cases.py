@@ -26,7 +26,7 @@ from torch import nn
 from compress.core.files import file_hash, hash_of
 from compress.models import build_model
 
-QUICK = ["digits-mlp-int8"]
+QUICK = ["digits-mlp-int8", "--force"]
 for _change in ("train.epochs=1", "benchmark.seconds=0.3", "goals={}"):
     QUICK += ["--set", _change]
 BRIEF = ["--seconds", "0.1", "--quiet"]

@@ -27,7 +27,7 @@ from evaluate.core import errors as evaluate_errors
 
 torch.set_num_threads(1)
 LEANFIT = [sys.executable, "-c", "from compress.cli.commands import main; main()"]
-QUICK = ["digits-mlp-int8"]
+QUICK = ["digits-mlp-int8", "--force"]
 for change in ("train.epochs=1", "benchmark.seconds=0.2", "model.width=16", "goals={}"):
     QUICK += ["--set", change]
 
@@ -394,9 +394,9 @@ def test_quiet_is_quiet():
 def test_whatever_prints_cannot_get_into_the_one_json_object(prints):
     code = (
         "import os, subprocess, sys; sys.argv = ['leanfit', 'list', 'recipes', '--json']\n"
-        "from compress.cli import commands\nknown = commands._known\n"
+        "from compress.cli import commands, recipe_commands\nknown = recipe_commands._known\n"
         f"def noisy(what):\n    {prints}\n    return known(what)\n"
-        "commands._known = noisy\ncommands.main()"
+        "recipe_commands._known = noisy\ncommands.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["recipes"] and any(w in done.stderr for w in ("hello", "from C", "a child"))
