@@ -8,7 +8,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import onnx
 import torch
@@ -54,6 +54,7 @@ def count_macs(model: nn.Module, example: Mapping[str, Tensor]) -> int:
     # Attention, or an LSTM of oneDNN, in one operator is not seen by the counter; as plain matrix products it is.
     torch.backends.mha.set_fastpath_enabled(False)
     counter = FlopCounterMode(display=False)
+    counter.mod_tracker = cast(Any, _Whole())
     try:
         with sdpa_kernel(SDPBackend.MATH), _without_onednn(), counter, torch.no_grad():
             call(model, {name: t[:1] for name, t in example.items()})
@@ -61,6 +62,15 @@ def count_macs(model: nn.Module, example: Mapping[str, Tensor]) -> int:
         model.train(training)
         torch.backends.mha.set_fastpath_enabled(fast)
     return int(counter.get_total_flops()) // 2
+
+
+class _Whole(contextlib.AbstractContextManager[None]):
+    """The network as one, in place of torch's tracker of modules, which fails on some networks without gradients."""
+
+    parents = ("Global",)
+
+    def __exit__(self, *error: object) -> None:
+        return None
 
 
 @contextlib.contextmanager

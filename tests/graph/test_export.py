@@ -178,3 +178,18 @@ def test_macs_of_recurrent_layers_are_each_weight_once_a_step(kind: type[nn.Modu
     rnn = kind(12, 32, num_layers=2, batch_first=True, bidirectional=bidirectional)
     weights = sum(p.numel() for p in rnn.parameters() if p.ndim == 2)
     assert count_macs(rnn, {"x": torch.zeros(3, 10, 12)}) == 10 * weights
+
+
+class Token(nn.Module):
+    """Hands a view of a parameter to a layer, as class tokens are: torch's own tracker of modules fails on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.layer = nn.Parameter(torch.zeros(1, 1, 8)), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.layer(self.token.expand(1, -1, -1)).flatten(1) + x
+
+
+def test_macs_are_counted_where_a_parameters_view_goes_into_a_layer():
+    assert count_macs(Token(), {"x": torch.zeros(2, 8)}) == 64
