@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from compress.core.forward import copy_model, flattened, run_model
@@ -153,6 +154,7 @@ def _tidy(graph: onnx.ModelProto) -> onnx.ModelProto:
     tidy = onnx.ModelProto()
     tidy.CopyFrom(graph)
     tidy.producer_name, tidy.producer_version = "leanfit", ""
+    _fold_transposes(tidy.graph)
     _rename(tidy.graph)
     for holder in (tidy, tidy.graph, *tidy.graph.node, *tidy.graph.input, *tidy.graph.output, *tidy.graph.initializer):
         holder.ClearField("metadata_props")
@@ -160,6 +162,31 @@ def _tidy(graph: onnx.ModelProto) -> onnx.ModelProto:
     tidy.graph.ClearField("value_info")
     tidy.graph.name = "model"
     return tidy
+
+
+def _fold_transposes(graph: onnx.GraphProto) -> None:
+    """Store transposed what is read transposed: the exporter leaves the weights of a layer that is called twice so.
+
+    An integer weight has to be the layer's own input; behind a Transpose it would stay float32.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    turned: dict[tuple[str, tuple[int, ...]], str] = {}
+    renamed: dict[str, str] = {}
+    for node in [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in constants]:
+        order = tuple(next((a.ints for a in node.attribute if a.name == "perm"), ()))
+        key = node.input[0], order
+        if key not in turned:
+            array = numpy_helper.to_array(constants[key[0]])
+            turned[key] = f"{key[0]}.T{len([k for k in turned if k[0] == key[0]]) or ''}"
+            folded = np.ascontiguousarray(array.transpose(order or None))
+            graph.initializer.append(numpy_helper.from_array(folded, turned[key]))
+        renamed[node.output[0]] = turned[key]
+        graph.node.remove(node)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for name in {name for name, _ in turned} - used:
+        graph.initializer.remove(constants[name])
 
 
 def _rename(graph: onnx.GraphProto) -> None:
@@ -183,7 +210,8 @@ def _layer_of(node: onnx.NodeProto, constants: set[str]) -> str:
     A linear layer on more than two dimensions becomes a MatMul with a transposed, nameless copy of its weights; the
     exporter's note of scopes, ['', 'fc', 'linear_2'], still tells whose they are.
     """
-    named = next((n.removesuffix(".weight") for n in node.input if n.endswith(".weight")), "")
+    weights = (n.removesuffix(".T") for n in node.input)
+    named = next((n.removesuffix(".weight") for n in weights if n.endswith(".weight")), "")
     if named or node.op_type != "MatMul" or not constants.intersection(node.input):
         return named
     notes = {note.key: note.value for note in node.metadata_props}

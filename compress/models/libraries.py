@@ -6,7 +6,7 @@ import importlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from compress.models.model_registry import register_model
 from evaluate.core.errors import ModelError, did_you_mean
@@ -20,10 +20,11 @@ HEADS = {
     "image-classification": "AutoModelForImageClassification",
     "audio-classification": "AutoModelForAudioClassification",
     "embeddings": "AutoModel",
+    "pair-score": "AutoModel",
 }
 Head = Literal[
     "sequence-classification", "token-classification", "masked-lm", "causal-lm", "image-classification",
-    "audio-classification", "embeddings",
+    "audio-classification", "embeddings", "pair-score",
 ]  # fmt: skip
 
 
@@ -61,7 +62,28 @@ def transformers_model(path: str, head: Head = "sequence-classification", classe
         network: nn.Module = load(path, local_files_only=True, **settings)
     except (OSError, ValueError):  # not here, or not a network
         network = _made(f"hf:{path}", load, path, **settings)
-    return network.eval()
+    return (PairScore(network) if head == "pair-score" else network).eval()
+
+
+class PairScore(nn.Module):
+    """The cosine of two texts' mean token embeddings, (n,): a bi-encoder, as sentence-transformers scores pairs."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, second_input_ids: Tensor, second_attention_mask: Tensor
+    ) -> Tensor:
+        """Token ids and masks (n, length) of the first and of the second text."""
+        pairs = ((input_ids, attention_mask), (second_input_ids, second_attention_mask))
+        first, second = (self._embedded(ids, mask) for ids, mask in pairs)
+        return nn.functional.cosine_similarity(first, second)
+
+    def _embedded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        hidden: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        weight = mask[..., None].to(hidden.dtype)
+        return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def _library(module: str, package: str) -> Any:

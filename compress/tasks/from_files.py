@@ -108,17 +108,25 @@ def texts(
     path: str,
     tokenizer: str,
     text: str = "text",
+    second: str | None = None,
+    together: bool = True,
     target: str = "label",
+    metric: str | None = None,
     length: Annotated[int, Field(ge=1, le=8192)] = 128,
     kind: Literal["auto", "classes", "values"] = "auto",
     validation_fraction: Fraction = 0.1,
     test_fraction: Fraction = 0.2,
     seed: Seed = 0,
 ) -> Task:
-    """Lines of JSON with a text and a label; `tokenizer` is a folder or name of Transformers', padded to `length`."""
+    """Lines of JSON with a text (and a `second` one) and a label; `tokenizer` is a folder or name of Transformers'.
+
+    Texts are padded to `length`. Two are read `together`, as a cross-encoder takes them, or each by itself, as
+    `head: pair-score` does: the inputs of the second then begin with second_.
+    """
     file = _found(path)
     lines = file.read_text("utf-8").splitlines()
-    rows = [_line(line, n, file, (text, target)) for n, line in enumerate(lines, 1) if line.strip()]
+    keys = (text, target) if second is None else (text, target, second)
+    rows = [_line(line, n, file, keys) for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise DataError(f"{file}: it holds no lines.")
     try:
@@ -127,22 +135,26 @@ def texts(
         raise DataError(f'text needs Transformers ({error}): pip install "leanfit[transformers]".') from error
     try:
         encode = AutoTokenizer.from_pretrained(tokenizer)
-        encoded = encode([row[0] for row in rows], padding="max_length", truncation=True, max_length=length)
+        how = {"padding": "max_length", "truncation": True, "max_length": length}
+        first, other = [str(row[0]) for row in rows], [str(row[-1]) for row in rows]
+        encoded = encode(first, other, **how) if second is not None and together else encode(first, **how)
+        apart = encode(other, **how) if second is not None and not together else {}
     except Exception as error:  # whatever Transformers raises, offline for instance
         raise DataError(f"tokenizer {tokenizer!r} cannot be used: {type(error).__name__}: {error}") from error
-    inputs = {name: torch.tensor(values) for name, values in encoded.items()}
+    used = [name for name in encoded if name != "token_type_ids" or (second is not None and together)]
+    inputs = {name: torch.tensor(encoded[name]) for name in used}
+    inputs |= {f"second_{name}": torch.tensor(apart[name]) for name in used if name in apart}
     targets, classes = _targets([row[1] for row in rows], kind, file)
-    return _task(
-        "text", _divided([TensorSplit(inputs, targets)], validation_fraction, test_fraction, seed, file), classes
-    )
+    splits = _divided([TensorSplit(inputs, targets)], validation_fraction, test_fraction, seed, file)
+    return _task("text", splits, classes, metric)
 
 
 _PARTS = {"train": ("train", "training"), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
-def _task(name: str, splits: tuple[TensorSplit, ...], classes: Sequence[str] | None) -> Task:
+def _task(name: str, splits: tuple[TensorSplit, ...], classes: Sequence[str] | None, metric: str | None = None) -> Task:
     train, validation, test = splits
-    return Task.from_tensors(train, validation, test, name=name, classes=classes)  # type: ignore[arg-type]
+    return Task.from_tensors(train, validation, test, name=name, classes=classes, metric=metric)  # type: ignore[arg-type]
 
 
 def _found(path: str) -> Path:
@@ -237,7 +249,7 @@ def _targets(values: Sequence[Any], kind: str, where: Path) -> tuple[Tensor, lis
     return torch.tensor(ids), [str(name) for name in names]
 
 
-def _line(line: str, number: int, file: Path, keys: tuple[str, str]) -> tuple[str, Any]:
+def _line(line: str, number: int, file: Path, keys: Sequence[str]) -> list[Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
@@ -246,4 +258,4 @@ def _line(line: str, number: int, file: Path, keys: tuple[str, str]) -> tuple[st
     if missing:
         known = a_few(list(row)) if isinstance(row, dict) else type(row).__name__
         raise DataError(f"{file}, line {number}: no {missing[0]!r}; it has {known}. Say which by text and target.")
-    return str(row[keys[0]]), row[keys[1]]
+    return [row[key] for key in keys]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torchvision_ops import declare
 
-from compress import Task, compress, load_recipe
+from compress import Task, compress, get_task, load_recipe
 from compress.core.errors import RecipeError
 from compress.models import build_model, check_model
 from compress.pipeline.artifact import verify
 from compress.recipe.named_blocks import has_weights, read_model
-from evaluate.core.errors import ModelError
+from evaluate.core.errors import DataError, ModelError
 
 DRAW = torch.Generator().manual_seed(0)
 QUANTIZE = {"kind": "quantize", "calibrate": {"samples": 16}}
@@ -103,3 +105,63 @@ def test_a_folder_that_is_none_is_said(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(ModelError, match=r"hf:.*cannot be built"):
         build_model("hf", path=str(tmp_path))
+
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "dull", "fine", "play"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> str:
+    """A folder with a tokenizer of a dozen words."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("tokenizer")
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def reviews(tmp_path) -> str:
+    rows = [{"text": f"a {w} film", "other": f"a {w} play", "label": n % 2, "score": n / 40}
+            for n, w in enumerate(["good", "bad", "fine", "dull"] * 10)]  # fmt: skip
+    (tmp_path / "reviews.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return str(tmp_path / "reviews.jsonl")
+
+
+def test_texts_are_tokenized_alone_together_and_apart(tokenizer, reviews):
+    alone = get_task("text", path=reviews, tokenizer=tokenizer, length=8)
+    assert list(alone.example()) == ["input_ids", "attention_mask"] and alone.classes == ("0", "1")
+    assert alone.example()["input_ids"].shape == (1, 8)
+    both = get_task("text", path=reviews, tokenizer=tokenizer, second="other", length=12)
+    assert both.example()["token_type_ids"].sum() == 4  # a, the word, play and the end of the second text
+    apart = get_task(
+        "text", path=reviews, tokenizer=tokenizer, second="other", together=False, length=8, target="score",
+        kind="values", metric="spearman",
+    )  # fmt: skip
+    names = ["input_ids", "attention_mask", "second_input_ids", "second_attention_mask"]
+    assert list(apart.example()) == names and apart.metric == "spearman"
+    with pytest.raises(DataError, match="tokenizer 'nowhere' cannot be used"):
+        get_task("text", path=reviews, tokenizer="nowhere")
+
+
+def test_pairs_are_scored_by_the_cosine_of_their_embeddings(tokenizer, reviews, tmp_path):
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64
+    )
+    transformers.BertModel(config).save_pretrained(tmp_path / "encoder")
+    task = get_task(
+        "text", path=reviews, tokenizer=tokenizer, second="other", together=False, length=8, target="score",
+        kind="values", metric="spearman",
+    )  # fmt: skip
+    recipe = {**RECIPE, "model": {"name": "hf", "path": str(tmp_path / "encoder"), "head": "pair-score"}}
+    artifact = compress(recipe={**recipe, "passes": [QUANTIZE]}, task=task, out=tmp_path / "run")
+    assert artifact.figures["baseline"]["accuracy"]["metric"] == "spearman"
+    scores = artifact.predict(task.test.first(4))
+    assert scores.shape == (4,) and abs(scores).max() <= 1.001
+    same = {**task.test.first(4)}
+    for name in ("input_ids", "attention_mask"):
+        same[f"second_{name}"] = same[name]
+    torch.testing.assert_close(artifact.module()(**same).detach(), torch.ones(4))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from typing import Any
 
 import numpy as np
 import onnx
@@ -209,3 +211,56 @@ def test_constant_activations_do_no_harm(digits: Task):
         graph = run(model, task, calibrate={"method": method, "samples": 16}).model.graph
         outputs = open_session(serialise(graph)).run({"image": np.zeros((2, 1, 8, 8), np.float32)})[0]
         assert np.isfinite(outputs).all()
+
+
+class Attending(nn.Module):
+    """Attention over six tokens with the mask that Transformers adds, a layer that is called twice, a layer norm."""
+
+    def __init__(self, mask: float) -> None:
+        super().__init__()
+        self.words, self.shared, self.norm = nn.Embedding(50, 32), nn.Linear(32, 32), nn.LayerNorm(32)
+        self.head = nn.Linear(32, 4)
+        self.register_buffer("mask", torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), mask))
+
+    def forward(self, ids):
+        x = self.words(ids)
+        scores = (self.shared(x) @ x.transpose(1, 2) / 32**0.5 + self.mask).softmax(-1)
+        return self.head(self.norm(x + self.shared(scores @ x)).mean(1))
+
+
+def attend(mask: float, **settings: Any) -> tuple[PassResult, float]:
+    """The pass on it, and how far the quantized outputs are from torch's, of their range."""
+    torch.manual_seed(0)
+    ids, y = torch.randint(0, 50, (80, 6)), torch.arange(80) % 4
+    task = Task.from_tensors((ids[:60], y[:60]), (ids[60:70], y[60:70]), (ids[70:], y[70:]))
+    model = Attending(mask).eval()
+    result = quantize(ModelState(model), QuantizeConfig(calibrate={"samples": 40}, **settings), Context(task, 0, model))
+    got = open_session(serialise(result.model.graph), threads=1).run({"input": ids[70:].numpy()})[0]
+    wanted = model(ids[70:]).detach().numpy()
+    return result, float(np.abs(got - wanted).max() / np.ptp(wanted))
+
+
+@pytest.mark.parametrize("operators", ["auto", "all"])
+@pytest.mark.parametrize("mask", [float("-inf"), torch.finfo(torch.float32).min, -10_000.0])
+def test_a_mask_takes_no_part_in_any_range(mask: float, operators: str):
+    result, off = attend(mask, operators=operators)
+    assert off < 0.1
+    softmax = next(node for node in result.model.graph.graph.node if node.op_type == "Softmax")
+    makers = {name: node.op_type for node in result.model.graph.graph.node for name in node.output}
+    assert makers[softmax.input[0]] == "Add"
+
+
+def test_weights_of_a_layer_that_is_called_twice_become_integers():
+    result, _ = attend(float("-inf"))
+    assert {change.layer for change in result.changes} >= {"shared", "head"}
+    floats = [t for t in result.model.graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and t.dims]
+    assert max(int(np.prod(t.dims)) for t in floats) < 32 * 32
+
+
+def test_only_operators_with_weights_become_integers_in_a_network_with_layer_norm():
+    read = {
+        operators: Counter(node.op_type for node in attend(0.0, operators=operators)[0].model.graph.graph.node)
+        for operators in ("auto", "weighted", "all")
+    }
+    assert read["auto"] == read["weighted"]
+    assert read["all"]["QuantizeLinear"] > read["auto"]["QuantizeLinear"] >= 3
