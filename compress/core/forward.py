@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
@@ -101,6 +102,16 @@ def copy_model(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({reason}): take from it what no copy can have (open files, "
             "locks, loggers, data loaders) before handing it in."
         ) from error
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
+    """Load tensors by name, as `load_state_dict` does, as of the version of each module's layout that this network has.
+
+    A file of tensors knows no versions, and some modules (torchvision's MNASNet) refuse what has none.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(model.state_dict(), "_metadata", {})  # type: ignore[attr-defined]
+    model.load_state_dict(versioned, strict=strict)
 
 
 def _bound(model: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Any:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from compress.core.config import Config
-from compress.core.forward import copy_model
+from compress.core.forward import copy_model, fill
 from compress.core.registries import CONSTRAINTS, REWRITES
 from compress.graph.surgery import resize_like
 from evaluate.core.components import Registry
@@ -198,7 +198,7 @@ def network_from(base: nn.Module, rewrites: Sequence[Rewrite], weights: Path) ->
         resize_like(network, {name: tuple(tensor.shape) for name, tensor in state.items()})
     except ModelError as error:
         raise ArtifactError(f"{weights}: these weights do not fit {type(base).__name__}: {error}") from error
-    network.load_state_dict(state, strict=False)  # resize_like has seen to it that only tied names are missing
+    fill(network, state, strict=False)  # resize_like has seen to it that only tied names are missing
     return network
 
 

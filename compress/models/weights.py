@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compress.core.files import data_folder
+from compress.core.forward import fill
 from evaluate.core.errors import ModelError, did_you_mean
 from evaluate.core.text import a_few
 
@@ -33,7 +34,7 @@ def load_weights(model: nn.Module, path: str | Path) -> Path:
             f"{found}: these weights do not fit the model:\n{lines}\n"
             f"Check the model's arguments (width, depth, classes, ...) against those it was trained with."
         )
-    model.load_state_dict(state, strict=True)
+    fill(model, state, strict=False)  # what is missing, or too much, has been said
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.core.files import hash_of
-from compress.core.forward import features_of, run_model
+from compress.core.forward import features_of, fill, run_model
 from compress.core.seeding import derive_seed, generator
 from compress.core.sources import sources_named
 from compress.tasks.splits import Batch, TensorSplit
@@ -183,7 +183,7 @@ class Training(TrainingState):
         if stored is None:
             return 0
         tensors, info = stored
-        self.model.load_state_dict(split_off(tensors, "model"))
+        fill(self.model, split_off(tensors, "model"))
         load_optimizer(self.optimizer, split_off(tensors, "optimizer"))
         self.best = {name: tensor.to(self.device) for name, tensor in split_off(tensors, "best").items()}
         for n, part in enumerate(self.parts):
@@ -194,7 +194,7 @@ class Training(TrainingState):
     def _finish(self) -> None:
         """Leave the model in eval mode, with the weights that `keep` asks for."""
         if self.config.keep == "best":
-            self.model.load_state_dict(self.best)
+            fill(self.model, self.best)
         self.model.zero_grad(set_to_none=True)
         self.model.eval()
         for part in self.parts:

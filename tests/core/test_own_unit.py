@@ -41,7 +41,7 @@ def own(tmp_path, monkeypatch):
 
 
 def test_a_goal_in_a_unit_of_ones_own_is_judged_and_shown(own, tmp_path):
-    artifact = compress(recipe={**RECIPE, "goals": {own: "8kB", "drop": 50}}, out=tmp_path / "run")
+    artifact = compress(recipe={**RECIPE, "goals": {own: "8kB", "drop": 50}}, out=tmp_path / "run", force=True)
     record = artifact.record()
     (goal,) = [goal for goal in record["goals"] if goal["goal"] == own]
     assert goal == {"goal": own, "limit": "8kB", "value": record["compressed"]["sizes"][own], "status": goal["status"]}

@@ -10,6 +10,7 @@ from torchvision_ops import declare
 
 from compress import Task, compress, get_task, load_recipe
 from compress.core.errors import RecipeError
+from compress.graph.model_state import network_from, save_state
 from compress.models import build_model, check_model
 from compress.pipeline.artifact import verify
 from compress.recipe.named_blocks import has_weights, read_model
@@ -81,6 +82,15 @@ def test_whether_a_network_comes_trained(name, has):
     else:
         with pytest.raises(RecipeError, match="nothing to keep accurate"):
             load_recipe(recipe)
+
+
+def test_a_network_that_knows_versions_of_its_layout_comes_back(tmp_path):
+    pytest.importorskip("torchvision")
+    model = build_model("torchvision", arch="mnasnet0_5", classes=4).eval()
+    (tmp_path / "w.safetensors").write_bytes(save_state(model))
+    again = network_from(build_model("torchvision", arch="mnasnet0_5", classes=4), [], tmp_path / "w.safetensors")
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(again.eval()(x), model(x))
 
 
 def test_timm_and_torchvision_are_built_by_name_with_the_tasks_classes(tmp_path):

@@ -62,7 +62,7 @@ def test_a_recipe_names_a_pass_by_its_module(own, tmp_path):
     recipe = load_recipe({**RECIPE, "passes": [{"kind": kind, "scale": 0.5}, {"kind": "quantize"}]})
     assert [step.kind for step in recipe.passes] == [kind, "quantize"]
     assert load_recipe(recipe.dump()) == recipe
-    artifact = compress(recipe=recipe, out=tmp_path / "run")
+    artifact = compress(recipe=recipe, out=tmp_path / "run", force=True)
     assert [entry["kind"] for entry in artifact.record()["passes"]] == [kind, "quantize"]
     with pytest.raises(RecipeProblems, match="of at most 1"):
         load_recipe({**RECIPE, "passes": [{"kind": kind, "scale": 2}]})
