@@ -1,6 +1,6 @@
 """Networks as people write them: recurrent, several inputs, dicts and tuples of outputs, shared layers, maps, speech.
 
-Each gives (network, inputs by name, targets, settings of its task); benchmarks/coverage.py and tests run them.
+Each gives (network, inputs by name, targets, settings of its task); benchmarks/architectures.py runs them.
 """
 
 from __future__ import annotations
