@@ -25,12 +25,12 @@ from compress.cli.console import (
     reading,
     where_to_look,
 )
+from compress.core.files import WEIGHT_FILES
 from evaluate.bundle.terminal import say
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
-WEIGHT_FILES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2")
 WrongCommandLine: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
 
 

@@ -17,6 +17,8 @@ from evaluate.core.whole_files import write_together
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+WEIGHT_FILES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2")
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write beside `path`, flush to disk, then rename: a reader, or a crash, sees the old file or the new one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from compress.core.errors import RecipeError
+from compress.core.files import WEIGHT_FILES
+from compress.core.forward import copy_model
 from compress.core.progress import Status, silent
 from compress.core.registries import MODELS, TASKS
 from compress.core.seeding import seeded
@@ -23,29 +25,31 @@ from compress.tasks import Task, get_task
 from evaluate.core.components import Registry
 from evaluate.core.errors import DataError, LeanfitError, ModelError, quoted
 
-WEIGHT_FILES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2")
 _CALL = "compress(model, recipe, task=task)"
 
 
 def given_model(model: Any, weights: str | Path | None = None, seed: int = 0) -> nn.Module:
-    """The network that was handed in, or that a name stands for, with `weights` where a file of them is given.
+    """The network that was handed in, or that a name or a recipe's block stands for, with `weights` if given.
 
     A name is one of a registered model, of a source (timm:resnet18, torchvision:resnet18, hf:FOLDER), or module:name of
     the user's own: a network, or what makes one without arguments. Raises ModelError or RecipeError.
     """
-    network = model if isinstance(model, nn.Module) else _network_of(model, seed)
+    if not isinstance(model, nn.Module):
+        network = _network_of(model, seed)
+    else:
+        network = model if weights is None else copy_model(model)  # the caller's own is never changed
     if weights is not None:
         load_weights(network, weights)
     return network
 
 
 def given_task(task: Any, status: Status = silent) -> Task:
-    """The task that was handed in, or that a name stands for, as for models. Raises DataError or RecipeError."""
+    """The task that was handed in, or that a name or a recipe's block stands for. Raises DataError or RecipeError."""
     if isinstance(task, Task):
         return task
-    if isinstance(task, str):
-        named = named_block(task, "task")
-        return get_task(named.name, status=status, **named.args) if named is not None else _task_of(task)
+    if isinstance(task, str | Named):
+        named = task if isinstance(task, Named) else named_block(task, "task")
+        return get_task(named.name, status=status, **named.args) if named is not None else _task_of(str(task))
     raise DataError(_wrong_task(task))
 
 
@@ -68,11 +72,14 @@ def is_registered(text: str, block: str) -> bool:
     module, _, name = text.partition(":")
     if not name or module in registry.all(installed=False):
         return True
-    _imported(module, text, block)
+    registry.load(module, text)
     return text in {found.address for found in registry.registered().values()}
 
 
 def _network_of(model: Any, seed: int) -> nn.Module:
+    if isinstance(model, Named):
+        with seeded(seed):
+            return build_model(model.name, **model.args)
     if not isinstance(model, str | Path):
         raise ModelError(_wrong_model(model))
     text = str(model)
@@ -85,9 +92,9 @@ def _network_of(model: Any, seed: int) -> nn.Module:
             f"model.load_state_dict(torch.load(path)), or name it: --model mypkg.net:MyNet --weights {text}"
         )
     named = named_block(text, "model")
+    if named is not None:
+        return _network_of(named, seed)
     with seeded(seed):
-        if named is not None:
-            return build_model(named.name, **named.args)
         network: nn.Module = _made(_attribute(text, "model"), text, nn.Module)
         return network
 
@@ -114,19 +121,10 @@ def _made(found: Any, text: str, kind: type[Any]) -> Any:
     return found
 
 
-def _imported(module: str, text: str, block: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except Exception as error:  # the user's own code
-        raise RecipeError(
-            f"{block} {text!r}: importing {module!r} failed: {type(error).__name__}: {error}. Install it, or put its "
-            "folder on PYTHONPATH (for the current folder: PYTHONPATH=. leanfit ...)."
-        ) from error
-
-
 def _attribute(text: str, block: str) -> Any:
+    """What a module that is imported has under `module:name`. Raises RecipeError."""
     module, _, name = text.partition(":")
-    found = _imported(module, text, block)
+    found = sys.modules[module]
     if not hasattr(found, name):
         raise RecipeError(f"{block} {text!r}: module {module!r} has no {name!r}.")
     return getattr(found, name)

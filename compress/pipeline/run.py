@@ -15,9 +15,8 @@ from compress.core.errors import RecipeError
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
 from compress.core.forward import JUDGED, copy_model, run_model
 from compress.core.progress import Status, silent
-from compress.core.seeding import derive_seed, seeded
+from compress.core.seeding import derive_seed
 from compress.graph.export import load_graph
-from compress.models import build_model, load_weights
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
 from compress.pipeline.given import given_model, given_task
@@ -28,7 +27,7 @@ from compress.pipeline.sanity import Sanity, examine, require_sane
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe
-from compress.tasks import Task, get_task
+from compress.tasks import Task
 from compress.training.placement import check_device
 from compress.training.settings import TrainConfig
 from compress.training.train import check_training
@@ -93,24 +92,16 @@ def prepare(
 
     Raises RecipeError, ModelError or DataError.
     """
-    if task is None and recipe.task is None:
+    task = task if task is not None else recipe.task
+    if task is None:
         raise _not_given("task", "task=Task.from_tensors(...)")
-    seed = derive_seed(recipe.seed, "model")
-    if model is not None:
-        model = given_model(model, weights, seed)  # weights first: they are read before any data
-    elif recipe.model is not None:
-        with seeded(seed):
-            model = build_model(recipe.model.name, **recipe.model.args)
-        weights = weights if weights is not None else recipe.model.weights
-        if weights is not None:
-            load_weights(model, weights)
-    else:
-        raise _not_given("model", "compress(model, recipe, task=task)")
-    if task is not None:
-        task = given_task(task, status)
-    elif recipe.task is not None:
-        task = get_task(recipe.task.name, status=status, **recipe.task.args)
-    network = copy_model(model).cpu().eval()
+    if model is None:
+        if (model := recipe.model) is None:
+            raise _not_given("model", "compress(model, recipe, task=task)")
+        weights = weights if weights is not None else model.weights
+    # The model first: its weights are read before any data.
+    network = copy_model(given_model(model, weights, derive_seed(recipe.seed, "model"))).cpu().eval()
+    task = given_task(task, status)
     if task.output is not None:
         setattr(network, JUDGED, task.output)
     check_model(network, task)

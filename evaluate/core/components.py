@@ -139,8 +139,7 @@ class Registry(Generic[T]):
 
     def _addressed(self, address: str) -> Component[T]:
         module, _, name = address.partition(":")
-        if module not in sys.modules:
-            self._import(module, address)
+        self.load(module, address)
         own = {n: c for n, c in self._known.items() if c.module == module}
         if name in own:
             return own[name]
@@ -150,8 +149,13 @@ class Registry(Generic[T]):
             f"@register_{self.kind}({name!r}) in that module can be used by name."
         )
 
-    def _import(self, module: str, address: str) -> None:
-        """Import the module of an address, said on stderr; what it prints goes there too."""
+    def load(self, module: str, address: str) -> None:
+        """Import the module of an address, unless it is; that is said on stderr, and what it prints goes there too.
+
+        Raises `error` where a file that is only read wants it, and where the import fails.
+        """
+        if module in sys.modules:
+            return
         allowed = _allowed.get()
         if allowed is not None and module not in allowed and module.split(".")[0] not in allowed:
             raise self.error(

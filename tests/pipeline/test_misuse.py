@@ -156,6 +156,16 @@ def test_a_network_and_a_task_of_ones_own_come_by_module_and_name(tmp_path, monk
     assert artifact.summary()["compressed"]["sizes"]["params"] == 131
 
 
+def test_weights_go_into_a_copy_of_a_network_that_is_handed_in(tmp_path):
+    given, trained = nn.Linear(4, 3), nn.Linear(4, 3)
+    torch.save(trained.state_dict(), tmp_path / "w.pt")
+    before = given.weight.clone()
+    recipe = {**RECIPE, "benchmark": {"seconds": 0.3}}
+    artifact = leanfit.compress(given, recipe, task=TASK, weights=tmp_path / "w.pt", out=tmp_path / "run")
+    assert torch.equal(given.weight, before)
+    assert torch.equal(artifact.module(base=nn.Linear(4, 3)).weight, trained.weight)
+
+
 def test_every_name_of_leanfit_is_there():
     assert set(leanfit.__all__) <= set(dir(leanfit))
     for name in leanfit.__all__:
