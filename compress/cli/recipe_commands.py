@@ -1,4 +1,4 @@
-"""`leanfit list`, `show` and `check`: what there is, what a recipe says, and whether it is right. None needs torch."""
+"""`leanfit list`, `show` and `check`: what there is, what a recipe or a study says, and whether it is right."""
 
 from __future__ import annotations
 
@@ -66,6 +66,14 @@ def _shipped() -> dict[str, Mapping[str, Path]]:
     return {folder: shipped_files(folder) for folder in ("recipes", "studies")}
 
 
+def _file(given: str) -> Path:
+    """The recipe or study of a name or a path. Raises RecipeError."""
+    from compress.recipe.load import find_file
+
+    shipped = _shipped()
+    return find_file(given, "recipe", {**shipped["studies"], **shipped["recipes"]})
+
+
 def _registries() -> dict[str, Any]:
     from evaluate.core.components import registries
 
@@ -83,10 +91,9 @@ def show(
 ) -> None:
     """Print a recipe or a study, to read or to start from: leanfit show half-int8 > mine.yaml."""
     with error_boundary(as_json):
-        from compress.recipe.load import find_file, load_recipe, read_text
+        from compress.recipe.load import load_recipe, read_text
 
-        shipped = _shipped()
-        path = find_file(name, "recipe", {**shipped["studies"], **shipped["recipes"]})
+        path = _file(name)
         if as_json or resolved:
             recipe = load_recipe(path)
             emit(recipe.dump()) if as_json else print(recipe.to_yaml(), end="")
@@ -115,14 +122,13 @@ def check(
 def _problems(file: str) -> list[str]:
     """What is wrong with one file, each with its place."""
     from compress.core.errors import RecipeError
-    from compress.recipe.load import find_file, load_recipe
+    from compress.recipe.load import load_recipe
     from compress.recipe.positions import RecipeProblems
     from compress.recipe.yaml_text import read_yaml
     from evaluate.core.errors import LeanfitError
 
     try:
-        shipped = _shipped()
-        path = find_file(file, "recipe", {**shipped["studies"], **shipped["recipes"]})
+        path = _file(file)
         data = read_yaml(path.read_text(encoding="utf-8"), file).data
         if isinstance(data, dict) and "sizes" in data:
             from compress.study.study_checks import load_study

@@ -17,7 +17,7 @@ from evaluate.core.text import a_few
 TARGETS = ("label", "labels", "target", "targets", "y", "fine_label", "class")
 IN_MEMORY = 2**29  # bytes of one split, above which it is read batch by batch
 _BATCH = 64
-_SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 class Pairs(Dataset[Any]):
@@ -78,7 +78,7 @@ def dataset_splits(
     fractions : of the samples for validation and for test, where they are held out. Raises DataError.
     """
     if isinstance(data, Mapping):
-        found = {split: next((data[n] for n in names if n in data), None) for split, names in _SPLITS.items()}
+        found = {split: next((data[n] for n in names if n in data), None) for split, names in SPLITS.items()}
         if found["train"] is None:
             raise DataError(f"task {name!r}: no split named 'train' among {a_few(list(map(str, data)))}.")
         data, validation, test = found["train"], validation or found["validation"], test or found["test"]

@@ -16,6 +16,7 @@ from torch import Tensor
 from compress.core.files import data_folder
 from compress.core.progress import Status, silent
 from compress.tasks.checks import as_inputs, as_targets
+from compress.tasks.datasets import SPLITS
 from compress.tasks.splits import Normalize, TensorSplit, split_indices
 from compress.tasks.task import Task, register_task
 from evaluate.core.errors import DataError, did_you_mean
@@ -45,7 +46,7 @@ def images(
 ) -> Task:
     """A folder of class folders of images, or of train, val and test folders of those; colour, resized to `size`."""
     root = _found(path)
-    parts = {name: _subfolder(root, names) for name, names in _PARTS.items()}
+    parts = {name: _subfolder(root, names) for name, names in SPLITS.items()}
     folders = [folder for folder in parts.values() if folder] if parts["train"] and parts["test"] else [root]
     classes = sorted({child.name for folder in folders for child in folder.iterdir() if child.is_dir()})
     if len(classes) < 2:
@@ -96,7 +97,7 @@ def arrays(path: str, validation_fraction: Fraction = 0.1, test_fraction: Fracti
             known = {name: stored[name] for name in stored.files}
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot be read as .npz without pickles ({error}).") from error
-    names = [""] if {"x", "y"} <= set(known) else [f"_{part}" for part in _PARTS if f"x_{part}" in known]
+    names = [""] if {"x", "y"} <= set(known) else [f"_{part}" for part in SPLITS if f"x_{part}" in known]
     if not names or any(f"y{name}" not in known for name in names):
         raise DataError(f"{file}: expected arrays x and y, or x_train, y_train, ...; it has {a_few(list(known))}.")
     read = [TensorSplit(as_inputs(known[f"x{n}"], str(file)), as_targets(known[f"y{n}"], str(file))) for n in names]
@@ -147,9 +148,6 @@ def texts(
     targets, classes = _targets([row[1] for row in rows], kind, file)
     splits = _divided([TensorSplit(inputs, targets)], validation_fraction, test_fraction, seed, file)
     return _task("text", splits, classes, metric)
-
-
-_PARTS = {"train": ("train", "training"), "validation": ("validation", "valid", "val"), "test": ("test",)}
 
 
 def _task(name: str, splits: tuple[TensorSplit, ...], classes: Sequence[str] | None, metric: str | None = None) -> Task:

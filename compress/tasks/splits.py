@@ -114,7 +114,7 @@ class TensorSplit:
     def rows(self) -> NDArray[np.uint64]:
         """(n,) 64-bit hashes of each sample's inputs as they are stored."""
         arrays = [tensor.contiguous().numpy() for tensor in self.inputs.values()]
-        return np.array([_row(array[n] for array in arrays) for n in range(len(self))], np.uint64)
+        return np.array([_row([array[n].tobytes() for array in arrays]) for n in range(len(self))], np.uint64)
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,9 @@ class LoaderSplit:
                 if found != (shapes := shapes or found):
                     raise _sizes_differ(self.where, count, shapes, found)
                 count += 1
-                total += sum(_sample_digests(inputs, labels))
-                arrays = [tensor.contiguous().numpy() for tensor in inputs.values()]
-                rows += [_row(array[n] for array in arrays) for n in range(len(labels))]
+                digests = list(_sample_digests(inputs, labels))
+                total += sum(whole for whole, _ in digests)
+                rows += [row for _, row in digests]
                 targets.append(labels)
         joined = torch.cat(targets) if targets else torch.empty(0)
         return _Scan(count, joined, f"{total % 2**256:064x}", np.array(rows, np.uint64))
@@ -225,20 +225,16 @@ def _sizes_differ(where: str, batch: int, first: Mapping[str, Any], found: Mappi
 Split: TypeAlias = TensorSplit | LoaderSplit
 
 
-def _row(arrays: Iterable[NDArray[Any]]) -> int:
-    digest = hashlib.blake2b(digest_size=8)
-    for array in arrays:
-        digest.update(array.tobytes())
-    return int.from_bytes(digest.digest(), "big")
+def _row(inputs: Iterable[bytes]) -> int:
+    return int.from_bytes(hashlib.blake2b(b"".join(inputs), digest_size=8).digest(), "big")
 
 
-def _sample_digests(inputs: Mapping[str, Tensor], targets: Tensor) -> Iterator[int]:
+def _sample_digests(inputs: Mapping[str, Tensor], targets: Tensor) -> Iterator[tuple[int, int]]:
+    """Of each sample (a hash of inputs and target, a hash of its inputs alone)."""
     arrays = [tensor.contiguous().numpy() for tensor in (*inputs.values(), targets)]
     for index in range(len(targets)):
-        digest = hashlib.sha256()
-        for array in arrays:
-            digest.update(array[index].tobytes())
-        yield int.from_bytes(digest.digest(), "big")
+        parts = [array[index].tobytes() for array in arrays]
+        yield int.from_bytes(hashlib.sha256(b"".join(parts)).digest(), "big"), _row(parts[:-1])
 
 
 def _reseed(loader: Iterable[Any]) -> None:

@@ -17,6 +17,7 @@ from compress.core.progress import Status, silent
 from compress.core.registries import LOSSES, TASKS
 from compress.core.sources import values_key
 from compress.tasks.checks import as_inputs, as_targets, check_axes, check_labels, check_lengths, check_shares
+from compress.tasks.datasets import class_names, dataset_splits
 from compress.tasks.losses import Loss, loss_of
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
 from evaluate.core.components import Component, Registry
@@ -173,8 +174,6 @@ class Task:
         0..1. What is not given is held out of `train`, keeping the share of each class. Up to half a gigabyte a split
         is held in memory and read once; more is read batch by batch. Raises DataError.
         """
-        from compress.tasks.datasets import class_names, dataset_splits
-
         fractions = validation_fraction, test_fraction
         splits = dataset_splits(train, validation, test, input, target, fractions, seed, name)
         names = classes if classes is not None else class_names(train, target)
