@@ -36,9 +36,14 @@ def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tuple or a dataclass keep their names, those of a tuple are output0, output1, ... What has no row a sample (a loss
     of the model's own, a cache) is left out. Raises ModelError where the model cannot run or nothing is to be judged.
     """
+    return _judged_first(model, _named(_ran(model, inputs)[0]), _count(inputs))
+
+
+def _ran(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    """What forward() gave for a copy of the inputs, and what it made of that copy. Raises ModelError."""
     own = {name: tensor.clone() for name, tensor in inputs.items()}
     try:
-        outputs = _bound(model, own)
+        return _bound(model, own), own
     except ModelError:
         raise
     except torch.OutOfMemoryError as error:
@@ -51,7 +56,6 @@ def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise ModelError(
             f"{type(model).__name__} cannot run on the task's inputs ({shapes}): {type(error).__name__}: {reason}"
         ) from error
-    return _judged_first(model, _named(outputs), _count(inputs))
 
 
 def flattened(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[nn.Module, tuple[str, ...]]:
@@ -60,9 +64,8 @@ def flattened(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[nn.Module
     For whoever traces: a plain network, which gives one tensor and leaves its inputs alone, is copied as it is.
     """
     copied = copy_model(model).cpu().eval().requires_grad_(False)
-    own = {name: tensor.clone() for name, tensor in inputs.items()}
     with torch.no_grad():
-        outputs = _bound(copied, own)
+        outputs, own = _ran(copied, inputs)
     untouched = all(torch.equal(own[name], tensor) for name, tensor in inputs.items())
     names = tuple(_judged_first(copied, _named(outputs), _count(inputs)))
     if isinstance(outputs, Tensor) and untouched and not _by_name(copied.forward, tuple(inputs), in_order=True):

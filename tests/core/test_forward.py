@@ -142,6 +142,11 @@ def test_what_forward_does_to_its_input_stays_there_and_is_exported():
     assert torch.equal(X, before)
 
 
+def test_a_network_that_cannot_run_is_said_when_it_is_exported_too():
+    with pytest.raises(ModelError, match=r"cannot run on the task's inputs \(x \(2, 6\) float32\)"):
+        export_onnx(nn.Linear(5, 3), {"x": X[:2]})
+
+
 def test_a_plain_network_is_traced_as_it_is():
     model = nn.Sequential(nn.Linear(6, 3))
     flat, names = flattened(model, {"x": X})
