@@ -74,6 +74,24 @@ def values_key(value: Any) -> str | None:
         return None
 
 
+def structure_key(model: nn.Module, *beside: Any) -> str | None:
+    """SHA-256, in hex, of all that a network computes by but the values of its weights, and of what is given `beside`.
+
+    None where that cannot be told: hooks may do anything, and so may what a module holds that is no plain data.
+    """
+    torchs_own = vars(nn.Module()).keys()
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    first = {id(tensor): name for name, tensor in reversed(tensors)}  # which names are one tensor
+    parts = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        if any(vars(module)[hooks] for hooks in ("_forward_hooks", "_forward_pre_hooks")) or "forward" in vars(module):
+            return None
+        own = {key: value for key, value in vars(module).items() if key not in torchs_own}
+        parts.append([name, str(type(module)), module.extra_repr(), own])
+    weights = [[name, first[id(t)], list(t.shape), str(t.dtype)] for name, t in tensors]
+    return values_key([source_of(model), parts, weights, list(beside)])
+
+
 def _plain(value: Any) -> Any:
     """JSON-able data that differs where the object does. Raises TypeError for what cannot be told."""
     if value is None or isinstance(value, bool | int | float | str):
@@ -91,6 +109,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, nn.Module):
         settings = [[str(type(m)), {k: v for k, v in vars(m).items() if k[0] != "_"}] for m in value.modules()]
         return [source_of(value), _plain(value.state_dict()), _plain(settings)]
+    if inspect.isbuiltin(value):
+        return [value.__module__, value.__qualname__]
     if inspect.ismethod(value):
         return [value.__name__, _plain(value.__self__)]
     if inspect.isfunction(value):

@@ -6,7 +6,9 @@ import ast
 import contextlib
 import itertools
 import logging
+import math
 import warnings
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +16,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from compress.core.forward import copy_model, flattened, run_model
-from evaluate.core.errors import ModelError
-from evaluate.runtime.session import open_session
+from compress.core.forward import call, copy_model, flattened
+from compress.core.sources import structure_key
+from evaluate.core.errors import LeanfitError, ModelError
+from evaluate.runtime.session import Session, open_session
+
+_KEPT = 4  # traced networks whose graphs a process keeps, without their weights
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,23 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], *, opset: int =
     """
     # torch.export specialises on batch sizes 0 and 1; two samples keep the dimension free.
     inputs = {name: torch.cat([t[:1], t[:1]]).cpu() for name, t in example.items()}
+    seen = [[name, list(t.shape), str(t.dtype)] for name, t in inputs.items()]
+    key = structure_key(model, opset, seen)
+    if key is None:
+        return _filled(_traced(model, inputs, opset), model)
+    if key not in _traces:
+        _traces[key] = _traced(model, inputs, opset)
+        if len(_traces) > _KEPT:
+            _traces.popitem(last=False)
+    _traces.move_to_end(key)
+    return _filled(_traces[key], model)
+
+
+_traces: OrderedDict[str, onnx_ir.Model] = OrderedDict()
+
+
+def _traced(model: nn.Module, inputs: Mapping[str, Tensor], opset: int) -> onnx_ir.Model:
+    """The graph as the exporter traced it, whose weights `_filled` puts in: tracing costs seconds, and they do not."""
     flat, outputs = flattened(model, inputs)
     shapes: tuple[Any, ...] = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     try:
@@ -58,10 +81,11 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], *, opset: int =
                 flat,
                 tuple(inputs.values()),
                 dynamo=True,
-                input_names=list(example),
+                input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_shapes=shapes if type(flat) is type(model) else (shapes,),
                 opset_version=opset,
+                optimize=False,
                 verbose=False,
             )
     except ModelError:
@@ -70,7 +94,31 @@ def export_onnx(model: nn.Module, example: Mapping[str, Tensor], *, opset: int =
         raise ModelError(_export_message(model, error)) from error
     if program is None:
         raise ModelError(f"torch exported nothing for {type(model).__name__}; does it have a forward()?")
-    return _tidy(program.model_proto)
+    own = _tensors(flat)
+    for name, value in program.model.graph.initializers.items():
+        if name in own:
+            value.const_value = None
+    return program.model
+
+
+def _filled(traced: onnx_ir.Model, model: nn.Module) -> onnx.ModelProto:
+    """The graph with this network's weights, folded and named as it is deployed."""
+    graph, own = traced.clone(), _tensors(model)
+    for name, value in graph.graph.initializers.items():
+        if value.const_value is None:
+            value.const_value = onnx_ir.tensor(own[name].detach().cpu().contiguous(), name=name)
+    program = torch.onnx.ONNXProgram(graph, None)
+    with _quiet():
+        program.optimize()
+    uses = Counter(map(id, own.values()))
+    return _tidy(program.model_proto, {name.removesuffix(".weight") for name, t in own.items() if uses[id(t)] > 1})
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by every name that they have."""
+    return dict(
+        itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    )
 
 
 def serialise(graph: onnx.ModelProto) -> bytes:
@@ -90,25 +138,61 @@ def load_graph(data: bytes | Path) -> onnx.ModelProto:
 def check_parity(
     model: nn.Module, data: bytes, example: Mapping[str, Tensor], tolerance: float | None = None
 ) -> Parity:
-    """Run the file and torch on the same samples (batch, ...).
+    """Run the file and torch on the same samples (batch, ...), and on the first alone: other batches are to run too.
 
-    Raises ModelError where the difference is more than `tolerance` of the range of torch's outputs; None only measures.
+    Raises ModelError where the file does not run, and where an output differs by more than `tolerance` of its range in
+    torch; None only measures.
     """
-    with torch.no_grad():
-        expected = run_model(copy_model(model).cpu().eval(), example).float().numpy()
-    got = open_session(data, threads=1, optimize=True).run({k: v.cpu().numpy() for k, v in example.items()})[0]
-    if got.shape != expected.shape:
-        raise ModelError(f"the exported file gives outputs of shape {got.shape} where torch gives {expected.shape}")
-    for whose, outputs in (("model", expected), ("exported file", got)):
-        if not np.isfinite(outputs).all():
-            raise ModelError(f"the {whose}'s outputs hold NaN or infinity on these inputs; check weights and inputs")
-    spread = float(np.ptp(expected)) or 1.0
-    max_abs = float(np.abs(got - expected).max())
-    same = expected.ndim < 2 or (got.argmax(1) == expected.argmax(1)).mean()
-    parity = Parity(max_abs, max_abs / spread, float(same), len(expected))
+    network, session = copy_model(model).cpu().eval(), open_session(data, threads=1, optimize=True)
+    whole = _compared(network, session, example)
+    alone = _compared(network, session, {name: tensor[:1] for name, tensor in example.items()})
+    worst = (max(whole.max_abs, alone.max_abs), max(whole.relative, alone.relative), min(whole.agree, alone.agree))
+    parity = Parity(*worst, samples=whole.samples)
     if tolerance is not None:
         require_parity(parity, tolerance)
     return parity
+
+
+def _compared(network: nn.Module, session: Session, example: Mapping[str, Tensor]) -> Parity:
+    """The worst of all outputs, and how often the judged one agrees."""
+    with torch.no_grad():
+        expected = {name: tensor.float().numpy() for name, tensor in call(network, example).items()}
+    count = len(next(iter(example.values())))
+    try:
+        got = session.run({name: tensor.cpu().numpy() for name, tensor in example.items()})
+    except LeanfitError as error:
+        raise ModelError(
+            f"the exported file does not run on a batch of {count}, though torch does: is the batch's size, or a size "
+            f"that depends on the values, hard-wired in forward()? {error}"
+        ) from error
+    worst = (0.0, 0.0)
+    for (name, wanted), found in zip(expected.items(), got, strict=True):
+        if found.shape != wanted.shape:
+            raise ModelError(
+                f"the exported file gives {name} of shape {found.shape} where torch gives {wanted.shape} for a batch "
+                f"of {count}. Is the batch's size hard-wired in forward()?"
+            )
+        worst = max(worst, _apart(wanted, found.astype(np.float32)))
+    judged = next(iter(expected.values()))
+    for whose, outputs in (("model", judged), ("exported file", got[0])):
+        if not np.isfinite(outputs).all():
+            raise ModelError(f"the {whose}'s outputs hold NaN or infinity on these inputs; check weights and inputs")
+    same = judged.ndim < 2 or (got[0].argmax(1) == judged.argmax(1)).mean()
+    return Parity(worst[1], worst[0], float(same), count)
+
+
+def _apart(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
+    """(the largest difference over the range of what is expected, the same as it is); what is not finite is to be so.
+
+    One of several outputs may hold infinity by design, as masks do.
+    """
+    finite = np.isfinite(expected)
+    if not np.array_equal(finite, np.isfinite(got)):
+        return math.inf, math.inf
+    if not finite.any():
+        return 0.0, 0.0
+    most = float(np.abs(got[finite] - expected[finite]).max())
+    return most / (float(np.ptp(expected[finite])) or 1.0), most
 
 
 def require_parity(parity: Parity, tolerance: float) -> None:
@@ -149,17 +233,20 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _tidy(graph: onnx.ModelProto) -> onnx.ModelProto:
+def _tidy(graph: onnx.ModelProto, tied: set[str]) -> onnx.ModelProto:
     """Drop the exporter's notes (stack traces, paths of this machine) and give short, stable names."""
     tidy = onnx.ModelProto()
     tidy.CopyFrom(graph)
     tidy.producer_name, tidy.producer_version = "leanfit", ""
     _fold_transposes(tidy.graph)
-    _rename(tidy.graph)
-    for holder in (tidy, tidy.graph, *tidy.graph.node, *tidy.graph.input, *tidy.graph.output, *tidy.graph.initializer):
-        holder.ClearField("metadata_props")
-        holder.ClearField("doc_string")
-    tidy.graph.ClearField("value_info")
+    _rename(tidy.graph, tied)
+    tidy.ClearField("metadata_props")
+    tidy.ClearField("doc_string")
+    for part in with_bodies(tidy.graph):
+        for holder in (part, *part.node, *part.input, *part.output, *part.initializer):
+            holder.ClearField("metadata_props")
+            holder.ClearField("doc_string")
+        part.ClearField("value_info")
     tidy.graph.name = "model"
     return tidy
 
@@ -182,38 +269,54 @@ def _fold_transposes(graph: onnx.GraphProto) -> None:
             graph.initializer.append(numpy_helper.from_array(folded, turned[key]))
         renamed[node.output[0]] = turned[key]
         graph.node.remove(node)
-    for node in graph.node:
+    nodes = [node for part in with_bodies(graph) for node in part.node]
+    for node in nodes:
         node.input[:] = [renamed.get(name, name) for name in node.input]
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    used = {name for node in nodes for name in node.input} | {value.name for value in graph.output}
     for name in {name for name, _ in turned} - used:
         graph.initializer.remove(constants[name])
 
 
-def _rename(graph: onnx.GraphProto) -> None:
-    """Name values v0, v1 ..., and nodes after their layers, or else by type and place."""
-    constants = {tensor.name for tensor in graph.initializer}
+def _rename(graph: onnx.GraphProto, tied: set[str]) -> None:
+    """Name values v0, v1 ..., and nodes after their layers, or else by type and place; inside of loops as well."""
+    graphs = list(with_bodies(graph))
+    constants = {tensor.name for part in graphs for tensor in part.initializer}
     kept = constants.union(v.name for v in (*graph.input, *graph.output))
     fresh = (name for i in itertools.count() if (name := f"v{i}") not in kept)
-    values = {name: next(fresh) for node in graph.node for name in node.output if name and name not in kept}
+    made = [v.name for part in graphs[1:] for v in part.input]
+    made += [name for part in graphs for node in part.node for name in node.output]
+    values = {name: next(fresh) for name in dict.fromkeys(made) if name and name not in kept}
     taken: set[str] = set()
-    for i, node in enumerate(graph.node):
-        layer = _layer_of(node, constants)
+    for i, node in enumerate(node for part in graphs for node in part.node):
+        layer = _layer_of(node, constants, tied)
         node.name = layer if layer and layer not in taken else f"{node.op_type}{i}"
         taken.add(node.name)
         node.input[:] = [values.get(n, n) for n in node.input]
         node.output[:] = [values.get(n, n) for n in node.output]
+    for value in (value for part in graphs[1:] for value in (*part.input, *part.output)):
+        value.name = values.get(value.name, value.name)
 
 
-def _layer_of(node: onnx.NodeProto, constants: set[str]) -> str:
+def with_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those inside of its loops and conditions, which read the values around them by name."""
+    yield graph
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield from with_bodies(body)
+
+
+def _layer_of(node: onnx.NodeProto, constants: set[str], tied: set[str]) -> str:
     """The layer whose weights a node holds, "" for none.
 
-    A linear layer on more than two dimensions becomes a MatMul with a transposed, nameless copy of its weights; the
-    exporter's note of scopes, ['', 'fc', 'linear_2'], still tells whose they are.
+    A linear layer on more than two dimensions becomes a MatMul with a transposed, nameless copy of its weights, and
+    tied weights have the name of one of their layers; the exporter's note of scopes, ['', 'fc', 'linear_2'], still
+    tells whose they are.
     """
     weights = (n.removesuffix(".T") for n in node.input)
     named = next((n.removesuffix(".weight") for n in weights if n.endswith(".weight")), "")
-    if named or node.op_type != "MatMul" or not constants.intersection(node.input):
-        return named
     notes = {note.key: note.value for note in node.metadata_props}
     scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
-    return str(scopes[-2]) if len(scopes) > 1 else ""
+    scope = str(scopes[-2]) if len(scopes) > 1 else ""
+    if named:
+        return scope if {named, scope} <= tied else named
+    return scope if node.op_type == "MatMul" and constants.intersection(node.input) else ""

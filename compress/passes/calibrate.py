@@ -129,7 +129,8 @@ def _activations(
         feeds = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
         results = dict(zip(outputs, session.run(feeds), strict=True)) | feeds
         done += len(next(iter(feeds.values())))
-        yield done / len(split), [(n, results[n]) for n in wanted if results[n].dtype == np.float32]
+        found = ((name, results[name]) for name in wanted)  # a sequence, of a loop's results, is a list
+        yield done / len(split), [(n, v) for n, v in found if getattr(v, "dtype", None) == np.float32 and v.size]
 
 
 def _session_with_outputs(graph: onnx.ModelProto, names: Iterable[str]) -> Session:

@@ -29,7 +29,7 @@ from torch.nn.modules.conv import _ConvNd
 from compress.core.config import Config
 from compress.core.errors import PassError
 from compress.core.traits import Traits
-from compress.graph.export import export_onnx, serialise
+from compress.graph.export import export_onnx, serialise, with_bodies
 from compress.graph.model_state import ModelState
 from compress.passes.base import Change, Context, PassResult, Preview, register_pass
 from compress.passes.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
@@ -191,6 +191,13 @@ def _unweighted_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[st
     ]
 
 
+def _tied(graph: onnx.ModelProto) -> list[str]:
+    """Weights that an embedding looks up rows of and a layer multiplies by: one scale, as the rows take it along."""
+    looked_up = {node.input[0] for node in graph.graph.node if node.op_type == "Gather"}
+    multiplied = {name for node in graph.graph.node if node.op_type in WEIGHTED for name in node.input[1:2]}
+    return sorted({tensor.name for tensor in graph.graph.initializer} & looked_up & multiplied)
+
+
 def _write_qdq(
     graph: onnx.ModelProto,
     ranges: Mapping[str, tuple[float, float]],
@@ -220,7 +227,7 @@ def _write_qdq(
         nodes_to_quantize=[],
         nodes_to_exclude=excluded,
         op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
-        extra_options={},
+        extra_options={"TensorQuantOverrides": {name: [{"quant_type": QuantType.QInt8}] for name in _tied(graph)}},
     )
     with _quiet_quantizer():
         quantizer.quantize_model()
@@ -253,7 +260,7 @@ def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
         source.output[:] = [output.name if name == before.input[0] else name for name in source.output]
         model.graph.node.remove(last)
         model.graph.node.remove(before)
-    used = {name for node in model.graph.node for name in node.input}
+    used = {name for part in with_bodies(model.graph) for node in part.node for name in node.input}
     unused = [tensor for tensor in model.graph.initializer if tensor.name not in used]
     for tensor in unused:
         model.graph.initializer.remove(tensor)

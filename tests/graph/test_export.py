@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from compress.graph import export
 from compress.graph.export import check_parity, export_onnx, load_graph, serialise
 from compress.graph.sizes import count_macs, count_nonzero, count_params, graph_bits, measure_sizes
 from compress.models import build_model
@@ -193,3 +194,106 @@ class Token(nn.Module):
 
 def test_macs_are_counted_where_a_parameters_view_goes_into_a_layer():
     assert count_macs(Token(), {"x": torch.zeros(2, 8)}) == 64
+
+
+def fresh(model: nn.Module, example: dict[str, torch.Tensor]) -> bytes:
+    """The file of a network that is traced now."""
+    export._traces.clear()
+    return serialise(export_onnx(model, example))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_trace_that_is_found_again_gives_the_file_of_a_new_one(name: str, digits: Task, monkeypatch):
+    example, other = digits.example(2), build(name)
+    with torch.no_grad():
+        for tensor in other.state_dict().values():
+            tensor.copy_(torch.rand_like(tensor.float()) + 0.1)
+    wanted = fresh(other, example)
+    fresh(build(name), example)
+    monkeypatch.setattr(export, "_traced", None)  # calling it would fail
+    assert serialise(export_onnx(other, example)) == wanted
+
+
+class Scaled(nn.Module):
+    """What it computes depends on more than its weights."""
+
+    def __init__(self, factor: float, hook: bool = False):
+        super().__init__()
+        self.layer, self.factor = nn.Linear(4, 2), factor
+        if hook:
+            self.layer.register_forward_hook(lambda module, inputs, output: output * factor)
+
+    def forward(self, x):
+        return self.layer(x) * self.factor
+
+
+@pytest.mark.parametrize("hook", [False, True])
+def test_a_network_that_computes_otherwise_is_traced_anew(hook: bool):
+    first, second = Scaled(1.0, hook).eval(), Scaled(3.0, hook).eval()
+    second.load_state_dict(first.state_dict())
+    example = {"x": torch.randn(5, 4)}
+    for model in (first, second, first):
+        check_parity(model, serialise(export_onnx(model, example)), example, tolerance=1e-5)
+
+
+def test_what_depends_on_the_batchs_size_is_said_before_anything_is_kept():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x * 2 if len(x) == 1 else x + 1
+
+    example = {"x": torch.randn(4, 3)}
+    data = serialise(export_onnx(Fixed(), example))
+    with pytest.raises(ModelError, match="does not run on a batch of 4"):
+        check_parity(Fixed(), data, example, tolerance=1e-5)
+
+
+def test_every_output_is_compared():
+    class Two(nn.Module):
+        def __init__(self, factor: float):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x):
+            return {"logits": x + 1, "aside": x * self.factor}
+
+    example = {"x": torch.randn(4, 3)}
+    data = serialise(export_onnx(Two(2.0), example))
+    assert check_parity(Two(2.0), data, example, tolerance=1e-6).max_abs == 0
+    with pytest.raises(ModelError, match="differs from torch"):
+        check_parity(Two(2.1), data, example, tolerance=1e-3)
+
+
+class Bags(nn.Module):
+    """Exported as a loop, whose body reads what is around it."""
+
+    def __init__(self):
+        super().__init__()
+        self.bags, self.head = nn.EmbeddingBag(20, 8, mode="mean"), nn.Linear(8, 3)
+
+    def forward(self, ids):
+        return self.head(self.bags(ids))
+
+
+def test_the_body_of_a_loop_finds_its_values():
+    example = {"ids": torch.randint(0, 20, (6, 5))}
+    model = Bags().eval()
+    check_parity(model, serialise(export_onnx(model, example)), example, tolerance=1e-5)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(20, 8), nn.Linear(8, 20, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        return self.head(self.embed(ids).mean(1))
+
+
+def test_layers_with_tied_weights_keep_their_names_and_one_tensor():
+    graph = export_onnx(Tied().eval(), {"ids": torch.randint(0, 20, (2, 5))}).graph
+    assert {node.op_type: node.name for node in graph.node if node.op_type in ("Gather", "Gemm")} == {
+        "Gather": "embed",
+        "Gemm": "head",
+    }
+    assert sum(list(tensor.dims) == [20, 8] for tensor in graph.initializer) == 1

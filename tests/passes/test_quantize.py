@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from compress.core.errors import PassError
-from compress.graph.export import export_onnx, serialise
+from compress.graph.export import export_onnx, load_graph, serialise
 from compress.graph.model_state import ModelState
 from compress.passes.base import Context, PassResult
 from compress.passes.calibrate import (
@@ -264,3 +264,32 @@ def test_only_operators_with_weights_become_integers_in_a_network_with_layer_nor
     }
     assert read["auto"] == read["weighted"]
     assert read["all"]["QuantizeLinear"] > read["auto"]["QuantizeLinear"] >= 3
+
+
+class Words(nn.Module):
+    """Rows of a table, and scores of all words by the same table; or a table of its own, read in a loop."""
+
+    def __init__(self, tied: bool):
+        super().__init__()
+        self.embed = nn.Embedding(24, 16) if tied else nn.EmbeddingBag(24, 16, mode="mean")
+        self.head = nn.Linear(16, 24, bias=False)
+        if tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, ids):
+        rows = self.embed(ids)
+        return self.head(rows.mean(1) if rows.ndim == 3 else rows)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_table_that_is_shared_or_read_in_a_loop_survives(tied: bool):
+    torch.manual_seed(0)
+    ids = torch.randint(0, 24, (160, 6))
+    task = Task.from_tensors(*[(ids, ids[:, 0])] * 3, classes=24)
+    model = Words(tied).eval()
+    data = serialise(run(model, task).model.graph)
+    (got,) = open_session(data).run({"input": ids.numpy()})
+    expected = model(ids).detach().numpy()
+    assert np.abs(got - expected).max() < 0.03 * np.ptp(expected)
+    codes = [code for code in weight_codes(load_graph(data)) if code.shape == (24, 16)]
+    assert not tied or len(codes) == 1
