@@ -60,7 +60,7 @@ def transformers_model(path: str, head: Head = "sequence-classification", classe
     settings = {**_given({"num_labels": classes}), "attn_implementation": "eager"}
     try:
         network: nn.Module = load(path, local_files_only=True, **settings)
-    except (OSError, ValueError):  # not here, or not a network
+    except (OSError, ValueError, ImportError):  # not here, or not a network, or a package that it needs is broken
         network = _made(f"hf:{path}", load, path, **settings)
     return (PairScore(network) if head == "pair-score" else network).eval()
 
@@ -102,6 +102,9 @@ def _made(what: str, build: Any, *args: Any, **settings: Any) -> nn.Module:
     try:
         network: nn.Module = build(*args, **settings)
     except Exception as error:  # whatever another library raises, offline for instance
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        raise ModelError(f"{what} cannot be built: {type(error).__name__}: {reason}") from error
+        cause: BaseException = error
+        while isinstance(cause, ImportError) and cause.__cause__ is not None:  # which package it is stands in the first
+            cause = cause.__cause__
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0][:300]
+        raise ModelError(f"{what} cannot be built: {type(cause).__name__}: {reason}") from error
     return network

@@ -117,6 +117,17 @@ def test_a_folder_that_is_none_is_said(tmp_path):
         build_model("hf", path=str(tmp_path))
 
 
+def test_a_library_that_cannot_load_its_own_parts_is_said_with_the_first_reason(monkeypatch):
+    transformers = pytest.importorskip("transformers")
+
+    def broken(*args, **settings):
+        raise ModuleNotFoundError("Could not import module") from RuntimeError("operator torchvision::nms is missing")
+
+    monkeypatch.setattr(transformers.AutoModelForSequenceClassification, "from_pretrained", broken)
+    with pytest.raises(ModelError, match="cannot be built: RuntimeError: operator torchvision::nms is missing"):
+        build_model("hf", path="somewhere")
+
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "dull", "fine", "play"]
 
 
