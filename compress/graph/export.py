@@ -12,11 +12,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx_ir
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
@@ -25,6 +24,9 @@ from compress.core.forward import call, copy_model, flattened
 from compress.core.sources import structure_key
 from evaluate.core.errors import LeanfitError, ModelError
 from evaluate.runtime.session import Session, open_session
+
+if TYPE_CHECKING:
+    import onnx_ir  # half a second, which only an export is worth
 
 _KEPT = 4  # traced networks whose graphs a process keeps, without their weights
 
@@ -103,6 +105,8 @@ def _traced(model: nn.Module, inputs: Mapping[str, Tensor], opset: int) -> onnx_
 
 def _filled(traced: onnx_ir.Model, model: nn.Module) -> onnx.ModelProto:
     """The graph with this network's weights, folded and named as it is deployed."""
+    import onnx_ir
+
     graph, own = traced.clone(), _tensors(model)
     for name, value in graph.graph.initializers.items():
         if value.const_value is None:
