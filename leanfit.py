@@ -14,6 +14,7 @@ from compress import __version__
 if TYPE_CHECKING:
     from compress import (
         Artifact,
+        Head,
         Recipe,
         Task,
         compress,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         register_pass,
         register_task,
         verify,
+        whole_metric,
     )
     from evaluate.benchmark.compare import compare as bench
     from evaluate.core.errors import LeanfitError
@@ -32,18 +34,19 @@ if TYPE_CHECKING:
     from evaluate.scaling.law import select_law as fit_law
 
 _HOMES = {
-    "Artifact": "compress.Artifact", "LeanfitError": "evaluate.core.errors.LeanfitError", "Recipe": "compress.Recipe",
-    "Task": "compress.Task", "bench": "evaluate.benchmark.compare.compare", "compress": "compress.compress",
+    "Artifact": "compress.Artifact", "Head": "compress.Head", "LeanfitError": "evaluate.core.errors.LeanfitError",
+    "Recipe": "compress.Recipe", "Task": "compress.Task", "bench": "evaluate.benchmark.compare.compare",
+    "compress": "compress.compress",
     "fit_law": "evaluate.scaling.law.select_law", "load_recipe": "compress.load_recipe", "plan": "compress.plan",
     "register_law": "evaluate.scaling.forms.form.register_law", "register_loss": "compress.register_loss",
     "register_metric": "evaluate.metrics.base.register_metric", "register_model": "compress.register_model",
     "register_pass": "compress.register_pass", "register_task": "compress.register_task",
-    "verify": "compress.verify",
+    "verify": "compress.verify", "whole_metric": "compress.whole_metric",
 }  # fmt: skip
 __all__ = [
-    "Artifact", "LeanfitError", "Recipe", "Task", "__version__", "bench", "compress", "fit_law", "load",
+    "Artifact", "Head", "LeanfitError", "Recipe", "Task", "__version__", "bench", "compress", "fit_law", "load",
     "load_recipe", "plan", "register_law", "register_loss", "register_metric", "register_model", "register_pass",
-    "register_task", "verify",
+    "register_task", "verify", "whole_metric",
 ]  # fmt: skip
 
 

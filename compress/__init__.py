@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from compress.pipeline.run import compress
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
-    from compress.tasks import Task, get_task, register_loss, register_task
+    from compress.tasks import Head, Task, get_task, register_loss, register_task, whole_metric
 
 __version__ = "0.1.0"
 __all__ = [
     "Artifact",
+    "Head",
     "Recipe",
     "Task",
     "build_model",
@@ -30,10 +31,12 @@ __all__ = [
     "register_pass",
     "register_task",
     "verify",
+    "whole_metric",
 ]
 
 _HOMES = {
     "Artifact": "compress.pipeline.artifact",
+    "Head": "compress.tasks",
     "Recipe": "compress.recipe.schema",
     "Task": "compress.tasks",
     "build_model": "compress.models",
@@ -46,6 +49,7 @@ _HOMES = {
     "register_pass": "compress.passes.base",
     "register_task": "compress.tasks",
     "verify": "compress.pipeline.artifact",
+    "whole_metric": "compress.tasks",
 }
 
 

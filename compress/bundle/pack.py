@@ -120,6 +120,14 @@ def samples_of(task: Task, count: int, seed: int = 0) -> Samples:
     with seeded(0):  # a loader that shuffles gives the order of its targets under this seed
         taken = task.test.take(count, seed).materialize()
     inputs = {name: tensor.numpy() for name, tensor in taken.inputs.items()}
+    if task.heads:  # the device sees the first output, and its head's targets
+        head = task.heads[0]
+        return Samples(inputs, head.targets.of(taken.targets.numpy()), head.metric.name, head.classes)
+    if not isinstance(task.metric, str):
+        raise DataError(
+            f"the metric {task.metric.label} of task {task.name!r} is an object of this program, which no bundle "
+            "carries: name a registered one, or pack with --samples 0."
+        )
     return Samples(inputs, taken.targets.numpy(), task.metric, tuple(task.classes))
 
 
@@ -161,7 +169,7 @@ def _judged(
         try:
             expected[name] = outputs_on(opened.session, bare)
             if bare.targets is not None:
-                accuracy[name] = score(expected[name], bare.targets, task.metric, task.classes)["value"]
+                accuracy[name] = score(expected[name], bare.targets, bare.metric, bare.classes)["value"]
         except LeanfitError as error:
             raise ModelError(
                 f"{opened.model.path} does not run on the samples of task {task.name!r}: {error} Pack it alone, or "

@@ -18,14 +18,17 @@ from compress.core.errors import RecipeError
 from evaluate.core.errors import ModelError, did_you_mean
 from evaluate.core.text import a_few
 
-JUDGED = "leanfit_output"  # the attribute of a network that names the output its task judges
+JUDGED = "leanfit_output"  # the attribute of a network that names the output its task judges, or those of its heads
 _USUAL = ("logits", "out")  # of Transformers, and of torchvision's segmentation networks
 _OWN_LOSS = "loss"
 
 
 def run_model(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The output (n, ...) that the task judges. Raises ModelError as `call` does."""
-    return next(iter(call(model, inputs).values()))
+    """The output (n, ...) that the task judges, those of several heads side by side. Raises ModelError as `call`."""
+    outputs, wanted = call(model, inputs), getattr(model, JUDGED, None)
+    if isinstance(wanted, tuple):
+        return torch.cat([outputs[name].reshape(len(outputs[name]), -1) for name in wanted], 1)
+    return next(iter(outputs.values()))
 
 
 def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -189,7 +192,9 @@ def _judged_first(model: nn.Module, outputs: dict[str, Tensor], count: int) -> d
     if not rows:
         got = "; ".join(f"{name} {tuple(t.shape)}" for name, t in outputs.items()) or "no tensor"
         raise ModelError(f"{type(model).__name__} must return a tensor with a row a sample ({count} here), got {got}.")
-    wanted = getattr(model, JUDGED, None)
+    given = getattr(model, JUDGED, None)
+    several = given if isinstance(given, tuple) else ()
+    wanted = next((name for name in several if name not in rows), several[0]) if several else given
     if wanted is None:
         wanted = next(iter(rows)) if len(rows) == 1 else next((name for name in _USUAL if name in rows), None)
     if wanted is None or wanted not in rows:
@@ -199,7 +204,8 @@ def _judged_first(model: nn.Module, outputs: dict[str, Tensor], count: int) -> d
         raise ModelError(
             f"{type(model).__name__} {what} It gives {shown}. Say which one the task judges: Task(..., output=...)."
         )
-    return {wanted: rows[wanted], **{name: t for name, t in rows.items() if name != wanted}}
+    first = several or (wanted,)
+    return {name: rows[name] for name in (*first, *(name for name in rows if name not in first))}
 
 
 def _count(inputs: Mapping[str, Tensor]) -> int:

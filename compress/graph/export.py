@@ -163,25 +163,25 @@ def _compared(network: nn.Module, session: Session, example: Mapping[str, Tensor
         expected = {name: tensor.float().numpy() for name, tensor in call(network, example).items()}
     count = len(next(iter(example.values())))
     try:
-        got = session.run({name: tensor.cpu().numpy() for name, tensor in example.items()})
+        found = session.run({name: tensor.cpu().numpy() for name, tensor in example.items()})
     except LeanfitError as error:
         raise ModelError(
             f"the exported file does not run on a batch of {count}, though torch does: is the batch's size, or a size "
             f"that depends on the values, hard-wired in forward()? {error}"
         ) from error
-    worst = (0.0, 0.0)
-    for (name, wanted), found in zip(expected.items(), got, strict=True):
-        if found.shape != wanted.shape:
+    worst, got = (0.0, 0.0), dict(zip((output[0] for output in session.outputs), found, strict=True))
+    for name, wanted in expected.items():
+        if got[name].shape != wanted.shape:
             raise ModelError(
-                f"the exported file gives {name} of shape {found.shape} where torch gives {wanted.shape} for a batch "
-                f"of {count}. Is the batch's size hard-wired in forward()?"
+                f"the exported file gives {name} of shape {got[name].shape} where torch gives {wanted.shape} for a "
+                f"batch of {count}. Is the batch's size hard-wired in forward()?"
             )
-        worst = max(worst, _apart(wanted, found.astype(np.float32)))
-    judged = next(iter(expected.values()))
-    for whose, outputs in (("model", judged), ("exported file", got[0])):
+        worst = max(worst, _apart(wanted, got[name].astype(np.float32)))
+    judged, deployed = next(iter(expected.values())), next(iter(got.values()))
+    for whose, outputs in (("model", judged), ("exported file", deployed)):
         if not np.isfinite(outputs).all():
             raise ModelError(f"the {whose}'s outputs hold NaN or infinity on these inputs; check weights and inputs")
-    same = judged.ndim < 2 or (got[0].argmax(1) == judged.argmax(1)).mean()
+    same = judged.ndim < 2 or (deployed.argmax(1) == judged.argmax(1)).mean()
     return Parity(worst[1], worst[0], float(same), count)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from compress import __version__
 from compress.core.files import hash_of
 from compress.graph.surgery import side_width, tensor_dims
+from compress.tasks.heads import HeadMetric, JudgedHead
 from evaluate.benchmark.bench_record import judge, summarise
 from evaluate.core.errors import ModelError, quoted
 from evaluate.core.records import CompressRecord
@@ -170,6 +171,7 @@ def make_record(
     record["per_class_drop"] = per_class_drop(
         evaluation.baseline, evaluation.compressed, evaluation.targets, task.classes, task.metric
     )
+    record["heads"] = [_head(head, evaluation) for head in task.heads]
     candidates = {"baseline": samples.baseline, "again": samples.control, "compressed": samples.compressed}
     (judged,) = judge([candidates], "baseline", "again", seed=recipe.seed)
     record["speedup"] = judged.speedups["compressed"]
@@ -179,6 +181,17 @@ def make_record(
     record["warnings"] = [*remarks, *recipe.warnings, *_warnings(record)]
     record["seconds"] = round(seconds, 3)
     return dict(CompressRecord.of(record).raw)
+
+
+def _head(head: JudgedHead, evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of one of several heads: its score before and after, and what was lost on the same samples."""
+    metric, (before, after) = HeadMetric.of(head), (evaluation.baseline, evaluation.compressed)
+    return {
+        "name": head.name,
+        "baseline": score(before, evaluation.targets, metric, head.classes),
+        "compressed": score(after, evaluation.targets, metric, head.classes),
+        "drop": drop(before, after, evaluation.targets, metric),
+    }
 
 
 def _task(task: Task) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import nn
 from compress import __version__
 from compress.core.errors import RecipeError
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
-from compress.core.forward import JUDGED, copy_model, run_model
+from compress.core.forward import JUDGED, call, copy_model, run_model
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed
 from compress.graph.export import load_graph
@@ -102,8 +102,8 @@ def prepare(
     # The model first: its weights are read before any data.
     network = copy_model(given_model(model, weights, derive_seed(recipe.seed, "model"))).cpu().eval()
     task = given_task(task, status)
-    if task.output is not None:
-        setattr(network, JUDGED, task.output)
+    if task.judged is not None:
+        setattr(network, JUDGED, task.judged)
     check_model(network, task)
     recipe.check_layers(network)
     measured = get_metric(task.metric).label
@@ -129,11 +129,23 @@ def check_model(model: nn.Module, task: Task) -> None:
     bad = [n for n, t in model.named_parameters() if t.is_floating_point() and not torch.isfinite(t).all()]
     if bad:
         raise ModelError(f"{type(model).__name__}: weights that are NaN or infinite: {a_few(bad)}. Train it again.")
+    example = task.example(2)
     with torch.no_grad():
-        output = run_model(model, task.example(2))
+        for head in task.heads:
+            got = call(model, example)[head.name]
+            if got.reshape(len(got), -1).shape[1] != head.width:
+                raise ModelError(
+                    f"{type(model).__name__} gives {head.name} of shape {tuple(got.shape)}, and head {head.name!r} of "
+                    f"task {task.name!r} has {head.width} {'classes' if head.classes else 'values a sample'}."
+                )
+        output = run_model(model, example)
     if output.isnan().any():
         raise ModelError(f"{type(model).__name__} gives NaN on the task's first samples: look at its buffers.")
-    if task.classes and output.shape[1:] != (wanted := (len(task.classes), *task.validation.all_targets().shape[1:])):
+    if (
+        task.classes
+        and not task.heads
+        and output.shape[1:] != (wanted := (len(task.classes), *task.validation.all_targets().shape[1:]))
+    ):
         raise ModelError(
             f"{type(model).__name__} gives outputs {tuple(output.shape)}, but task {task.name!r} has "
             f"{len(task.classes)} classes: expected (batch, {', '.join(map(str, wanted))}). Set the model's `classes`."

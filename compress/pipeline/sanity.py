@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from compress.core.forward import run_model
 from compress.tasks import Task
+from compress.tasks.heads import HeadMetric
 from evaluate.core.errors import LeanfitError, ModelError
-from evaluate.metrics.base import Metric, get_metric
+from evaluate.metrics.base import Metric, get_metric, metric_of
 
 MOST = 2000  # validation samples that are looked at
 FEWEST = 100  # with fewer nothing is refused
@@ -27,6 +28,7 @@ class Sanity:
 
     constant : None where no constant answer has a value (a rank correlation).
     repeated : how many test samples are training samples too.
+    unit, higher_is_better : of the metric.
     """
 
     metric: str
@@ -36,6 +38,13 @@ class Sanity:
     n: int
     constant: float | None
     repeated: int
+    unit: str = ""
+    higher_is_better: bool = True
+
+    @property
+    def shown(self) -> Metric:
+        """The metric, to show figures by."""
+        return metric_of({"metric": self.metric, "unit": self.unit, "higher_is_better": self.higher_is_better})
 
     def as_dict(self) -> dict[str, float | int | str | None]:
         """JSON-able."""
@@ -43,7 +52,7 @@ class Sanity:
 
     def told(self) -> str:
         """`accuracy 93.10 (91.92 to 94.13) on 2000 validation samples`."""
-        metric = get_metric(self.metric)
+        metric = self.shown
         decimals = metric.decimals(self.value, self.high)
         value, low, high = (f"{number:.{decimals}f}" for number in (self.value, self.low, self.high))
         unit = f" {metric.unit}" if metric.unit else ""
@@ -53,7 +62,7 @@ class Sanity:
         """Whether the interval holds what a constant answer gets, or worse."""
         if self.constant is None:
             return False
-        return self.low <= self.constant if get_metric(self.metric).higher_is_better else self.high >= self.constant
+        return self.low <= self.constant if self.higher_is_better else self.high >= self.constant
 
 
 def examine(model: nn.Module, task: Task, seed: int) -> Sanity:
@@ -67,7 +76,10 @@ def examine(model: nn.Module, task: Task, seed: int) -> Sanity:
     outputs, targets = np.concatenate(parts), split.all_targets().numpy()
     value, low, high = metric.interval(metric.per_sample(outputs, targets))
     constant = _of_constant(metric, task, outputs.shape, targets)
-    return Sanity(task.metric, float(value), float(low), float(high), len(targets), constant, _repeated(task))
+    return Sanity(
+        metric.name, float(value), float(low), float(high), len(targets), constant, _repeated(task), metric.unit,
+        metric.higher_is_better,
+    )  # fmt: skip
 
 
 def require_sane(found: Sanity, expected: Mapping[str, float] | None, trained: bool, force: bool) -> list[str]:
@@ -76,8 +88,8 @@ def require_sane(found: Sanity, expected: Mapping[str, float] | None, trained: b
     if found.no_better():
         said = f"the baseline has {found.told()}, no better than one and the same answer to everything"
         problems.append(f"{said} ({found.constant:.4g})")
-    for name, value in (expected or {}).items():
-        metric = get_metric(name)
+    for value in (expected or {}).values():
+        metric = found.shown
         slack = _POINT if metric.unit == "%" else abs(value) * _POINT / 100
         if found.high < value - slack if metric.higher_is_better else found.low > value + slack:
             problems.append(f"the baseline has {found.told()}, where {value:g} was expected")
@@ -102,6 +114,15 @@ def require_sane(found: Sanity, expected: Mapping[str, float] | None, trained: b
 def _of_constant(metric: Metric, task: Task, shape: tuple[int, ...], targets: NDArray[np.generic]) -> float | None:
     """The metric of the best answer that does not look at its input: the shares of the classes, or the mean."""
     known = task.train.all_targets()
+    if isinstance(metric, HeadMetric):
+        head = metric.head
+        metric, shape, known, targets = (
+            head.metric,
+            (shape[0], head.width),
+            head.targets.of(known),
+            head.targets.of(targets),
+        )
+        shape = shape if head.targets.labelled else (shape[0], *head.targets.shape)
     answer = _shares(known, shape) if not known.is_floating_point() else known.double().mean(0).numpy()
     try:
         constant = np.broadcast_to(answer, shape) if known.is_floating_point() else np.broadcast_to(answer[None], shape)

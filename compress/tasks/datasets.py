@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from compress.tasks.heads import packed
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
 from evaluate.core.errors import DataError, did_you_mean
 from evaluate.core.text import a_few
@@ -23,7 +24,9 @@ SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", 
 class Pairs(Dataset[Any]):
     """A data set of any form as (inputs by name, target) pairs of tensors; the indices name the samples that it has."""
 
-    def __init__(self, data: Any, inputs: str | Sequence[str] | None, target: str | None, where: str) -> None:
+    def __init__(
+        self, data: Any, inputs: str | Sequence[str] | None, target: str | Sequence[str] | None, where: str
+    ) -> None:
         if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
             raise DataError(
                 f"{where}: {type(data).__name__} has no length or no items by number; give a map-style data set, or "
@@ -68,7 +71,7 @@ def dataset_splits(
     validation: Any,
     test: Any,
     inputs: str | Sequence[str] | None,
-    target: str | None,
+    target: str | Sequence[str] | None,
     fractions: tuple[float, float],
     seed: int,
     name: str,
@@ -111,8 +114,11 @@ def class_names(data: Any, target: str | None) -> tuple[str, ...] | None:
 
 
 def _pair(
-    sample: Any, inputs: str | Sequence[str] | None, target: str | None, where: str
+    sample: Any, inputs: str | Sequence[str] | None, target: str | Sequence[str] | None, where: str
 ) -> tuple[dict[str, Tensor], Tensor]:
+    if target is not None and not isinstance(target, str):
+        given, heads = _several(sample, inputs, target, where)
+        return given, packed({name: value[None] for name, value in heads.items()}, where)[0]
     if isinstance(sample, Mapping):
         key = target or next((name for name in TARGETS if name in sample), None)
         if key is None or key not in sample:
@@ -132,6 +138,28 @@ def _pair(
     if len(names) != len(values) - 1:
         raise DataError(f"{where}: {len(names)} names for {len(values) - 1} inputs: {', '.join(names)}.")
     return dict(zip(names, values[:-1], strict=True)), values[-1]
+
+
+def _several(
+    sample: Any, inputs: str | Sequence[str] | None, targets: Sequence[str], where: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(inputs by name, targets by head) of a sample that is a dict."""
+    if not isinstance(sample, Mapping):
+        raise DataError(f"{where}: several targets are entries of a dict, got {type(sample).__name__}.")
+    wanted = [inputs] if isinstance(inputs, str) else [*(inputs or (n for n in sample if n not in targets))]
+    for name, what in (*((n, "input") for n in wanted), *((n, "target") for n in targets)):
+        if name not in sample:
+            raise _no_key(name, sample, what, where)
+    values = {str(name): as_value(sample[name], f"{where}, {name!r}") for name in (*wanted, *targets)}
+    return {str(name): values[str(name)] for name in wanted}, {str(name): values[str(name)] for name in targets}
+
+
+def sample_targets(data: Any, targets: Sequence[str], name: str) -> dict[str, Tensor]:
+    """The targets (1, ...) of several heads in the first sample of a data set, or of a dict of splits."""
+    if isinstance(data, Mapping):
+        data = next(iter(data.values()))
+    _, heads = _several(data[0], None, targets, f"task {name!r}, sample 0")
+    return {head: value[None] for head, value in heads.items()}
 
 
 def _no_key(key: str | None, sample: Mapping[str, Any], what: str, where: str) -> DataError:

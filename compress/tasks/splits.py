@@ -18,6 +18,7 @@ from torch import Tensor
 
 from compress.core.seeding import generator, seeded
 from compress.tasks.checks import as_inputs, as_targets, check_finite, check_lengths
+from compress.tasks.heads import packed
 from evaluate.core.errors import DataError
 from evaluate.core.text import a_few
 
@@ -179,6 +180,13 @@ class LoaderSplit:
         """(n, ...) targets of every sample, in the order of a pass seeded with 0."""
         return self._scan.targets
 
+    def first_targets(self) -> Any:
+        """The targets of the first batch as the loader gives them: a dict where there are several heads."""
+        with seeded(0):
+            _reseed(self.loader)
+            batch = next(iter(self.loader), None)
+        return batch[-1] if isinstance(batch, tuple | list) and len(batch) > 1 else None
+
     def first(self, n: int) -> dict[str, Tensor]:
         """Inputs of the first `n` samples of the first batch, in a pass seeded with 0."""
         with seeded(0):
@@ -252,7 +260,8 @@ def _parts(batch: Any, where: str) -> Batch:
     inputs = batch[0] if len(batch) == 2 else tuple(batch[:-1])
     if isinstance(inputs, tuple | list):
         inputs = {f"input{index}": item for index, item in enumerate(inputs)}
-    return as_inputs(inputs, where), as_targets(batch[-1], where)
+    targets = packed(batch[-1], where) if isinstance(batch[-1], Mapping) else as_targets(batch[-1], where)
+    return as_inputs(inputs, where), targets
 
 
 def subset_indices(targets: Tensor, n: int, seed: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,12 +17,14 @@ from compress.core.progress import Status, silent
 from compress.core.registries import LOSSES, TASKS
 from compress.core.sources import values_key
 from compress.tasks.checks import as_inputs, as_targets, check_axes, check_labels, check_lengths, check_shares
-from compress.tasks.datasets import class_names, dataset_splits
+from compress.tasks.datasets import class_names, dataset_splits, sample_targets
+from compress.tasks.heads import Columns, Head, HeadMetric, HeadsLoss, JudgedHead, columns_of, judged_heads, packed
 from compress.tasks.losses import Loss, loss_of
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
+from compress.tasks.whole_metric import whole_metric
 from evaluate.core.components import Component, Registry
 from evaluate.core.errors import DataError, LeanfitError
-from evaluate.metrics.base import METRICS, get_metric
+from evaluate.metrics.base import METRICS, Metric, get_metric
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,9 +35,10 @@ class Task:
     loss    : the name of a registered one ("cross_entropy", "mse", "package.module:name"), or a callable (outputs,
               targets) -> scalar tensor, in Python only.
     metric  : the name of a registered one: "accuracy" (per cent, higher is better), "mse" (lower is better), or
-              "package.module:name"; or what was registered itself. Class ids of more axes than (n,), as of tokens or
-              pixels, need one of those: "token_accuracy", "miou", "perplexity".
+              "package.module:name"; what was registered itself; or a torchmetrics object (`whole_metric`). Class ids of
+              more axes than (n,), as of tokens or pixels, need one of "token_accuracy", "miou", "perplexity".
     output  : which output of a model is judged where it gives several, by name; those of a tuple are output0, output1.
+    heads   : several outputs that are judged, each by targets of its own; loss, metric and classes are theirs then.
     Raises DataError where a split is empty, not finite, or unlike the others.
     """
 
@@ -45,13 +48,19 @@ class Task:
     test: Split
     classes: tuple[str, ...] = ()
     loss: Loss = "cross_entropy"
-    metric: str = "accuracy"
+    metric: str | Metric = "accuracy"
     output: str | None = None
+    heads: tuple[JudgedHead, ...] = ()
 
     def __post_init__(self) -> None:
         for field, registry in (("loss", LOSSES), ("metric", METRICS)):
             object.__setattr__(self, field, _address(getattr(self, field), registry, self.name))
-        _check_classes(self)
+        if not isinstance(self.metric, str):
+            object.__setattr__(self, "metric", whole_metric(self.metric))
+        if isinstance(self.output, str) and self.heads:
+            raise DataError(f"task {self.name!r}: output={self.output!r} beside heads, which say what is judged.")
+        for name, _, metric, classes in self._judgements():
+            _check_classes(name, metric, classes)
         first: dict[str, Tensor] | None = None
         for where, split in self.splits().items():
             place = f"task {self.name!r}, {where} split"
@@ -63,9 +72,27 @@ class Task:
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{n} {list(t.shape[1:])} {str(t.dtype)[6:]}" for n, t in self.example().items())
-        kind = f"{len(self.classes)} classes" if self.classes else "values"
+        several = (f"{h.name} ({len(h.classes) or h.width} {'classes' if h.classes else 'values'})" for h in self.heads)
+        kind = ", ".join(several) or (f"{len(self.classes)} classes" if self.classes else "values")
         sizes = " / ".join(str(len(split)) for split in self.splits().values())
-        return f"<Task {self.name}: {inputs} -> {kind}; {sizes} samples to train, validate, test; {self.metric}>"
+        measured = ", ".join(h.metric.name for h in self.heads) or self.metric_name
+        return f"<Task {self.name}: {inputs} -> {kind}; {sizes} samples to train, validate, test; {measured}>"
+
+    @property
+    def judged(self) -> str | tuple[str, ...] | None:
+        """The output that is judged, those of all heads, or None where a model gives one only."""
+        return tuple(head.name for head in self.heads) or self.output
+
+    @property
+    def metric_name(self) -> str:
+        """What a Record calls the metric, or that of the first head."""
+        return get_metric(self.metric).name
+
+    def _judgements(self) -> list[tuple[str, Loss, str | Metric, tuple[str, ...]]]:
+        """What is asked of each head, or of the one output: a name for messages, loss, metric and classes."""
+        if not self.heads:
+            return [(f"task {self.name!r}", self.loss, self.metric, self.classes)]
+        return [(f"task {self.name!r}, head {h.name!r}", h.loss, h.metric, h.classes) for h in self.heads]
 
     def splits(self) -> dict[str, Split]:
         """The three splits by name."""
@@ -81,15 +108,16 @@ class Task:
 
     @cached_property
     def _digest(self) -> str:
-        judged = (self._code(loss_of(self.loss), self.loss), self._code(METRICS.get(self.metric), self.metric))
+        metric = METRICS.get(self.metric) if isinstance(self.metric, str) else None
+        judged = (self._code(loss_of(self.loss), self.loss), self._code(metric, self.metric))
         output = [self.output] if self.output is not None else []
         parts = [*judged, *output, *self.classes, *(split.fingerprint() for split in self.splits().values())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @staticmethod
-    def _code(found: Component[Any], given: Any) -> str:
-        """The name of one of leanfit's own, name and source of a registered one, source and values of a callable."""
-        if not isinstance(given, str):
+    def _code(found: Component[Any] | None, given: Any) -> str:
+        """The name of one of leanfit's own, name and source of a registered one, source and values of an object."""
+        if not isinstance(given, str) or found is None:
             return values_key(given) or uuid.uuid4().hex  # one that cannot be told is never found again
         return found.name if found.built_in else f"{found.address} {found.source}"
 
@@ -107,8 +135,9 @@ class Task:
         name: str = "custom",
         classes: Sequence[str] | int | None = None,
         loss: Loss | None = None,
-        metric: str | None = None,
+        metric: str | Metric | None = None,
         output: str | None = None,
+        heads: Mapping[str, Head] | None = None,
         validation_fraction: float = 0.1,
         seed: int = 0,
     ) -> Task:
@@ -116,6 +145,8 @@ class Task:
 
         Integer targets (n,) are class ids (cross entropy, accuracy); float targets (n, ...) are regression (mse).
         Integer targets (n, ...) are class ids of tokens or pixels, -100 being none, where `metric` takes those.
+        A dict of targets is judged head by head, each by the output of its name; `heads` says what does not follow from
+        the targets, and the first of them is what goals read.
         Without `validation`, that share of `train` is split off, keeping the share of each class. Raises DataError.
         """
         if test is None:
@@ -126,7 +157,8 @@ class Task:
         else:
             held = _pair(validation, f"task {name!r}, validation split")
         tested = _pair(test, f"task {name!r}, test split")
-        return _assemble(cls, name, (train_split, held, tested), classes, loss, metric, output)
+        several = _heads_of([pair[1] for pair in (train, validation, test) if isinstance(pair, tuple | list)], name)
+        return _assemble(cls, name, (train_split, held, tested), classes, loss, metric, output, heads, several)
 
     @classmethod
     def from_loaders(
@@ -138,16 +170,19 @@ class Task:
         name: str = "custom",
         classes: Sequence[str] | int | None = None,
         loss: Loss | None = None,
-        metric: str | None = None,
+        metric: str | Metric | None = None,
         output: str | None = None,
+        heads: Mapping[str, Head] | None = None,
     ) -> Task:
         """A task from three re-iterable DataLoaders of (inputs, targets) batches; each is read through once here.
 
+        Targets may be a dict of them, for several heads, as in `from_tensors`.
         Random augmentation belongs into the training loader only. Raises DataError.
         """
         loaders = {"train": train, "validation": validation, "test": test}
         splits = [LoaderSplit(loader, f"task {name!r}, {where} split") for where, loader in loaders.items()]
-        return _assemble(cls, name, (splits[0], splits[1], splits[2]), classes, loss, metric, output)
+        several = _heads_of([split.first_targets() for split in splits], name)
+        return _assemble(cls, name, (splits[0], splits[1], splits[2]), classes, loss, metric, output, heads, several)
 
     @classmethod
     def from_dataset(
@@ -157,27 +192,33 @@ class Task:
         test: Any = None,
         *,
         input: str | Sequence[str] | None = None,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         name: str = "custom",
         classes: Sequence[str] | int | None = None,
         loss: Loss | None = None,
-        metric: str | None = None,
+        metric: str | Metric | None = None,
         output: str | None = None,
+        heads: Mapping[str, Head] | None = None,
         validation_fraction: float = 0.1,
         test_fraction: float = 0.2,
         seed: int = 0,
     ) -> Task:
         """A task from map-style data sets of torch, torchvision or Hugging Face (a dict of splits too).
 
-        Samples are dicts, of which `input` and `target` name the entries (by default all others, and the label), or
-        tuples whose last is the target; numbers, arrays, tensors, or images of Pillow's, which become (c, h, w) in
-        0..1. What is not given is held out of `train`, keeping the share of each class. Up to half a gigabyte a split
-        is held in memory and read once; more is read batch by batch. Raises DataError.
+        Samples are dicts, of which `input` and `target` name the entries (by default all others, and the label; several
+        targets are heads), or tuples whose last is the target; numbers, arrays, tensors, or images of Pillow's, which
+        become (c, h, w) in 0..1. What is not given is held out of `train`, keeping the share of each class. Up to half
+        a gigabyte a split is held in memory and read once; more is read batch by batch. Raises DataError.
         """
         fractions = validation_fraction, test_fraction
         splits = dataset_splits(train, validation, test, input, target, fractions, seed, name)
-        names = classes if classes is not None else class_names(train, target)
-        return _assemble(cls, name, splits, names, loss, metric, output)
+        several, names = None, classes
+        if target is not None and not isinstance(target, str):
+            parts = train, validation, test
+            several = _heads_of([sample_targets(part, target, name) for part in parts if part is not None], name)
+        elif names is None:
+            names = class_names(train, target)
+        return _assemble(cls, name, splits, names, loss, metric, output, heads, several)
 
 
 def _pair(pair: Any, where: str) -> TensorSplit:
@@ -185,9 +226,22 @@ def _pair(pair: Any, where: str) -> TensorSplit:
         return pair
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise DataError(f"{where}: expected a pair (inputs, targets), got {type(pair).__name__}.")
-    split = TensorSplit(as_inputs(pair[0], where), as_targets(pair[1], where))
+    targets = packed(pair[1], where) if isinstance(pair[1], Mapping) else as_targets(pair[1], where)
+    split = TensorSplit(as_inputs(pair[0], where), targets)
     check_lengths(split.inputs, split.targets, where)
     return split
+
+
+def _heads_of(targets: Sequence[Any], name: str) -> dict[str, Columns] | None:
+    """Where the targets of several heads lie; None where they are no dicts. Raises DataError where splits differ."""
+    found = [columns_of(given, f"task {name!r}") if isinstance(given, Mapping) else None for given in targets]
+    for other in found[1:]:
+        if other != found[0]:
+            shown = [", ".join(sorted(columns or ())) or "one target" for columns in (found[0], other)]
+            raise DataError(
+                f"task {name!r}: the splits have targets of different heads or shapes: {shown[0]}; {shown[1]}."
+            )
+    return found[0] if found else None
 
 
 def _hold_out(split: TensorSplit, fraction: float, seed: int, name: str) -> tuple[TensorSplit, TensorSplit]:
@@ -207,11 +261,24 @@ def _assemble(
     splits: tuple[Split, Split, Split],
     classes: Sequence[str] | int | None,
     loss: Loss | None,
-    metric: str | None,
+    metric: str | Metric | None,
     output: str | None,
+    heads: Mapping[str, Head] | None = None,
+    columns: Mapping[str, Columns] | None = None,
 ) -> Task:
     for where, split in zip(("train", "validation", "test"), splits, strict=True):
         split.check(f"task {name!r}, {where} split")
+    if columns is not None:
+        if loss is not None or metric is not None or classes is not None:
+            raise DataError(
+                f"task {name!r}: the targets are a dict of {len(columns)} heads: give loss, metric and classes of each "
+                f"as heads={{{next(iter(columns))!r}: Head(...)}}."
+            )
+        judged = judged_heads(columns, heads, [split.all_targets() for split in splits], f"task {name!r}")
+        first = judged[0]
+        return cls(name, *splits, first.classes, HeadsLoss(judged), HeadMetric.of(first), output, judged)
+    if heads is not None:
+        raise DataError(f"task {name!r}: heads are given, and the targets are no dict of them, by the heads' names.")
     labelled = not splits[0].all_targets().is_floating_point()
     names = _class_names(splits, classes) if labelled else ()
     return cls(
@@ -242,33 +309,39 @@ def _address(given: Any, registry: Registry[Any], task: str) -> Any:
         raise DataError(f"task {task!r}: {error}") from None
 
 
-def _check_classes(task: Task) -> None:
-    if not isinstance(task.metric, str):
-        raise DataError(f"task {task.name!r}: the metric {task.metric!r} is not registered: use @register_metric.")
-    metric = get_metric(task.metric)
-    if metric.labels and len(task.classes) < 2:
+def _check_classes(where: str, given: str | Metric, classes: tuple[str, ...]) -> None:
+    metric = get_metric(given)
+    if metric.labels and len(classes) < 2:
         raise DataError(
-            f"task {task.name!r}: {metric.label} needs at least two classes, got {list(task.classes)}. For regression "
+            f"{where}: {metric.label} needs at least two classes, got {list(classes)}. For regression "
             f"give float targets, loss 'mse' and metric 'mse'."
         )
-    if len(set(task.classes)) != len(task.classes):
-        raise DataError(f"task {task.name!r}: class names repeat: {list(task.classes)}.")
+    if len(set(classes)) != len(classes):
+        raise DataError(f"{where}: class names repeat: {list(classes)}.")
 
 
 def _check_targets(task: Task, split: Split, where: str) -> None:
-    targets = split.all_targets()
+    whole = split.all_targets()
+    targets = [head.targets.of(whole) for head in task.heads] or [whole]
+    for (_, loss, metric, classes), own in zip(task._judgements(), targets, strict=True):
+        _check_own_targets(own, loss, metric, classes, where)
+
+
+def _check_own_targets(
+    targets: Tensor, given: Loss, judged: str | Metric, classes: tuple[str, ...], where: str
+) -> None:
     labelled = not targets.is_floating_point()
-    loss, metric = loss_of(task.loss), get_metric(task.metric)
+    loss, metric = loss_of(given), get_metric(judged)
     wanted = (loss.facts["labels"], metric.labels)
     if labelled:
         check_axes(targets, metric.dense, where)
-    asked = f"{where}: loss {task.loss!r} and metric {task.metric!r} need"
+    asked = f"{where}: loss {given!r} and metric {metric.name!r} need"
     if True in wanted and not labelled:
         raise DataError(f"{asked} integer class ids, got floats.")
     if False in wanted and labelled:
         raise DataError(f"{asked} float targets, got {targets.dtype}.")
     if labelled:
-        check_labels(targets, len(task.classes), where)
+        check_labels(targets, len(classes), where)
     elif loss.facts["kind"] == "labels":
         check_shares(targets, where)
 

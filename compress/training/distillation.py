@@ -18,6 +18,7 @@ from compress.core.files import hash_of
 from compress.core.forward import copy_model, features_of, run_model
 from compress.core.progress import Status, silent
 from compress.core.sources import source_of
+from compress.tasks.heads import HeadsLoss
 from compress.tasks.losses import Kind, Loss, loss_of
 from compress.tasks.splits import Split, TensorSplit
 from compress.tasks.task import Task
@@ -27,6 +28,7 @@ from compress.training.checkpoint import load_tensors, save_tensors, state_hash
 from compress.training.placement import place
 from compress.training.settings import DistillConfig, TrainConfig
 from evaluate.core.errors import ModelError
+from evaluate.metrics.class_ids import IGNORED
 
 TeacherMode = Literal["none", "computed once", "run each batch"]
 FILE = "teacher.safetensors"
@@ -53,7 +55,7 @@ class Distillation(LossTerm):
         self.config, self.loss, self.status = config, task.loss, status
         check_distillation(task)
         self.teacher = Teacher(teacher, task, train, device)
-        self.kind = declared_kind(task.loss) or self._inferred(task)
+        self.kind = None if task.heads else declared_kind(task.loss) or self._inferred(task)
 
     def _inferred(self, task: Task) -> Kind:
         """Classes, where the task has some and the teacher gives (n, 2 or more). Raises RecipeError otherwise."""
@@ -70,7 +72,13 @@ class Distillation(LossTerm):
     def __call__(self, step: Step) -> Tensor:
         """How far the student is from the teacher on this batch."""
         wanted = self.teacher.outputs(step.inputs, step.indices, step.flipped)
-        return distillation_loss(self.loss, step.outputs, wanted, self.config.temperature, self.kind)
+        outputs = step.outputs
+        if not step.targets.is_floating_point() and step.targets.ndim > 1:  # of tokens, pixels: those with a label
+            known = step.targets != IGNORED
+            outputs, wanted = (x.movedim(1, -1)[known] for x in (outputs, wanted))
+        if not len(outputs):
+            return 0.0 * step.outputs.sum()
+        return distillation_loss(self.loss, outputs, wanted, self.config.temperature, self.kind)
 
     def join(self, loss: Tensor, step: Step) -> Tensor:
         """The teacher takes its share from the labels."""
@@ -130,6 +138,9 @@ def distillation_loss(
         raise ModelError(
             f"the teacher's outputs {tuple(teacher.shape)} are unlike the student's {tuple(outputs.shape)}."
         )
+    if isinstance(loss, HeadsLoss):  # each head by its own loss's kind
+        parts = [(h, h.outputs(outputs), h.outputs(teacher)) for h in loss.heads]
+        return torch.stack([h.weight * distillation_loss(h.loss, a, b, temperature) for h, a, b in parts]).sum()
     found = kind or declared_kind(loss)
     if found is None:
         raise RecipeError(_undeclared(loss))
@@ -143,8 +154,10 @@ def declared_kind(loss: Loss) -> Kind | None:
 
 def check_distillation(task: Task) -> None:
     """Raise RecipeError where nothing can say what the outputs of this task's models describe."""
-    if declared_kind(task.loss) is None and not task.classes:
-        raise RecipeError(_undeclared(task.loss))
+    for loss, classes in [(h.loss, h.classes) for h in task.heads] or [(task.loss, task.classes)]:
+        dense = bool(classes) and task.validation.all_targets().ndim > 1 and not task.heads
+        if declared_kind(loss) is None and (not classes or dense or task.heads):
+            raise RecipeError(_undeclared(loss))
 
 
 def _undeclared(loss: Loss) -> str:

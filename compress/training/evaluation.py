@@ -19,7 +19,7 @@ def evaluate_split(
     model: nn.Module,
     split: Split,
     loss: Loss = "cross_entropy",
-    metric: str = "accuracy",
+    metric: str | Metric = "accuracy",
     *,
     batch_size: int = 256,
     device: str = "cpu",
@@ -42,7 +42,9 @@ def _judged(
 ) -> dict[str, float]:
     samples, losses, twins = 0, 0.0, 0.0
     parts: list[NDArray[np.float64]] = []
-    twin = metric.built_in and metric.name in LOSSES.all(installed=False)  # a loss too, as mse is
+    twin = (
+        metric.built_in and isinstance(loss, str) and metric.name in LOSSES.all(installed=False)
+    )  # a loss too, as mse is
     for inputs, targets in split.batches(batch_size, device=device):
         outputs = run_model(model, inputs)
         samples, losses = samples + len(targets), losses + float(task_loss(loss, outputs, targets)) * len(targets)

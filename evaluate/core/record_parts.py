@@ -106,6 +106,16 @@ class Speedup(Block):
 
 
 @dataclass(frozen=True)
+class HeadEntry(Block):
+    """One of several outputs that a run judged: its score before and after, and its drop."""
+
+    name: str | None = None
+    baseline: Accuracy = field(default_factory=Accuracy)
+    compressed: Accuracy = field(default_factory=Accuracy)
+    drop: Drop = field(default_factory=Drop)
+
+
+@dataclass(frozen=True)
 class Width(Block):
     """Output channels of a layer."""
 

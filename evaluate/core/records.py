@@ -29,6 +29,7 @@ from evaluate.core.record_parts import (
     Drop,
     Environment,
     Goal,
+    HeadEntry,
     PassEntry,
     Side,
     Sizes,
@@ -81,6 +82,7 @@ class CompressRecord(Record):
     passes: tuple[PassEntry, ...] = ()
     drop: Drop = field(default_factory=Drop)
     per_class_drop: tuple[ClassDrop, ...] = ()
+    heads: tuple[HeadEntry, ...] = ()
     speedup: Speedup = field(default_factory=Speedup)
     noise_floor: float | None = None
     samples: Any = field(default=None, metadata=RAW)

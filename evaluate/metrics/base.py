@@ -169,8 +169,10 @@ def register_metric(
     return METRICS.register(name, unit=unit, higher_is_better=higher_is_better, labels=labels, dense=dense)
 
 
-def get_metric(name: str) -> Metric:
-    """The metric of a name or of `package.module:name`. Raises UsageError where there is none."""
+def get_metric(name: str | Metric) -> Metric:
+    """The metric of a name or of `package.module:name`, or itself. Raises UsageError where there is none."""
+    if isinstance(name, Metric):
+        return name
     found = METRICS.get(name)
     kind, function = (found.target, None) if isinstance(found.target, type) else (Metric, found.target)
     metric: Metric = kind(found.address, **found.facts, function=function, built_in=found.built_in)
@@ -195,7 +197,9 @@ def metric_of(score: record_parts.Accuracy | Mapping[str, Any] | str | None) -> 
         )
 
 
-def score(outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy", classes: Sequence[str] = ()) -> Score:
+def score(
+    outputs: ArrayLike, targets: ArrayLike, metric: str | Metric = "accuracy", classes: Sequence[str] = ()
+) -> Score:
     """The metric of these outputs, with interval and per class.
 
     outputs : (n, classes) logits or probabilities for accuracy; any shape equal to the targets' for mse.
@@ -212,7 +216,7 @@ def score(outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy", clas
     return found if asked.built_in else {**found, "unit": asked.unit, "higher_is_better": asked.higher_is_better}
 
 
-def drop(base_outputs: ArrayLike, outputs: ArrayLike, targets: ArrayLike, metric: str = "accuracy") -> Drop:
+def drop(base_outputs: ArrayLike, outputs: ArrayLike, targets: ArrayLike, metric: str | Metric = "accuracy") -> Drop:
     """Baseline metric minus this model's metric on the same samples, with a paired interval.
 
     For accuracy, per cent points: positive is worse; `stats.paired_drop` names the methods. For another, in its unit:
@@ -228,7 +232,7 @@ def per_class_drop(
     outputs: ArrayLike,
     targets: ArrayLike,
     classes: Sequence[str] = (),
-    metric: str = "accuracy",
+    metric: str | Metric = "accuracy",
 ) -> list[ClassDrop]:
     """By class, how many points of its samples the model gets right no longer; classes without samples are left out."""
     before, after = finite_outputs(base_outputs), finite_outputs(outputs)

@@ -207,8 +207,10 @@ class Agreement(TypedDict):
     sqnr_db: float | None
 
 
-def predict(session: Session, batches: Iterable[Mapping[str, Array]]) -> Array:
+def predict(session: Session, batches: Iterable[Mapping[str, Array]], heads: int = 1) -> Array:
     """The model's first output over all batches (name -> (n, ...) array), joined along the first axis.
+
+    heads : where more than 1, the first so many outputs, (n, columns) side by side.
 
     Raises DataError where there is no batch, ModelError where the model cannot run on one, or gives another number
     of rows than it was handed.
@@ -216,10 +218,11 @@ def predict(session: Session, batches: Iterable[Mapping[str, Array]]) -> Array:
     outputs: list[Array] = []
     for feeds in batches:
         rows = len(next(iter(feeds.values())))
-        output = session.run(feeds)[0]
-        if output.ndim == 0 or len(output) != rows:
-            raise ModelError(f"{session.label} gave an output of shape {list(output.shape)} for {rows} samples")
-        outputs.append(output)
+        given = session.run(feeds)[:heads]
+        for output in given:
+            if output.ndim == 0 or len(output) != rows:
+                raise ModelError(f"{session.label} gave an output of shape {list(output.shape)} for {rows} samples")
+        outputs.append(given[0] if heads == 1 else np.concatenate([part.reshape(rows, -1) for part in given], 1))
     if not outputs:
         raise DataError("there are no samples to predict: the split is empty")
     return np.concatenate(outputs)

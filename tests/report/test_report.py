@@ -203,7 +203,17 @@ def test_the_summary_has_the_stable_names_and_is_json():
     record["drop"]["p"] = float("nan")
     before = copy.deepcopy(record["baseline"])
     made = summary(record)
-    assert list(made) == ["artifact", "baseline", "compressed", "passes", "drop", "speedup", "goals", "warnings"]
+    assert list(made) == [
+        "artifact",
+        "baseline",
+        "compressed",
+        "passes",
+        "drop",
+        "speedup",
+        "goals",
+        "warnings",
+        "heads",
+    ]
     assert json.loads(json.dumps(made, allow_nan=False))["drop"]["p"] is None
     assert made["baseline"]["sizes"] == before["sizes"]
     made["baseline"]["sizes"]["params"] = 0

@@ -71,7 +71,7 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
         history.append(_restore(model, pruned, config, context, number))
     details = {
         **plan.details(pruned, example),
-        "metric": {"name": context.task.metric, **history[-1]["metric"]},
+        "metric": {"name": context.task.metric_name, **history[-1]["metric"]},
         "history": history,
     }
     state = replace(model, module=pruned, rewrites=(*model.rewrites, *rewrites))

@@ -12,11 +12,12 @@ from evaluate.core.records import BenchRecord, CompressRecord, Record, as_record
 from evaluate.core.text import clean, duration, finite, interval_text, p_value, ratio
 from evaluate.core.units import show_amount, size_labels
 from evaluate.core.whole_files import plain
+from evaluate.metrics.base import metric_of as base_metric_of
 from evaluate.report.messages import run_messages as words
 from evaluate.report.messages.bench_messages import bench_headline
 from evaluate.report.text.text_columns import BOLD, COLORS, aligned, columns_of, painted, speakable, wrapped
 
-SUMMARY_KEYS = ("artifact", "baseline", "compressed", "passes", "drop", "speedup", "goals", "warnings")
+SUMMARY_KEYS = ("artifact", "baseline", "compressed", "passes", "drop", "speedup", "goals", "warnings", "heads")
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Row:
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record under the stable JSON names: {artifact, baseline, compressed, passes, drop, speedup, goals, warnings}.
+    """The record under the stable JSON names, SUMMARY_KEYS: {artifact, baseline, compressed, passes, drop, ...}.
 
     The dict is a copy that `json.dumps(..., allow_nan=False)` accepts: numbers that are not finite become None.
     """
-    lists = ("passes", "goals", "warnings")
+    lists = ("passes", "goals", "warnings", "heads")
     return {key: plain(record.get(key) or ([] if key in lists else None)) for key in SUMMARY_KEYS}
 
 
@@ -57,7 +58,7 @@ def _line(record: Record) -> Iterator[str]:
 
 def rows(record: CompressRecord) -> list[Row]:
     """The rows of the table: metric, drop, latency, speed-up, then sizes; only what was measured."""
-    return [*_metric_rows(record), *_latency_rows(record), *_size_rows(record)]
+    return [*_metric_rows(record), *_head_rows(record), *_latency_rows(record), *_size_rows(record)]
 
 
 def _metric_rows(record: CompressRecord) -> Iterator[Row]:
@@ -69,7 +70,8 @@ def _metric_rows(record: CompressRecord) -> Iterator[Row]:
         words.metric_of(record),
     )
     shown = [interval_text(a.value, a.low, a.high, metric.decimals(a.value, a.high)) for a in (base, comp)]
-    yield Row(f"{clean(metric.label, 12)} {metric.unit}".strip(), *shown)
+    first = f"{clean(record.heads[0].name or 'head', 20)}: " if record.heads else ""
+    yield Row(f"{first}{clean(metric.label, 12)} {metric.unit}".strip(), *shown)
     if base.macro.f1 is not None and comp.macro.f1 is not None:
         yield Row("macro P/R/F1", _macro(base.macro), _macro(comp.macro))
     if drop.value is not None:
@@ -78,6 +80,17 @@ def _metric_rows(record: CompressRecord) -> Iterator[Row]:
             yield Row(metric.test, change=f"{drop.gained} gained, {drop.lost} lost", verdict=p_value(drop.p))
         elif drop.p is not None:
             yield Row("paired bootstrap", verdict=p_value(drop.p))
+
+
+def _head_rows(record: CompressRecord) -> Iterator[Row]:
+    """The metrics of the heads after the first, whose rows are those of the metric."""
+    for head in record.heads[1:]:
+        metric = base_metric_of(head.baseline)
+        decimals = metric.decimals(head.baseline.value, head.baseline.high)
+        shown = [interval_text(a.value, a.low, a.high, decimals) for a in (head.baseline, head.compressed)]
+        verdict = words.drop_verdict(head.drop, metric)
+        name = f"{clean(head.name or 'head', 20)}: {clean(metric.label, 12)} {metric.unit}".strip()
+        yield Row(name, shown[0], shown[1], words.drop_text(head.drop, metric), verdict)
 
 
 def _macro(macro: ClassScore) -> str:
