@@ -86,7 +86,7 @@ def of_transformers(kind: str, config: str, head: str, inputs: str = "ids", **se
             made.num_labels, made.pad_token_id = CLASSES, 0
         elif head in ("ImageClassification", "AudioClassification"):
             made.num_labels = CLASSES
-        made._attn_implementation = "eager"
+        made._attn_implementation, made.architectures = "eager", [f"{config.removesuffix('Config')}For{head}"]
         network = getattr(transformers, f"AutoModelFor{head}").from_config(made)
         return network, _inputs(inputs), labels(), {}
 

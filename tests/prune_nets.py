@@ -205,6 +205,49 @@ class Net:
     exact: bool = True
 
 
+class JoinedAngle(nn.Module):
+    """An angle is joined to features along the channels, as rotary embeddings are: not all of them come from layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(192, 32), nn.Linear(33, 64)
+        self.c, self.head = nn.Linear(64, 64), nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        turned = torch.cat([self.a(x).relu(), x[:, :1].cos()], 1)
+        return self.head(self.c(self.b(turned).relu()).relu())
+
+
+class ShuffledHalves(nn.Module):
+    """Half the channels pass by, the others go through layers, then all are shuffled (ShuffleNetV2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 32, 3, padding=1)
+        self.b, self.c = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 16, 3, padding=1)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        by, through = self.a(x).relu().chunk(2, 1)
+        x = torch.cat([by, self.c(self.b(through).relu()).relu()], 1)
+        n, channels, height, width = x.shape
+        x = x.view(n, 2, channels // 2, height, width).transpose(1, 2).reshape(n, channels, height, width)
+        return self.head(x.mean((2, 3)))
+
+
+class OneSlope(nn.Module):
+    """Activations that learn one slope for all channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.act, self.b = nn.Conv2d(3, 32, 3, padding=1), nn.PReLU(), nn.Conv2d(32, 32, 3, padding=1)
+        self.other, self.head = nn.PReLU(), nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.other(self.b(self.act(self.a(x)))).mean((2, 3)))
+
+
 NETS = {
     "resnet A": Net(lambda: build_model("resnet", depth=8, classes=CLASSES)),
     "resnet B": Net(lambda: build_model("resnet", depth=8, classes=CLASSES, shortcut="B")),
@@ -224,6 +267,9 @@ NETS = {
     "lambda shortcut": Net(LambdaShortcut),
     "attention": Net(Attention, alone=("embed", "down"), keep=0.7),
     "residual": Net(Residual),
+    "one slope": Net(OneSlope),
+    "shuffled halves": Net(ShuffledHalves, alone=("a", "c")),
+    "joined angle": Net(JoinedAngle),
 }
 
 

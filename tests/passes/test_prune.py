@@ -24,6 +24,7 @@ from prune_nets import (
     size,
 )
 from torch import nn
+from torch_pruning.dependency import index_mapping
 
 from compress.core.errors import PassError
 from compress.graph.model_state import ModelState, rebuild
@@ -182,6 +183,30 @@ def test_nothing_to_prune_says_why(task):
     model = build("shuffle")
     with pytest.raises(PassError, match="a: its channels are mixed"):
         preview_prune(model, config(exclude=("b", "c")), context(task, model))
+
+
+def test_an_operation_that_cannot_be_followed_costs_the_layers_around_it_alone(task, monkeypatch):
+    def broken(graph, node):
+        raise ZeroDivisionError("integer division or modulo by zero")
+
+    monkeypatch.setattr(index_mapping, "update_concat_index_mapping", broken)
+    groups, left = find_groups(build("concat"), task.example(1))
+    assert [group.layers for group in groups] == [("c", "d"), ("head",)]
+    assert {name for item in left for name in item.layers if "cannot be followed" in item.reason} == {"a", "b"}
+    assert index_mapping.update_concat_index_mapping is broken
+
+
+def test_weights_that_no_pass_cuts_are_named_with_their_share(task):
+    model = nn.Sequential(nn.Flatten(1, 2), nn.LSTM(8, 64, batch_first=True), Last(), nn.Linear(64, 4)).eval()
+    with pytest.raises(PassError, match=r"9\d% of the weights .* 1 \(LSTM\)"):
+        preview_prune(model, config(), context(task, model))
+
+
+class Last(nn.Module):
+    """The last step of a recurrent layer."""
+
+    def forward(self, found):
+        return found[0][:, -1]
 
 
 def test_patterns_are_listed_with_their_place():

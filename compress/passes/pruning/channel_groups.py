@@ -7,6 +7,7 @@ removal itself is `compress.graph.surgery.remove_channels`, on names, so that ev
 from __future__ import annotations
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
+from torch_pruning.dependency import index_mapping
 
 from compress.core.errors import PassError
 from compress.core.forward import call
@@ -85,15 +87,19 @@ def find_groups(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[G
 
     The raw groups refer to the modules of `model` itself. Raises PassError where torch cannot trace the model.
     """
-    graph = _trace(model, example)
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
+    with one_by_one() as lost:
+        graph = _trace(model, example)
+        walked = list(_raw_groups(graph, order))
     found: list[Group] = []
     left: list[SkippedLayer] = []
-    for root, raw in _raw_groups(graph, order):
+    for root, raw in walked:
         names = _out_layers(graph, raw, order) if raw is not None else (root,)
         try:
             if raw is None:
                 raise _Refused("its dependencies could not be followed")
+            if any(dep.layer in lost for dep, _ in raw):
+                raise _Refused("its channels reach an operation whose channels cannot be followed")
             found.append(_group(model, graph, raw, names))
         except _Refused as refused:
             left.append(SkippedLayer(names, str(refused)))
@@ -119,6 +125,31 @@ def _trace(model: nn.Module, example: Mapping[str, Tensor]) -> tp.DependencyGrap
                 f"prune: cannot follow the layers of {type(model).__name__}: {type(error).__name__}: {error}. "
                 "Does forward() run with gradients enabled?"
             ) from error
+
+
+@contextlib.contextmanager
+def one_by_one() -> Iterator[set[Any]]:
+    """Inside, an operation whose indices torch-pruning cannot map is put into the set; it would end the whole walk."""
+    lost: set[Any] = set()
+    names = [name for name in vars(index_mapping) if re.fullmatch(r"update_\w+_index_mapping", name)]
+    theirs = {name: getattr(index_mapping, name) for name in names}
+
+    def guarded(update: Any) -> Any:
+        def run(graph: Any, node: Any) -> None:
+            try:
+                update(graph, node)
+            except TRACE_ERRORS:
+                lost.add(node.module)
+
+        return run
+
+    for name, update in theirs.items():
+        setattr(index_mapping, name, guarded(update))
+    try:
+        yield lost
+    finally:
+        for name, update in theirs.items():
+            setattr(index_mapping, name, update)
 
 
 def _every_output(model: nn.Module, inputs: Mapping[str, Tensor]) -> list[Tensor]:
@@ -207,7 +238,7 @@ def _cut_name(model: nn.Module, graph: tp.DependencyGraph, dep: Any, shared: fro
             raise _Refused("a bare parameter would be cut along an unusual dimension")
         return str(graph._param_to_name[layer])
     name = graph._module2name.get(layer)
-    if name is None or not layer.state_dict():
+    if name is None or not has_channels(layer):
         if isinstance(layer, nn.LayerNorm | nn.GroupNorm):
             raise _Refused(f"{name} has no weights from which its width could be read back")
         return ""
@@ -218,6 +249,11 @@ def _cut_name(model: nn.Module, graph: tp.DependencyGraph, dep: Any, shared: fro
     if name in shared:
         raise _Refused(f"{name} shares its weights with another layer")
     return str(name)
+
+
+def has_channels(layer: nn.Module) -> bool:
+    """Whether a layer has tensors that shrink with its channels; one slope for all does not."""
+    return bool(layer.state_dict()) and not (isinstance(layer, nn.PReLU) and layer.num_parameters == 1)
 
 
 def _shared_layers(model: nn.Module) -> frozenset[str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from compress.core.amounts import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
 from compress.core.config import Config
 from compress.core.errors import PassError
-from compress.graph.surgery import remove_channels
+from compress.graph.surgery import remove_channels, tensor_dims
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
 from compress.passes.pruning.importance import IMPORTANCES, ImportanceKind, Scores, score_units, taylor_gradients
@@ -37,6 +37,7 @@ from compress.passes.pruning.widths import (
 )
 from compress.tasks.losses import task_loss
 from compress.training.settings import RecoverConfig
+from evaluate.core.text import a_few
 from evaluate.hardware.environment import channel_block
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -150,7 +151,8 @@ class PrunePlan:
         self.left = _by_reason([*left, *bad, *unchosen])
         self.warnings += [f"left alone: {item}" for item in self.left if not item.expected]
         if not chosen:
-            raise PassError(f"prune: no layer of {type(model).__name__} can be pruned. {_reasons(self.left)}")
+            said = f"prune: no layer of {type(model).__name__} can be pruned. {_reasons(self.left)}"
+            raise PassError(f"{said}{_strangers(model)}")
         self.start = {group.name: group.width for group in chosen}
         self.now = dict(self.start)
         self.start_size = measure(model, self.example, budget.unit)
@@ -308,6 +310,21 @@ def _by_reason(left: Iterable[SkippedLayer]) -> list[SkippedLayer]:
     for item in left:
         layers.setdefault((item.reason, item.expected), []).extend(item.layers)
     return [SkippedLayer(tuple(dict.fromkeys(names)), *key) for key, names in layers.items()]
+
+
+def _strangers(model: nn.Module) -> str:
+    """The weights of modules that pruning does not know, with their share, where they are most of the network."""
+    own = {name: sum(p.numel() for p in m._parameters.values() if p is not None) for name, m in model.named_modules()}
+    kinds = dict(model.named_modules())
+    strange = {n: count for n, count in own.items() if count and not tensor_dims(kinds[n], "out")}
+    share = sum(strange.values()) / max(1, sum(own.values()))
+    if share < 0.1:
+        return ""
+    shown = a_few([f"{name or 'the network itself'} ({type(kinds[name]).__name__})" for name in strange])
+    return (
+        f" {share:.0%} of the weights are in modules that are no convolution or linear layer of torch's: {shown}. "
+        "Those keep their shapes; quantize works on them all the same."
+    )
 
 
 def _reasons(left: Sequence[SkippedLayer]) -> str:
