@@ -6,6 +6,7 @@ Subsets are seeded and keep the share of every class.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -204,7 +205,9 @@ class LoaderSplit:
 
     @cached_property
     def _scan(self) -> _Scan:
-        count, total, targets, shapes, rows = 0, 0, [], dict[str, tuple[int, ...]](), list[int]()
+        # What stays is copied into buffers that grow: a small tensor kept of each batch would keep the batch's memory.
+        count, total, shapes, targets, rows = 0, 0, dict[str, tuple[int, ...]](), bytearray(), array("Q")
+        kinds: list[tuple[torch.dtype, torch.Size]] = []
         with seeded(0):
             for inputs, labels in self.batches():
                 found = {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
@@ -213,9 +216,17 @@ class LoaderSplit:
                 count += 1
                 digests = list(_sample_digests(inputs, labels))
                 total += sum(whole for whole, _ in digests)
-                rows += [row for _, row in digests]
-                targets.append(labels)
-        joined = torch.cat(targets) if targets else torch.empty(0)
+                rows.extend(row for _, row in digests)
+                kinds = kinds or [(labels.dtype, labels.shape[1:])]
+                if (labels.dtype, labels.shape[1:]) != kinds[0]:
+                    first, own = (
+                        f"{str(d)[6:]} {list(shape)}" for d, shape in (*kinds, (labels.dtype, labels.shape[1:]))
+                    )
+                    raise DataError(
+                        f"{self.where}: targets are {own} a sample in batch {count - 1}, {first} in the first."
+                    )
+                targets += labels.contiguous().numpy().tobytes()
+        joined = torch.frombuffer(targets, dtype=kinds[0][0]).reshape(-1, *kinds[0][1]) if targets else torch.empty(0)
         return _Scan(count, joined, f"{total % 2**256:064x}", np.array(rows, np.uint64))
 
 

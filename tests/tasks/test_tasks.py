@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -318,3 +320,41 @@ def test_a_users_task_is_found_by_its_address(tmp_path, monkeypatch):
     assert (len(made.test), seen) == (20, [("tossing", 1, 1)])
     with pytest.raises(RecipeError, match="registers no task named 'coin'; did you mean 'coins'"):
         get_task("mypackage_tasks:coin")
+
+
+class Streamed:
+    """Batches that are made when they are asked for, as of a set that fits no memory."""
+
+    def __init__(self, batches: int, seed: int, odd: int = -1):
+        self.batches, self.seed, self.odd = batches, seed, odd
+
+    def __iter__(self):
+        for batch in range(self.batches):
+            x = torch.randn(256, 3, 16, 16, generator=torch.Generator().manual_seed(3 * batch + self.seed))
+            y = (x.mean((1, 2, 3)) > 0).long()
+            yield x, y.float() if batch == self.odd else y
+
+
+MEMORY = """
+import resource, sys
+sys.path.insert(0, {here!r})
+from test_tasks import Streamed, Task
+Task.from_loaders(*[Streamed(4, seed) for seed in range(3)])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+task = Task.from_loaders(Streamed({batches}, 0), Streamed(4, 1), Streamed(4, 2))
+task.calibration(64, 0)
+print(len(task.train), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_a_loader_is_never_held_in_memory():
+    """60 MB of samples; `python benchmarks/streaming.py` has the figure of 600."""
+    code = MEMORY.format(here=str(Path(__file__).parent), batches=80)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, megabytes = done.stdout.split()
+    assert int(count) == 80 * 256 and float(megabytes) < 25
+
+
+def test_targets_of_two_types_are_refused():
+    with pytest.raises(DataError, match=r"float32 \[\] a sample in batch 2, int64 \[\] in the first"):
+        Task.from_loaders(Streamed(4, 0, odd=2), Streamed(4, 1), Streamed(4, 2))
