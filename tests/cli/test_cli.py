@@ -87,7 +87,7 @@ def test_a_wrong_command_line_is_2(leanfit, arguments):
 
 def test_the_table_says_where_to_look(run):
     folder, out, err = run
-    for word in ("baseline", "compressed", "latency", "params", "bytes", "drop"):
+    for word in ("baseline", "compressed", "latency", "bytes", "drop"):
         assert word in out
     assert str(folder / "report.html") in out
     assert f"leanfit verify '{folder}'" in out

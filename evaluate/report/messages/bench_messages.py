@@ -297,7 +297,7 @@ def _against(result: Result, baseline: str) -> str:
         return f"{name} not resolved to differ from {baseline} ({value}{interval.replace(' (', ', ') or ')'}"
     if verdict == "faster":
         return f"{name} {value} faster than {baseline}{interval}"
-    return f"{name} slower than {baseline}: {value} the speed{interval}"
+    return f"{name} {value} than {baseline}{interval}"
 
 
 def _counted(record: BenchRecord, candidates: Sequence[Result]) -> str:

@@ -88,9 +88,12 @@ def drop_sentence(record: CompressRecord) -> str:
 
 
 def speed_text(speedup: Speedup) -> str:
-    """`1.58x (1.56 to 1.59)`: a speed-up and its interval."""
-    low, high = speedup.low, speedup.high
-    return interval_text(speedup.value, low, high, ratio_decimals(low, high), unit="x")
+    """`1.58x (1.56 to 1.59)`: a speed-up and its interval; `1.30x slower (1.28 to 1.33)` where that is the verdict."""
+    value, low, high = speedup.value, speedup.low, speedup.high
+    if speedup.verdict == "slower" and value and low and high:
+        value, low, high = 1 / value, 1 / high, 1 / low
+        return interval_text(value, low, high, ratio_decimals(low, high), unit="x").replace("x", "x slower", 1)
+    return interval_text(value, low, high, ratio_decimals(low, high), unit="x")
 
 
 def speed_sentence(speedup: Speedup) -> str:
@@ -102,7 +105,7 @@ def speed_sentence(speedup: Speedup) -> str:
     ends = f" ({ends}" if ends else ""
     if verdict == "not resolved":
         return f"speed not resolved to differ ({value}{ends.replace(' (', ', ') or ')'}"
-    return f"{value} faster{ends}" if verdict == "faster" else f"slower: {value} the speed{ends}"
+    return f"{value} faster{ends}" if verdict == "faster" else f"{value}{ends}"
 
 
 def size_change(baseline: float | None, compressed: float | None) -> str:
@@ -157,7 +160,7 @@ def worst_class(record: CompressRecord) -> str:
     mean = sum(drop for drop, _ in drops) / len(drops)
     if points <= 0 or points <= mean + 1e-9:
         return ""
-    name = clean(worst.label, 40)
+    name = f"class {clean(worst.label, 40)!r}"
     one = f"; one sample of {name} is {100 / worst.n:.2g} points" if worst.n else ""
     return f"{name} lost {points:.1f} points, the average class {_moved(mean, 1)}{one}"
 
@@ -172,14 +175,23 @@ def _goal_amount(name: str, value: Any, absolute: bool, metric: Metric) -> str:
 
 
 def goal_sentence(goal: Goal, metric: Metric) -> str:
-    """`bytes at most 0.35x: 0.32x`; the status (`met`, `missed`, `not resolved`) is shown beside it.
+    """`bytes at least 2.86x smaller: 3.12x smaller`; the status (`met`, `missed`, `not resolved`) is shown beside it.
 
     A limit that is a text (`"2MB"`, `"5ms"`) is absolute, and so is its value, in bytes, seconds or a count; a number
     is a ratio of the baseline.
     """
     name, absolute = clean(goal.goal or "goal"), isinstance(goal.limit, str)
+    shown = name.removeprefix("max_").replace("_", " ")
     limit, value = (_goal_amount(name, amount, absolute, metric) for amount in (goal.limit, goal.value))
-    return f"{name.removeprefix('max_').replace('_', ' ')} at most {limit}: {value}"
+    if "drop" in name and metric.share:
+        return f"at most {limit} lost: {value}"
+    if absolute or "drop" in name or not isinstance(goal.limit, (int, float)) or not goal.limit > 0 or not goal.value:
+        return f"{shown} at most {limit}: {value}"
+    least = ratio(1 / goal.limit)
+    if shown == "latency":  # whether it is faster is the interval's to say
+        return f"speed-up at least {least}: {ratio(1 / goal.value)}"
+    found = f"{ratio(1 / goal.value)} smaller" if goal.value <= 1 else f"{ratio(goal.value)} larger"
+    return f"{shown} at least {least} smaller: {found}"
 
 
 def pass_sentence(entry: PassEntry) -> str:

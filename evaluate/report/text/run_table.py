@@ -57,7 +57,7 @@ def _line(record: Record) -> Iterator[str]:
 
 
 def rows(record: CompressRecord) -> list[Row]:
-    """The rows of the table: metric, drop, latency, speed-up, then sizes; only what was measured."""
+    """The rows of the table: metric, drop, latency, speed-up, then the sizes that changed; only what was measured."""
     return [*_metric_rows(record), *_head_rows(record), *_latency_rows(record), *_size_rows(record)]
 
 
@@ -101,9 +101,8 @@ def _latency_rows(record: CompressRecord) -> Iterator[Row]:
     base, comp, speedup = record.baseline.latency, record.compressed.latency, record.speedup
     if not base or not comp:
         return
-    yield Row("latency", words.latency_text(base), words.latency_text(comp))
-    if speedup.value is not None:
-        yield Row("speed-up", change=words.speed_text(speedup), verdict=words.speed_verdict(speedup))
+    quick = words.speed_text(speedup) if speedup.value is not None else ""
+    yield Row("latency", words.latency_text(base), words.latency_text(comp), quick, words.speed_verdict(speedup))
     if base.p90 is not None and comp.p90 is not None and comp.p90 > 0:
         change = ratio(comp.p90 / base.p90) if base.p90 > 0 else ""
         yield Row("latency p90", duration(base.p90), duration(comp.p90), change)
@@ -113,6 +112,8 @@ def _size_rows(record: CompressRecord) -> Iterator[Row]:
     before, after = record.baseline.sizes.amounts(), record.compressed.sizes.amounts()
     for key, label in size_labels(before, after).items():
         old, new = before.get(key), after.get(key)
+        if old == new:
+            continue
         change = ratio(new / old) if finite(old) and finite(new) and old else "-"
         yield Row(label, show_amount(key, old), show_amount(key, new), change)
 
