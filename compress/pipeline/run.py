@@ -35,6 +35,7 @@ from evaluate.benchmark.latency import Opener, measure_latency
 from evaluate.core.errors import ArtifactError, MachineError, ModelError
 from evaluate.core.journal import JOURNAL, Journal
 from evaluate.core.text import a_few
+from evaluate.hardware.monitor import Watch
 from evaluate.metrics.base import get_metric
 from evaluate.report.html.pages import write_page
 from evaluate.runtime.session import open_session, require_provider
@@ -220,9 +221,10 @@ class _Run(Chain):
             return Evaluation(stored["baseline"], stored["compressed"], self.task.test.all_targets().numpy())
 
     def bench(self, baseline: Net, final: Net) -> Samples:
-        """Latency of both files interleaved, on real inputs."""
+        """Latency of both files interleaved, on real inputs; what else the machine did meanwhile is remarked on."""
         config = self.recipe.benchmark
-        key = hash_of("sittings, loops", baseline.key, final.key, config.model_dump(mode="json"), self.measured_on())
+        settings = config.model_dump(mode="json")
+        key = hash_of("sittings, loops, machine", baseline.key, final.key, settings, self.measured_on())
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             inputs = self.task.test.first(config.batch)
@@ -234,11 +236,19 @@ class _Run(Chain):
                 )
 
             candidates = {"baseline": opener(baseline), "again": opener(baseline), "compressed": opener(final)}
-            timing = measure_latency(candidates, seconds=config.seconds, seed=self.recipe.seed, status=self.status)
+            watch = Watch()
+
+            def status(message: str, done: float, total: float) -> None:
+                if message == "timing":  # after the pilot: a clock that wakes up is not one that swings
+                    watch.mark()
+                self.status(message, done, total)
+
+            timing = measure_latency(candidates, seconds=config.seconds, seed=self.recipe.seed, status=status)
             write_arrays(folder / "samples.npz", timing.samples)
-            return {"loops": timing.candidates["baseline"].loops}
+            return {"loops": timing.candidates["baseline"].loops, "machine": watch.summary()}
 
         folder, told = self.stages.run("bench", key, work)
+        self.remarks += (f"{text[0].upper()}{text[1:]}." for text in Watch.warnings(told["machine"]))
         with np.load(folder / "samples.npz", allow_pickle=False) as stored:
             return Samples(stored["baseline"], stored["again"], stored["compressed"], told["loops"])
 

@@ -24,6 +24,7 @@ from evaluate.benchmark import latency
 from evaluate.core.errors import DataError, LeanfitError, MachineError, ModelError
 from evaluate.core.journal import find_records
 from evaluate.core.stats import joint_intervals, session_run_ratios
+from evaluate.hardware.monitor import Watch
 
 FAST = {"seconds": 0.4}
 RECIPE = {
@@ -90,6 +91,24 @@ def test_means_of_several_calls_are_told_as_such_and_carry_no_tails(
         for side in ("baseline", "compressed"):
             told = record[side]["latency"]
             assert told["loops"] > 1 and (told["p90"], told["p99"]) == (None, None)
+
+
+def test_what_others_did_meanwhile_is_remarked_on_when_it_is_found_again_too(
+    trained: nn.Module, digits: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    summary = Watch.summary
+
+    def busy(self):
+        assert len(self._marks) > 2, "the machine was looked at while this was measured"
+        return {**summary(self), "cores": 2, "others_cores": {"median": 1.4, "max": 2.0}}
+
+    monkeypatch.setattr(Watch, "summary", busy)
+    first = compress(trained, RECIPE, task=digits, out=tmp_path / "run")
+    monkeypatch.setattr(Watch, "summary", None)
+    for artifact in (first, compress(trained, RECIPE, task=digits, out=tmp_path / "run")):
+        said = [text for text in artifact.figures["warnings"] if text.startswith("Other processes used 1.4 of 2 cores")]
+        assert len(said) == 1 and "Other processes used" in artifact.table()
+    assert "Other processes used" in (tmp_path / "run/report.html").read_text()
 
 
 def test_the_callers_model_is_not_touched(trained: nn.Module, digits: Task, tmp_path: Path):
