@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from compress.cli import bench_command, law_commands, recipe_commands, study_commands
+from compress.cli import bench_command, init_command, law_commands, recipe_commands, study_commands
 from compress.cli.console import (
     Allow,
     Json,
@@ -256,6 +256,7 @@ def verify(
 
 
 app.command("list")(recipe_commands.list_)
+app.command()(init_command.init)
 app.command()(recipe_commands.show)
 app.command()(recipe_commands.check)
 

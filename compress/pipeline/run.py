@@ -270,7 +270,9 @@ class _Run(Chain):
             self.remarks,
         )
         known = [r for r in self.journal.read() if r.get("kind") == "compress" and r["id"] == record["id"]]
-        if not known:
+        if known:
+            self.status(f"nothing to do: this was done on {known[0]['created']}", 0, 0)
+        else:
             self.journal.append(record)
         write_page([*known, record][:1], self.folder / "report.html")
 

@@ -101,6 +101,11 @@ class Unit:
     judged: Callable[[str, Mapping[str, Any], bool], tuple[float, float, float]] = _size
     spread: float = 0.0
 
+    @property
+    def is_size(self) -> bool:
+        """Whether it is exact, as sizes are; what is measured has an interval."""
+        return self.judged is _size
+
 
 _BUILT_IN = {
     "Unique parameters; tied weights are counted once.": Unit(

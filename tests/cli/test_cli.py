@@ -400,3 +400,62 @@ def test_whatever_prints_cannot_get_into_the_one_json_object(prints):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["recipes"] and any(w in done.stderr for w in ("hello", "from C", "a child"))
+
+
+INIT_DATA = {
+    "image": lambda at: (
+        [write_image(at / name / f"{n}.png", n) for name in ("cat", "dog", "no") for n in range(8)] and at
+    ),
+    "tabular": lambda at: written(
+        at / "t.csv", "a,b,yes\n" + "".join(f"{n},{n % 7},{'pq'[n % 2]}\n" for n in range(60))
+    ),
+    "text": lambda at: written(at / "t.jsonl", "".join(f'{{"text": "t {n}", "label": {n % 3}}}\n' for n in range(60))),
+}
+
+
+def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_image(path: Path, shade: int) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 8), (shade, 0, 0)).save(path)
+
+
+@pytest.mark.parametrize("kind", INIT_DATA)
+def test_init_writes_a_recipe_for_the_data_that_runs(kind, leanfit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert leanfit("init", kind)[0] == 0, "to be filled in, where no data are named"
+    assert leanfit("check", f"{kind}.yaml")[0] == 0
+    data = INIT_DATA[kind](tmp_path / "my data")
+    code, out, _ = leanfit("init", kind, data, "-o", "new/mine.yaml")
+    assert code == 0 and "leanfit compress new/mine.yaml --dry-run" in out
+    assert leanfit("check", "new/mine.yaml")[0] == 0
+    text = Path("new/mine.yaml").read_text()
+    assert f"classes: {2 if kind == 'tabular' else 3}" in text and "my data" in text
+    if kind != "text":  # which needs a network of Transformers
+        code, out, err = leanfit("compress", "new/mine.yaml", "--dry-run")
+        assert code == 0 and "prune" in out, err
+
+
+def test_init_writes_over_nothing_and_says_what_the_data_lack(leanfit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "image.yaml", "mine")
+    code, _, err = leanfit("init", "image")
+    assert code == errors.RecipeError.exit_code and "--force" in err
+    assert (tmp_path / "image.yaml").read_text() == "mine"
+    assert leanfit("init", "image", "--force")[0] == 0
+    for arguments, said in (
+        (("image", "nowhere"), "no such folder"),
+        (("image", tmp_path), "a folder for each class"),
+        (("tabular", "nowhere.csv"), "no such file"),
+        (("tabular", written(tmp_path / "one.csv", "a\n1\n")), "two columns"),
+        (("text", written(tmp_path / "t.jsonl", "plain\n")), "lines of JSON"),
+    ):
+        code, _, err = leanfit("init", *arguments, "-o", "x.yaml")
+        assert code == evaluate_errors.DataError.exit_code and said in err
+    assert not Path("x.yaml").exists()

@@ -123,7 +123,7 @@ def test_goals_are_shown_in_the_unit_they_were_asked_in():
         "params at most 300k: 272 k": {"goal": "params", "limit": "300k", "value": 272_474},
         "bytes at least 2.86x smaller: 2.50x smaller": {"goal": "bytes", "limit": 0.35, "value": 0.4},
         "params at least 2.00x smaller: 1.20x larger": {"goal": "params", "limit": 0.5, "value": 1.2},
-        "speed-up at least 2.00x: 0.80x": {"goal": "latency", "limit": 0.5, "value": 1.25},
+        "latency at least 2.00x lower: 1.25x higher": {"goal": "latency", "limit": 0.5, "value": 1.25},
         "at most 1.50 points lost: 0.30 points": {"goal": "drop", "limit": 1.5, "value": 0.3},
     }
     assert [goal_sentence(as_block(Goal, goal), get_metric("accuracy")) for goal in asked.values()] == list(asked)

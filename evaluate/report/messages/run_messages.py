@@ -9,7 +9,7 @@ from evaluate.core.bench_parts import Agreement
 from evaluate.core.record_parts import Drop, Goal, Latency, PassEntry, Speedup
 from evaluate.core.records import CompressRecord
 from evaluate.core.text import clean, decimals_for, duration, interval_text, ratio, ratio_decimals, signed
-from evaluate.core.units import show_amount, size_labels
+from evaluate.core.units import known_units, show_amount, size_labels
 from evaluate.metrics import base
 from evaluate.metrics.base import Metric
 
@@ -188,10 +188,11 @@ def goal_sentence(goal: Goal, metric: Metric) -> str:
     if absolute or "drop" in name or not isinstance(goal.limit, (int, float)) or not goal.limit > 0 or not goal.value:
         return f"{shown} at most {limit}: {value}"
     least = ratio(1 / goal.limit)
-    if shown == "latency":  # whether it is faster is the interval's to say
-        return f"speed-up at least {least}: {ratio(1 / goal.value)}"
-    found = f"{ratio(1 / goal.value)} smaller" if goal.value <= 1 else f"{ratio(goal.value)} larger"
-    return f"{shown} at least {least} smaller: {found}"
+    unit = known_units().get(name)
+    # Whether a time is resolved to be shorter is for its status to say.
+    less, more = ("smaller", "larger") if unit is None or unit.is_size else ("lower", "higher")
+    found = f"{ratio(1 / goal.value)} {less}" if goal.value <= 1 else f"{ratio(goal.value)} {more}"
+    return f"{shown} at least {least} {less}: {found}"
 
 
 def pass_sentence(entry: PassEntry) -> str:
