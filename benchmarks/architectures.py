@@ -184,8 +184,8 @@ def networks() -> dict[str, Callable[[], Made]]:
     return {**found, **{f"own {name}": own(name) for name in NETS}}
 
 
-def attempt(name: str, folder: pathlib.Path) -> dict[str, Any]:
-    """What became of one network, by way: "ok", or the error."""
+def attempt(name: str, folder: pathlib.Path, only: str) -> dict[str, Any]:
+    """What became of one network, by way: "ok", or the error. `only` is one way, where both together took too long."""
     from torchvision_ops import declare
 
     operators = declare()  # noqa: F841  (they live as long as it does)
@@ -193,6 +193,8 @@ def attempt(name: str, folder: pathlib.Path) -> dict[str, Any]:
     torch.manual_seed(0)
     network, inputs, targets, settings = networks()[name]()
     began, found = time.time(), {"name": name, "params": sum(p.numel() for p in network.parameters())}
+    if only:
+        return {**found, only: one_way(network, inputs, targets, settings, only, folder)}
     found["both"] = said = one_way(network, inputs, targets, settings, "both", folder)
     for way in ("prune", "quantize"):
         found[way] = said if said == "ok" else one_way(network, inputs, targets, settings, way, folder)
@@ -223,14 +225,15 @@ def one_way(
         return f"TRACEBACK {type(error).__name__}: {error}"
 
 
-def run(name: str) -> dict[str, Any]:
-    """One network in a process of its own."""
+def run(name: str, way: str = "") -> dict[str, Any]:
+    """One network in a process of its own; where that takes too long, each way in one of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-W", "ignore", __file__, "--one", name, "--out", folder]
+        command = [sys.executable, "-W", "ignore", __file__, "--one", name, "--way", way, "--out", folder]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            return {"name": name, **dict.fromkeys(WAYS, f"more than {LIMIT} s")}
+            late = {"name": name, **dict.fromkeys([way] if way else WAYS, f"more than {LIMIT} s")}
+            return late if way else late | run(name, "prune") | run(name, "quantize")
         lines = [line for line in done.stdout.splitlines() if line.startswith('{"name"')]
         last = (done.stderr.strip().splitlines() or [""])[-1]
         return json.loads(lines[-1]) if lines else {"name": name, **dict.fromkeys(WAYS, f"TRACEBACK {last}")}
@@ -258,10 +261,11 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="")
     parser.add_argument("--one", default="")
+    parser.add_argument("--way", default="")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(attempt(given.one, given.out)), flush=True)
+        print(json.dumps(attempt(given.one, given.out, given.way)), flush=True)
         return 0
     rows = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.is_file() else []
     known = {row["name"] for row in rows}
