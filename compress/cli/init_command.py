@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -100,70 +99,46 @@ def _quoted(value: Any) -> str:
     return text if plain else json.dumps(text)
 
 
-def _there(data: Path | None, default: str, folder: bool) -> Path:
-    """What was named, which has to be there; a name to be filled in where none was."""
+def _there(data: Path, folder: bool) -> Path:
     from evaluate.core.errors import DataError
 
-    if data is not None and not (data.is_dir() if folder else data.is_file()):
+    if not (data.is_dir() if folder else data.is_file()):
         raise DataError(f"{data}: no such {'folder' if folder else 'file'}.")
-    return data if data is not None else Path(default)
+    return data
 
 
 def _image(data: Path | None, file: Path) -> str:
-    from evaluate.core.errors import DataError
+    from compress.tasks.from_files import class_folders
 
-    root = _there(data, "images", folder=True)
-    classes = 10
-    if data is not None:
-        inside = [child for child in sorted(root.iterdir()) if child.is_dir()]
-        train = next((child for child in inside if child.name in ("train", "training")), None)
-        found = [child for child in train.iterdir() if child.is_dir()] if train else inside
-        if len(found) < 2:
-            raise DataError(f"{root}: expected a folder for each class, at least two, got {len(found)}.")
-        classes = len(found)
-    return _IMAGE.format(file=file, own=_OWN, path=_quoted(root), size=32, classes=classes) + _PASSES
+    classes = 10 if data is None else len(class_folders(_there(data, folder=True))[1])
+    return _IMAGE.format(file=file, own=_OWN, path=_quoted(data or "images"), size=32, classes=classes) + _PASSES
 
 
 def _tabular(data: Path | None, file: Path) -> str:
-    from evaluate.core.errors import DataError
+    from compress.tasks.from_files import table
 
-    table = _there(data, "table.csv", folder=False)
     target, columns, classes = "label", 10, 2
     if data is not None:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-        if len(rows) < 2 or len(rows[0]) < 2:
-            raise DataError(f"{table}: expected a head line of two columns or more, and rows.")
-        target, columns = rows[0][-1], len(rows[0]) - 1
-        classes = _outputs([row[-1] for row in rows[1:]])
-    return (
-        _TABULAR.format(
-            file=file, own=_OWN, path=_quoted(table), target=_quoted(target), columns=columns, classes=classes
-        )
-        + _PASSES
-    )
-
-
-def _outputs(targets: list[str]) -> int:
-    """As many as there are classes; one where the task `csv` takes the targets for numbers."""
-    try:
-        numbers = {float(value) for value in targets}
-    except ValueError:
-        return max(2, len(set(targets)))
-    return max(2, len(numbers)) if len(numbers) <= 50 and all(n.is_integer() for n in numbers) else 1
+        head, rows = table(_there(data, folder=False))
+        target, columns = head[-1], len(head) - 1
+        classes = _outputs([row[-1] for row in rows], data)
+    path = _quoted(data or "table.csv")
+    filled = _TABULAR.format(file=file, own=_OWN, path=path, target=_quoted(target), columns=columns, classes=classes)
+    return filled + _PASSES
 
 
 def _text(data: Path | None, file: Path) -> str:
-    from evaluate.core.errors import DataError
+    from compress.tasks.from_files import json_lines
 
-    lines = _there(data, "texts.jsonl", folder=False)
     classes = 2
     if data is not None:
-        try:
-            read = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()]
-            classes = max(2, len({str(row["label"]) for row in read}))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f'{lines}: expected lines of JSON with text and label, as {{"text": "...", "label": 1}} ({error}).'
-            ) from error
-    return _TEXT.format(file=file, path=_quoted(lines), folder="my-network", classes=classes)
+        classes = _outputs([label for _, label in json_lines(_there(data, folder=False), ("text", "label"))], data)
+    return _TEXT.format(file=file, path=_quoted(data or "texts.jsonl"), folder="my-network", classes=classes)
+
+
+def _outputs(targets: list[Any], data: Path) -> int:
+    """As many as there are classes; one where the task takes the targets for numbers."""
+    from compress.tasks.from_files import targets_of
+
+    names = targets_of(targets, "auto", data)[1]
+    return 1 if names is None else len(names)

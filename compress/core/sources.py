@@ -107,7 +107,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()]
     if isinstance(value, nn.Module):
-        settings = [[str(type(m)), {k: v for k, v in vars(m).items() if k[0] != "_"}] for m in value.modules()]
+        held = [(type(m), _state(m)) for m in value.modules()]
+        settings = [[str(kind), {k: v for k, v in state.items() if k[0] != "_"}] for kind, state in held]
         return [source_of(value), _plain(value.state_dict()), _plain(settings)]
     if inspect.isbuiltin(value):
         return [value.__module__, value.__qualname__]
@@ -119,5 +120,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, functools.partial):
         return [_plain(value.func), _plain(value.args), _plain(value.keywords)]
     if hasattr(value, "__dict__") and not isinstance(value, type):
-        return [source_of_target(type(value)), type(value).__qualname__, _plain(vars(value))]
+        return [source_of_target(type(value)), type(value).__qualname__, _plain(_state(value))]
     raise TypeError(f"{type(value).__name__} cannot be told apart")
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """What an object holds, as it says itself when copied: torchmetrics leaves out methods that it wrapped."""
+    state = value.__getstate__()
+    return state if isinstance(state, dict) else vars(value)

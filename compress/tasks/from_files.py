@@ -46,11 +46,7 @@ def images(
 ) -> Task:
     """A folder of class folders of images, or of train, val and test folders of those; colour, resized to `size`."""
     root = _found(path)
-    parts = {name: _subfolder(root, names) for name, names in SPLITS.items()}
-    folders = [folder for folder in parts.values() if folder] if parts["train"] and parts["test"] else [root]
-    classes = sorted({child.name for folder in folders for child in folder.iterdir() if child.is_dir()})
-    if len(classes) < 2:
-        raise DataError(f"{root}: expected a folder for each class, at least two, got {a_few(classes) or 'none'}.")
+    folders, classes = class_folders(root)
     scale = _SCALES[normalize]
     read = [_read_images(folder, classes, size, scale, status) for folder in folders]
     return _task("images", _divided(read, validation_fraction, test_fraction, seed, root), classes)
@@ -68,21 +64,14 @@ def csv_table(
 ) -> Task:
     """A table with a head line; `target` is its last column unless named, all others are numbers, the input."""
     file = _found(path)
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        rows = [row for row in csv.reader(stream) if row]
-    if len(rows) < 2:
-        raise DataError(f"{file}: expected a head line and rows, got {len(rows)} lines.")
-    head, body = rows[0], rows[1:]
+    head, body = table(file)
     wanted = target if target is not None else head[-1]
     if wanted not in head:
         raise DataError(f"{file}: no column {wanted!r}{did_you_mean(wanted, head) or '.'} It has {a_few(head, 8)}.")
     place = head.index(wanted)
-    short = next((n for n, row in enumerate(body) if len(row) != len(head)), None)
-    if short is not None:
-        raise DataError(f"{file}, line {short + 2}: {len(body[short])} values for {len(head)} columns.")
     values = np.array([[_number(v, file, n + 2, head[c]) for c, v in enumerate(row) if c != place]
                        for n, row in enumerate(body)], dtype=np.float32)  # fmt: skip
-    targets, classes = _targets([row[place] for row in body], kind, file)
+    targets, classes = targets_of([row[place] for row in body], kind, file)
     splits = _divided([TensorSplit({"input": torch.from_numpy(values)}, targets)],
                       validation_fraction, test_fraction, seed, file)  # fmt: skip
     return _task("csv", _standardized(splits) if standardize else splits, classes)
@@ -125,11 +114,7 @@ def texts(
     `head: pair-score` does: the inputs of the second then begin with second_.
     """
     file = _found(path)
-    lines = file.read_text("utf-8").splitlines()
-    keys = (text, target) if second is None else (text, target, second)
-    rows = [_line(line, n, file, keys) for n, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise DataError(f"{file}: it holds no lines.")
+    rows = json_lines(file, (text, target) if second is None else (text, target, second))
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
@@ -145,9 +130,44 @@ def texts(
     used = [name for name in encoded if name != "token_type_ids" or (second is not None and together)]
     inputs = {name: torch.tensor(encoded[name]) for name in used}
     inputs |= {f"second_{name}": torch.tensor(apart[name]) for name in used if name in apart}
-    targets, classes = _targets([row[1] for row in rows], kind, file)
+    targets, classes = targets_of([row[1] for row in rows], kind, file)
     splits = _divided([TensorSplit(inputs, targets)], validation_fraction, test_fraction, seed, file)
     return _task("text", splits, classes, metric)
+
+
+def class_folders(root: Path) -> tuple[list[Path], list[str]]:
+    """Folders that hold one folder for each class (train and test, or `root` itself), and the classes' names."""
+    parts = {name: _subfolder(root, names) for name, names in SPLITS.items()}
+    folders = [folder for folder in parts.values() if folder] if parts["train"] and parts["test"] else [root]
+    classes = sorted({child.name for folder in folders for child in folder.iterdir() if child.is_dir()})
+    if len(classes) < 2:
+        raise DataError(f"{root}: expected a folder for each class, at least two, got {a_few(classes) or 'none'}.")
+    return folders, classes
+
+
+def table(file: Path) -> tuple[list[str], list[list[str]]]:
+    """The head line of a CSV file and its rows, all of its length. Raises DataError."""
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        rows = [row for row in csv.reader(stream) if row]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        raise DataError(
+            f"{file}: expected a head line of two columns or more, and rows; got {len(rows)} lines"
+            + (f", {a_few(rows[0])} the first." if rows else ".")
+        )
+    head, body = rows[0], rows[1:]
+    short = next((n for n, row in enumerate(body) if len(row) != len(head)), None)
+    if short is not None:
+        raise DataError(f"{file}, line {short + 2}: {len(body[short])} values for {len(head)} columns.")
+    return head, body
+
+
+def json_lines(file: Path, keys: Sequence[str]) -> list[list[Any]]:
+    """What `keys` name in each line of a file of JSON objects. Raises DataError."""
+    lines = file.read_text("utf-8").splitlines()
+    rows = [_line(line, n, file, keys) for n, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise DataError(f"{file}: it holds no lines.")
+    return rows
 
 
 def _task(name: str, splits: tuple[TensorSplit, ...], classes: Sequence[str] | None, metric: str | None = None) -> Task:
@@ -230,7 +250,7 @@ def _number(text: str, file: Path, line: int, column: str) -> float:
         ) from None
 
 
-def _targets(values: Sequence[Any], kind: str, where: Path) -> tuple[Tensor, list[str] | None]:
+def targets_of(values: Sequence[Any], kind: str, where: Path) -> tuple[Tensor, list[str] | None]:
     """(n,) class ids and the names of the classes, or (n,) floats and None."""
     try:
         numbers = [float(v) for v in values]

@@ -26,19 +26,27 @@ class WholeMetric(Metric):
     """A metric that `compute` gives for all samples: outputs (n, ...) float32, targets as the task has them."""
 
     compute: Callable[[Tensor, Tensor], Any] = field(kw_only=True)
-    seen: dict[str, Any] = field(default_factory=dict, kw_only=True, compare=False, repr=False)
 
     def per_sample(self, outputs: Floats, targets: Any) -> Floats:
-        """(n, k): all numbers of a sample's output and target, side by side, which `value` takes apart again."""
-        self.seen.update(output=outputs.shape[1:], target=targets.shape[1:], labelled=targets.dtype.kind in "iu")
-        return np.concatenate([np.reshape(part, (len(targets), -1)) for part in (outputs, targets)], 1, dtype=float)
+        """(n, k): the shapes of a sample's output and target, then all their numbers, for `value` to take apart.
+
+        Each row says the shapes by itself: the metric remembers nothing, so that use does not change the task's key.
+        """
+        shapes = [outputs.shape[1:], targets.shape[1:]]
+        head = [targets.dtype.kind in "iu", *(n for shape in shapes for n in (len(shape), *shape))]
+        parts = [np.tile(np.array(head, float), (len(targets), 1)), outputs, targets]
+        return np.concatenate([np.reshape(part, (len(targets), -1)) for part in parts], 1, dtype=float)
 
     def value(self, values: Floats) -> float:
-        """What `compute` gives. Raises ModelError where that is no finite number."""
-        width, count = math.prod(self.seen["output"]), len(values)
-        outputs = torch.from_numpy(values[:, :width].reshape(count, *self.seen["output"])).float()
-        targets = torch.from_numpy(values[:, width:].reshape(count, *self.seen["target"]))
-        targets = targets.long() if self.seen["labelled"] else targets.float()
+        """What `compute` gives. Raises ModelError where that is no single number."""
+        head, count = values[0].astype(int), len(values)
+        dims = 2 + head[1]
+        output, target = tuple(head[2:dims]), tuple(head[dims + 1 : dims + 1 + head[dims]])
+        start = dims + 1 + len(target)
+        between = start + math.prod(output)
+        outputs = torch.from_numpy(values[:, start:between].reshape(count, *output)).float()
+        targets = torch.from_numpy(values[:, between:].reshape(count, *target))
+        targets = targets.long() if head[0] else targets.float()
         try:
             found = torch.as_tensor(self.compute(outputs, targets))
         except Exception as error:  # any code of the user's may run here
@@ -77,10 +85,13 @@ def _computed(function: Any) -> Callable[[Tensor, Tensor], Any]:
     if not all(hasattr(function, part) for part in ("reset", "update", "compute")):
         return function  # type: ignore[no-any-return]
     own = copy.deepcopy(function)
+    own.reset()
 
     def compute(outputs: Tensor, targets: Tensor) -> Any:
-        own.reset()
-        own.update(outputs, targets)
-        return own.compute()
+        try:
+            own.update(outputs, targets)
+            return own.compute()
+        finally:
+            own.reset()  # samples held would be part of the task's key
 
     return compute

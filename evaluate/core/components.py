@@ -276,13 +276,19 @@ def _file_of(name: str, start: str) -> Path | None:
     if not alone and name.split(".")[0] != start.split(".")[0] and name.split(".")[0] not in _OURS:
         return None
     if name == "__main__":
-        return Path(str(sys.modules[name].__file__))
+        file = getattr(sys.modules[name], "__file__", None)  # a notebook and a prompt have none
+        return Path(file) if file else None
     place = home.joinpath(*name.split("."))
     return next((f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()), None)
 
 
 def _root_of(module: str) -> tuple[Path, bool] | None:
-    """The folder that holds a module's top-level package or file, and whether the files beside it belong to it."""
+    """The folder that holds a module's top-level package or file, and whether the files beside it belong to it.
+
+    None for what has no file, and for Python's own library, whose modules all lie beside each other.
+    """
+    if module.split(".")[0] in getattr(sys, "stdlib_module_names", ()):  # Python 3.10 on
+        return None
     top = sys.modules.get(module.split(".")[0])
     file = getattr(top, "__file__", None)
     if not file or not str(file).endswith(".py"):

@@ -454,7 +454,8 @@ def test_init_writes_over_nothing_and_says_what_the_data_lack(leanfit, tmp_path,
         (("image", tmp_path), "a folder for each class"),
         (("tabular", "nowhere.csv"), "no such file"),
         (("tabular", written(tmp_path / "one.csv", "a\n1\n")), "two columns"),
-        (("text", written(tmp_path / "t.jsonl", "plain\n")), "lines of JSON"),
+        (("text", written(tmp_path / "t.jsonl", "plain\n")), "line 1: not JSON"),
+        (("tabular", written(tmp_path / "ragged.csv", "a,b\n1,2\n3\n")), "line 3: 1 values for 2 columns"),
     ):
         code, _, err = leanfit("init", *arguments, "-o", "x.yaml")
         assert code == evaluate_errors.DataError.exit_code and said in err

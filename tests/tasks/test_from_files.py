@@ -78,7 +78,7 @@ def test_a_table_gives_classes_or_values_by_its_target(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n", "head line and rows"),
+        ("a,b\n", "and rows; got 1 lines"),
         ("a,b\n1,2\n3\n", "line 3: 1 values for 2 columns"),
         ("a,b\n1,2\nx,2\n", "line 3: column 'a' holds 'x', no number"),
     ],

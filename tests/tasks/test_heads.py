@@ -13,6 +13,7 @@ from torchvision_ops import declare
 import leanfit
 from compress.core.errors import RecipeError
 from compress.core.forward import JUDGED, run_model
+from compress.core.sources import values_key
 from compress.tasks import Head, Task
 from compress.tasks.heads import HeadMetric, HeadsLoss
 from compress.training.distillation import check_distillation, distillation_loss
@@ -201,6 +202,8 @@ def torchmetrics():
 def test_a_torchmetrics_object_is_judged_as_our_own_of_that_name(torchmetrics):
     outputs, targets = outputs_and_targets()
     theirs = leanfit.whole_metric(torchmetrics.classification.MulticlassF1Score(3, average="macro"))
+    before_use = values_key(theirs)
+    assert before_use is not None
     found, own = score(outputs, targets, theirs), score(outputs, targets, "macro_f1")
     for key in ("value", "low", "high"):  # ours is in per cent; intervals differ by the draws
         assert 100 * found[key] == pytest.approx(own[key], abs=0.02 if key == "value" else 1.0)
@@ -208,6 +211,7 @@ def test_a_torchmetrics_object_is_judged_as_our_own_of_that_name(torchmetrics):
     better = outputs + np.eye(3)[targets]
     gap = drop(better, outputs, targets, theirs)
     assert gap["low"] > 0 and gap["p"] < 0.05
+    assert values_key(theirs) == before_use, "use changes nothing of the key under which stages are found again"
 
 
 def test_any_function_is_a_metric_once_its_direction_is_known(tmp_path):

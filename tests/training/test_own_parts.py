@@ -28,6 +28,7 @@ from compress.training.settings import AugmentConfig, TrainConfig
 from compress.training.train import train
 from evaluate.core.errors import DataError, ModelError
 from evaluate.metrics import register_metric
+from evaluate.metrics.base import METRICS
 
 HERE = __name__
 
@@ -54,7 +55,12 @@ def own():
         return 100.0 * (outputs.argsort(axis=1)[:, -2:] == targets[:, None]).any(axis=1)
 
     yield
-    for registry, name in ((LOSSES, "own_focal"), (OPTIMIZERS, "own_sign"), (SCHEDULES, "own_steps")):
+    for registry, name in (
+        (LOSSES, "own_focal"),
+        (OPTIMIZERS, "own_sign"),
+        (SCHEDULES, "own_steps"),
+        (METRICS, "own_second"),
+    ):
         registry.forget(name)
 
 
@@ -331,3 +337,20 @@ def test_settings_that_do_not_fit_the_task_are_said_before_anything_runs(few_dig
     recipe = {"version": 1, "passes": steps[where], **({"train": block} if where == "train" else {})}
     with pytest.raises(RecipeError, match=words):
         plan(net(), recipe, task=few_digits)
+
+
+def test_a_value_that_holds_a_type_of_pythons_own_library_has_a_key_without_reading_that_library(monkeypatch):
+    from collections import OrderedDict, deque
+
+    from evaluate.core.components import files_of_module
+
+    class Held:
+        def __init__(self, *values):
+            self.values = values
+
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)  # as in a notebook
+    assert files_of_module("collections") == {} == files_of_module("__main__")
+    assert (
+        values_key(Held(OrderedDict(a=1))) == values_key(Held(OrderedDict(a=1))) != values_key(Held(OrderedDict(a=2)))
+    )
+    assert values_key(Held(deque)) is None
