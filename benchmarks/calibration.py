@@ -24,7 +24,8 @@ METHODS = ("minmax", "percentile", "mse", "entropy")
 
 def ours(method: str, images: int) -> None:
     """Calibrate by leanfit and print seconds and peak memory."""
-    from compress.passes.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
+    from compress.passes.quantization.calibrate import clip_range, collect_histograms, collect_ranges
+    from compress.passes.quantization.quantize_settings import CalibrateConfig
 
     graph, split = _graph_and_split(images)
     config = CalibrateConfig(method=method, samples=images)  # type: ignore[arg-type]

@@ -1,36 +1,47 @@
-"""How long `import compress, evaluate` and `leanfit --help` take beside bare Python, interleaved.
+"""What commands that only read cost before they answer, in CPU seconds beside bare Python and torch, interleaved.
 
-python benchmarks/start_up.py [--rounds 20]
+python benchmarks/start_up.py [--rounds 5]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
-import time
 
+LEANFIT = [sys.executable, "-m", "compress"]
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
+    "python -c 'import torch'": [sys.executable, "-c", "import torch"],
     "import compress, evaluate": [sys.executable, "-c", "import compress, evaluate"],
-    "leanfit --help": [sys.executable, "-m", "compress", "--help"],
+    "leanfit --help": [*LEANFIT, "--help"],
+    "leanfit list": [*LEANFIT, "list"],
+    "leanfit check RECIPE": [*LEANFIT, "check", "recipes/digits-resnet-half-int8.yaml"],
+    "leanfit compress MISSPELT": [*LEANFIT, "compress", "digits-resnet-haf"],
+    "leanfit compress --dry-run": [*LEANFIT, "compress", "digits-resnet-half-int8", "--dry-run"],
 }
+
+
+def cpu_seconds() -> float:
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20)
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    parser.add_argument("--rounds", type=int, default=5)
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(parser.parse_args().rounds + 1):  # the first round warms the file cache and is dropped
         for name, command in COMMANDS.items():
-            began = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            times[name].append(time.perf_counter() - began)
-    bare = statistics.median(times["python -c pass"][1:])
-    for name, taken in times.items():
+            began = cpu_seconds()
+            subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            seconds[name].append(cpu_seconds() - began)
+    torch = statistics.median(seconds["python -c 'import torch'"][1:])
+    for name, taken in seconds.items():
         median = statistics.median(taken[1:])
-        print(f"{name:<28}{median:.3f} s  ({median - bare:+.3f} s)")
+        print(f"{name:<28}{median:6.2f} s of CPU  ({median / torch:.2f} of importing torch)")
 
 
 if __name__ == "__main__":

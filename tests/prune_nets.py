@@ -17,7 +17,7 @@ from compress.models import build_model
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import find_groups
 from compress.passes.pruning.preflight import preflight
-from compress.passes.pruning.prune_plan import PruneConfig
+from compress.passes.pruning.prune_settings import PruneConfig
 from compress.passes.pruning.widths import measure_costs
 from compress.tasks import Task
 

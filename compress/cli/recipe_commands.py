@@ -79,7 +79,8 @@ def _registries() -> dict[str, Any]:
 
     for module in COMPONENTS:
         importlib.import_module(module)
-    return {f"{kind}es" if kind.endswith("s") else f"{kind}s": registry for kind, registry in registries().items()}
+    named = {kind: registry for kind, registry in registries().items() if not registry.inner}
+    return {f"{kind}es" if kind.endswith("s") else f"{kind}s": registry for kind, registry in named.items()}
 
 
 def show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ def arguments_of(component: Component[Any]) -> type[BaseModel]:
 
 @lru_cache(maxsize=256)
 def _model(name: str, function: Any) -> type[BaseModel]:
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _hints(function)
     fields: dict[str, Any] = {}
     for key, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY):
@@ -41,6 +42,14 @@ def _model(name: str, function: Any) -> type[BaseModel]:
             fields[key] = (hints.get(key, Any), Field(default))
     config = ConfigDict(extra="forbid", strict=False, arbitrary_types_allowed=True, protected_namespaces=())
     return create_model(f"{name}_args", __config__=config, **fields)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """The annotations of the parameters; that of what is returned may name what is only imported for type checkers."""
+    own = function.__init__ if isinstance(function, type) else inspect.unwrap(function)  # type: ignore[misc]
+    named = {key: hint for key, hint in getattr(own, "__annotations__", {}).items() if key != "return"}
+    scope = getattr(own, "__globals__", {})
+    return typing.get_type_hints(types.SimpleNamespace(__annotations__=named), scope, include_extras=True)
 
 
 def check_arguments(component: Component[Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WEIGHT_FILES = (".pt", ".pth", ".th", ".ckpt", ".bin", ".safetensors", ".pt2")
+SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+"""What the three splits are called in folders and in data sets."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:

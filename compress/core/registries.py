@@ -13,8 +13,8 @@ from evaluate.core.errors import ModelError
 
 PASSES: Registry[Any] = Registry("pass", "compress.passes", RecipeError)
 MODELS: Registry[Any] = Registry("model", "compress.models", RecipeError)
-REWRITES: Registry[Any] = Registry("rewrite", "compress.graph.shortcuts", ModelError)
-CONSTRAINTS: Registry[Any] = Registry("constraint", "compress.graph.model_state", ModelError)
+REWRITES: Registry[Any] = Registry("rewrite", "compress.graph.shortcuts", ModelError, inner=True)
+CONSTRAINTS: Registry[Any] = Registry("constraint", "compress.graph.model_state", ModelError, inner=True)
 TASKS: Registry[Any] = Registry("task", "compress.tasks", RecipeError)
 LOSSES: Registry[Any] = Registry("loss", "compress.tasks", RecipeError)
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "compress.training.optimizers", RecipeError)

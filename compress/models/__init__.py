@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from compress.models import libraries, mlp, mobilenet, resnet, vit
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from compress.models import libraries, own_networks
 from compress.models.model_registry import build_model, check_model, model_args, model_names, models, register_model
-from compress.models.resnet import PadShortcut
-from compress.models.weights import load_weights
+
+if TYPE_CHECKING:
+    from compress.models.resnet import PadShortcut
+    from compress.models.weights import load_weights
 
 __all__ = [
     "PadShortcut",
@@ -13,12 +18,16 @@ __all__ = [
     "check_model",
     "libraries",
     "load_weights",
-    "mlp",
-    "mobilenet",
     "model_args",
     "model_names",
     "models",
+    "own_networks",
     "register_model",
-    "resnet",
-    "vit",
 ]
+_HOMES = {"PadShortcut": "compress.models.resnet", "load_weights": "compress.models.weights"}  # which need torch
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'compress.models' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

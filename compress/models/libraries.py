@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
 
 from compress.models.model_registry import register_model
 from evaluate.core.errors import ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)] | None
 HEADS = {
@@ -62,28 +64,11 @@ def transformers_model(path: str, head: Head = "sequence-classification", classe
         network: nn.Module = load(path, local_files_only=True, **settings)
     except (OSError, ValueError, ImportError):  # not here, or not a network, or a package that it needs is broken
         network = _made(f"hf:{path}", load, path, **settings)
-    return (PairScore(network) if head == "pair-score" else network).eval()
+    if head == "pair-score":
+        from compress.models.pair_score import PairScore
 
-
-class PairScore(nn.Module):
-    """The cosine of two texts' mean token embeddings, (n,): a bi-encoder, as sentence-transformers scores pairs."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, second_input_ids: Tensor, second_attention_mask: Tensor
-    ) -> Tensor:
-        """Token ids and masks (n, length) of the first and of the second text."""
-        pairs = ((input_ids, attention_mask), (second_input_ids, second_attention_mask))
-        first, second = (self._embedded(ids, mask) for ids, mask in pairs)
-        return nn.functional.cosine_similarity(first, second)
-
-    def _embedded(self, ids: Tensor, mask: Tensor) -> Tensor:
-        hidden: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        weight = mask[..., None].to(hidden.dtype)
-        return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+        network = PairScore(network)
+    return network.eval()
 
 
 def _library(module: str, package: str) -> Any:

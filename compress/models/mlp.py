@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
-
-from compress.models.model_registry import register_model
 
 
 class MLP(nn.Module):
@@ -31,14 +27,3 @@ class MLP(nn.Module):
             x = torch.relu(layer(x))
         logits: Tensor = self.head(x)
         return logits
-
-
-@register_model("mlp")
-def mlp(
-    inputs: Annotated[int, Field(ge=1, le=65536)],
-    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
-    width: Annotated[int, Field(ge=1, le=65536)] = 64,
-    depth: Annotated[int, Field(ge=1, le=256)] = 2,
-) -> MLP:
-    """Multilayer perceptron: `depth` hidden layers of `width` units over `inputs` flattened values (8x8 digits: 64)."""
-    return MLP(inputs, classes, width, depth)

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
-
-from compress.models.model_registry import register_model
 
 STAGES = ((16, 1), (24, 2), (40, 2), (80, 1))  # channels at width 1, stride of the first block
 EXPANSION = 4
@@ -71,14 +66,3 @@ def _rounded(channels: float) -> int:
     """The nearest multiple of 8 (at least 8) that takes away no more than a tenth, as in the paper's own code."""
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
-
-
-@register_model("mobilenet")
-def mobilenet(
-    width: Annotated[float, Field(gt=0, le=64)] = 1.0,
-    depth: Annotated[int, Field(ge=1, le=64)] = 2,
-    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
-    in_channels: Annotated[int, Field(ge=1, le=65536)] = 3,
-) -> MobileNet:
-    """MobileNetV2-style network for small images: width multiplier, `depth` inverted residuals in each of 4 stages."""
-    return MobileNet(width, depth, classes, in_channels)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
-from torch import nn
 
 from compress.core.arguments import arguments_of, build, check_arguments
 from compress.core.registries import MODELS
 from evaluate.core.components import Component
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def register_model(

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field
 from torch import Tensor, nn
-
-from compress.models.model_registry import register_model
 
 
 class PadShortcut(nn.Module):
@@ -88,22 +83,3 @@ def _stage(in_channels: int, channels: int, blocks: int, stride: int, shortcut: 
     first = BasicBlock(in_channels, channels, stride, shortcut)
     rest = [BasicBlock(channels, channels, 1, shortcut) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
-
-
-def _six_n_plus_two(depth: int) -> int:
-    if depth < 8 or depth % 6 != 2:
-        lower = max(8, depth - (depth - 2) % 6)
-        raise ValueError(f"depth must be 6n+2 (8, 14, 20, 26, 32, 44, 56, 110, ...), for instance {lower}")
-    return depth
-
-
-@register_model("resnet")
-def resnet(
-    depth: Annotated[int, Field(ge=8, le=2000), AfterValidator(_six_n_plus_two)] = 20,
-    width: Annotated[int, Field(ge=1, le=4096)] = 16,
-    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
-    in_channels: Annotated[int, Field(ge=1, le=65536)] = 3,
-    shortcut: Literal["A", "B"] = "A",
-) -> ResNet:
-    """CIFAR-style ResNet: depth 6n+2, stages of 1x, 2x, 4x width, shortcut A (no parameters) or B (1x1 convolution)."""
-    return ResNet(depth, width, classes, in_channels, shortcut)

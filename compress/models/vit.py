@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
-
-from compress.models.model_registry import register_model
-from evaluate.core.errors import ModelError
 
 
 class Attention(nn.Module):
@@ -64,29 +58,3 @@ class ViT(nn.Module):
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.position
         logits: Tensor = self.linear(self.norm(self.blocks(tokens)).mean(1))
         return logits
-
-
-@register_model("vit")
-def vit(
-    image: Annotated[int, Field(ge=1, le=65536)] = 32,
-    patch: Annotated[int, Field(ge=1, le=65536)] = 4,
-    width: Annotated[int, Field(ge=1, le=65536)] = 64,
-    depth: Annotated[int, Field(ge=1, le=256)] = 4,
-    heads: Annotated[int, Field(ge=1, le=65536)] = 4,
-    ratio: Annotated[int, Field(ge=1, le=64)] = 2,
-    classes: Annotated[int, Field(ge=1, le=65536)] = 10,
-    in_channels: Annotated[int, Field(ge=1, le=65536)] = 3,
-) -> ViT:
-    """Small vision transformer for square images: `image` a multiple of `patch`, `width` a multiple of `heads`.
-
-    Raises ModelError where they are not.
-    """
-    problems = []
-    if image % patch:
-        fits = [p for p in range(1, image + 1) if image % p == 0]
-        problems.append(f"image {image} is not a multiple of patch {patch} (patches that fit: {fits})")
-    if width % heads:
-        problems.append(f"width {width} is not a multiple of heads {heads}")
-    if problems:
-        raise ModelError(f"model 'vit' cannot be built: {'; '.join(problems)}.")
-    return ViT(image, patch, width, depth, heads, ratio, classes, in_channels)

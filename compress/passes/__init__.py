@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from compress.passes.pruning import prune  # isort: skip
-from compress.passes import quantize  # isort: skip
+from compress.passes import pruning  # isort: skip
+from compress.passes import quantization  # isort: skip
 from compress.passes import recovery  # isort: skip
 
-__all__ = ["prune", "quantize", "recovery"]
+__all__ = ["pruning", "quantization", "recovery"]

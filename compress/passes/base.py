@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.core.config import Config
 from compress.core.registries import PASSES
 from compress.core.traits import Traits
-from compress.graph.model_state import ModelState
-from compress.tasks.task import Task
 from compress.training.settings import TrainConfig
-from compress.training.train import TrainResult, train
 from evaluate.core.components import Component
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compress.graph.model_state import ModelState
+    from compress.tasks.task import Task
+    from compress.training.train import TrainResult
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Context:
         `how` is what `compress.training.train.train` takes beside these: seed and folder, where they are not this
         stage's own, a teacher, callbacks, terms.
         """
+        from compress.training.train import train
+
         kept: dict[str, Any] = {"seed": self.seed, "folder": self.folder, "constraints": model.bound_constraints()}
         return train(model.module, self.task, config, device=self.device, status=self.status, **(kept | how))
 

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
-from torch import nn
 
-from compress.core.forward import copy_model
-from compress.core.seeding import derive_seed, seeded
 from compress.core.traits import Traits
-from compress.graph.model_state import ModelState
-from compress.models import build_model, load_weights
-from compress.models.weights import find_weights
 from compress.passes.base import Context, PassResult, Preview, register_pass
 from compress.recipe.named_blocks import ModelBlock, Named
 from compress.training.settings import DistillConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compress.graph.model_state import ModelState
 
 TRAINING = Traits(trains=True, needs_data=True, keeps_constraints=True)
 
@@ -33,6 +32,8 @@ def preview_training(model: nn.Module, config: TrainConfig, context: Context) ->
 
 def train_copy(model: ModelState, config: TrainConfig, context: Context, **teaching: Any) -> PassResult:
     """Train a copy of `model`, with `teacher` and `distill` as `Context.train` takes them; details hold the history."""
+    from compress.core.forward import copy_model
+
     result = context.train(replace(model, module=copy_model(model.module)), config, **teaching)
     details = {
         "history": result.history,
@@ -58,6 +59,8 @@ class DistillPassConfig(TrainConfig, DistillConfig):
 
     def files(self) -> list[Path]:
         """The files whose content decides the result beside the settings. Raises ModelError where one is missing."""
+        from compress.models.weights import find_weights
+
         weights = self.teacher.weights if self.teacher is not None else None
         return [] if weights is None else [find_weights(weights)]
 
@@ -80,6 +83,10 @@ def distill(model: ModelState, config: DistillPassConfig, context: Context) -> P
 
 def _teacher(named: Named | None, context: Context) -> nn.Module:
     """The uncompressed model, or the one that is named, with its weights. Raises ModelError where they do not fit."""
+    from compress.core.seeding import derive_seed, seeded
+    from compress.models.model_registry import build_model
+    from compress.models.weights import load_weights
+
     if named is None or named.weights is None:
         return context.original
     with seeded(derive_seed(context.seed, "teacher")):

@@ -37,7 +37,6 @@ from evaluate.core.journal import JOURNAL, Journal
 from evaluate.core.text import a_few
 from evaluate.hardware.monitor import Watch
 from evaluate.metrics.base import get_metric
-from evaluate.report.html.pages import write_page
 from evaluate.runtime.session import open_session, require_provider
 
 
@@ -274,6 +273,8 @@ class _Run(Chain):
             self.status(f"nothing to do: this was done on {known[0]['created']}", 0, 0)
         else:
             self.journal.append(record)
+        from evaluate.report.html.pages import write_page  # charts take a second to import
+
         write_page([*known, record][:1], self.folder / "report.html")
 
     def _stored(self, step: Net) -> dict[str, Any]:

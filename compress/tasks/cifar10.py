@@ -5,19 +5,20 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from compress.core.files import data_folder
 from compress.core.progress import Status, silent
-from compress.tasks.checks import check_labels
-from compress.tasks.image_files import Limit, fetch, image_task, read_bytes, writable
-from compress.tasks.splits import Normalize, TensorSplit
-from compress.tasks.task import Task, register_task
+from compress.tasks.image_files import Limit, check_read, fetch, image_task, read_bytes, writable
+from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
+
+if TYPE_CHECKING:
+    from compress.tasks.task import Task
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -28,9 +29,10 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 RECORDS = 10_000  # images a file
 _HELD = 5_000
 
-_UNITS = {  # mean and standard deviation by channel, of pixels in 0..1
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+_UNITS = {  # mean and standard deviation by channel, of pixels in 0..255
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "cifar10": ((125.307, 122.961, 113.8575), (62.985, 62.0925, 66.708)),
+    "none": ((0.0,) * 3, (1.0,) * 3),
 }
 
 
@@ -50,27 +52,18 @@ def cifar10(
     """
     root = data_folder()
     _obtain(root, status)
-    scale = _normalize(normalize)
-    train = [_read(root / FOLDER / name) for name in TRAIN_FILES]
-    images = torch.cat([images for images, _ in train])
-    labels = torch.cat([labels for _, labels in train])
-    test_images, test_labels = _read(root / FOLDER / TEST_FILE)
+    parts = [_read(root / FOLDER / name) for name in TRAIN_FILES]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return image_task(
         "cifar10",
-        TensorSplit({"image": images}, labels, scale),
-        TensorSplit({"image": test_images}, test_labels, scale),
+        (images, labels),
+        _read(root / FOLDER / TEST_FILE),
+        _UNITS[normalize],
         CLASSES,
         len(labels) * _HELD // 50_000,
         (train_limit, validation_limit, test_limit),
         split_seed,
     )
-
-
-def _normalize(name: str) -> Normalize:
-    if name == "none":
-        return Normalize((0.0,) * 3, (1.0,) * 3)
-    mean, std = _UNITS[name]
-    return Normalize(tuple(255 * m for m in mean), tuple(255 * s for s in std))
 
 
 def _advice(root: Path) -> str:
@@ -104,10 +97,10 @@ def _unpack(archive: Path, root: Path, wanted: tuple[str, ...]) -> None:
             (Path(scratch) / FOLDER / name).replace(root / FOLDER / name)
 
 
-def _read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """uint8 images (n, 3, 32, 32) and int64 labels (n,): each record is one label byte and 3,072 pixel bytes."""
+def _read(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (n, 3, 32, 32) and labels (n,): each record is one label byte and 3,072 pixel bytes."""
     content = read_bytes(path, RECORDS * 3073, _advice(path.parent.parent))
     records = np.frombuffer(content, np.uint8).reshape(RECORDS, 3073)
-    labels = torch.from_numpy(records[:, 0].astype(np.int64))
-    check_labels(labels, len(CLASSES), str(path))
-    return torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy()), labels
+    images, labels = records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
+    check_read(images, labels, len(CLASSES), str(path), _advice(path.parent.parent))
+    return images, labels

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from compress.core.files import SPLITS
 from compress.tasks.heads import packed
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
 from evaluate.core.errors import DataError, did_you_mean
@@ -18,7 +19,6 @@ from evaluate.core.text import a_few
 TARGETS = ("label", "labels", "target", "targets", "y", "fine_label", "class")
 IN_MEMORY = 2**29  # bytes of one split, above which it is read batch by batch
 _BATCH = 64
-SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
 
 
 class Pairs(Dataset[Any]):

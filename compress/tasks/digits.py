@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
-from compress.tasks.splits import TensorSplit, split_indices
-from compress.tasks.task import Task, register_task
+from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
+
+if TYPE_CHECKING:
+    from compress.tasks.splits import TensorSplit
+    from compress.tasks.task import Task
 
 _SHARE = 0.2  # of all samples, for validation and for test each
 
@@ -22,6 +27,9 @@ def digits(
     test_limit: Annotated[int, Field(ge=10, le=10**9)] | None = None,
 ) -> Task:
     """scikit-learn's digits, 1x8x8 in 0..1, ten classes: 1,079 / 359 / 359 samples; no download."""
+    from compress.tasks.splits import split_indices
+    from compress.tasks.task import Task
+
     everything = _load()
     count = round(len(everything) * _SHARE)
     rest, test = split_indices(everything.targets, count, split_seed)
@@ -37,13 +45,28 @@ def digits(
 
 
 def _load() -> TensorSplit:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
+    import torch
+
+    from compress.tasks.splits import TensorSplit
+
+    images, labels = _read()
+    pixels = torch.from_numpy((images / 16).astype(np.float32).reshape(-1, 1, 8, 8))
+    return TensorSplit({"image": pixels}, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _read() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values 0..16 (n, 64) and labels (n,): the file inside scikit-learn, whose import would take two seconds."""
+    found = importlib.util.find_spec("sklearn")
+    if found is None or found.origin is None:
         raise DataError(
             "task 'digits' comes with scikit-learn, which is not installed: pip install 'leanfit[digits]' "
             "(or pip install scikit-learn)."
-        ) from error
+        )
+    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        values = np.loadtxt(file, delimiter=",")
+        return values[:, :-1], values[:, -1]
+    from sklearn.datasets import load_digits  # which knows where another version of it keeps them
+
     images, labels = load_digits(return_X_y=True)
-    pixels = torch.from_numpy((images / 16).astype(np.float32).reshape(-1, 1, 8, 8))
-    return TensorSplit({"image": pixels}, torch.from_numpy(labels.astype(np.int64)))
+    return images, labels

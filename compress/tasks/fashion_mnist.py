@@ -7,19 +7,20 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from compress.core.files import data_folder
 from compress.core.progress import Status, silent
-from compress.tasks.checks import check_labels, check_lengths
-from compress.tasks.image_files import Limit, fetch, image_task
-from compress.tasks.splits import Normalize, TensorSplit
-from compress.tasks.task import Task, register_task
+from compress.tasks.image_files import Limit, check_read, fetch, image_task
+from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
+
+if TYPE_CHECKING:
+    from compress.tasks.task import Task
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 FOLDER = "fashion-mnist"
@@ -30,7 +31,7 @@ FILES = {  # name -> md5
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
-_SCALE = Normalize((255 * 0.2860,), (255 * 0.3530,))
+_SCALE = ((255 * 0.2860,), (255 * 0.3530,))
 _HELD_SHARE = 10  # one training image in ten
 
 
@@ -49,7 +50,7 @@ def fashion_mnist(
             fetch(URL + name, md5, folder / name, advice=_advice(folder), status=status)
     train, test = _split(folder, "train"), _split(folder, "t10k")
     limits = (train_limit, validation_limit, test_limit)
-    return image_task("fashion_mnist", train, test, CLASSES, len(train) // _HELD_SHARE, limits, split_seed)
+    return image_task("fashion_mnist", train, test, _SCALE, CLASSES, len(train[1]) // _HELD_SHARE, limits, split_seed)
 
 
 def _advice(folder: Path) -> str:
@@ -59,20 +60,15 @@ def _advice(folder: Path) -> str:
     )
 
 
-def _split(folder: Path, part: str) -> TensorSplit:
+def _split(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (n, 1, 28, 28) and labels (n,)."""
     images = _read_idx(folder / f"{part}-images-idx3-ubyte.gz", 3)
-    labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1).long()
-    split = TensorSplit({"image": images.unsqueeze(1)}, labels, _SCALE)
-    where = f"{folder} ({part})"
-    try:
-        check_lengths(split.inputs, labels, where)
-        check_labels(labels, len(CLASSES), where)
-    except DataError as error:
-        raise DataError(f"{error} Delete the files. {_advice(folder)}") from error
-    return split
+    labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz", 1)
+    check_read(images, labels, len(CLASSES), f"{folder} ({part})", _advice(folder))
+    return images[:, None], labels
 
 
-def _read_idx(path: Path, rank: int) -> torch.Tensor:
+def _read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
     """The uint8 array of a gzipped idx file: magic 0x0000 08 rank, big-endian int32 sizes, then the values."""
     try:
         content = gzip.decompress(path.read_bytes())
@@ -84,4 +80,4 @@ def _read_idx(path: Path, rank: int) -> torch.Tensor:
     shape = struct.unpack(f">{rank}i", content[4:header])
     if len(content) - header != math.prod(shape):
         raise DataError(f"{path}: {len(content) - header} values for shape {shape}. Delete it. {_advice(path.parent)}")
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy())
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
-from compress.core.files import data_folder
+from compress.core.files import SPLITS, data_folder
 from compress.core.progress import Status, silent
-from compress.tasks.checks import as_inputs, as_targets
-from compress.tasks.datasets import SPLITS
-from compress.tasks.splits import Normalize, TensorSplit, split_indices
-from compress.tasks.task import Task, register_task
+from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError, did_you_mean
 from evaluate.core.text import a_few
+
+if TYPE_CHECKING:
+    from compress.tasks.splits import TensorSplit
+    from compress.tasks.task import Task
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=1, le=8192)] | None
 _FEWEST_CLASSES = 50  # whole numbers of at most so many values are class ids
-_SCALES = {
-    "imagenet": Normalize((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "unit": Normalize((0.0,) * 3, (255.0,) * 3),
-    "none": Normalize((0.0,) * 3, (1.0,) * 3),
+_SCALES = {  # mean and standard deviation by channel, of pixels in 0..255
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "unit": ((0.0,) * 3, (255.0,) * 3),
+    "none": ((0.0,) * 3, (1.0,) * 3),
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was read of one split, or of all samples: arrays (n, ...) by name, targets (n, ...)."""
+
+    inputs: dict[str, NDArray[Any]]
+    targets: NDArray[Any]
 
 
 @register_task("images", takes="path")
@@ -47,9 +56,9 @@ def images(
     """A folder of class folders of images, or of train, val and test folders of those; colour, resized to `size`."""
     root = _found(path)
     folders, classes = class_folders(root)
-    scale = _SCALES[normalize]
-    read = [_read_images(folder, classes, size, scale, status) for folder in folders]
-    return _task("images", _divided(read, validation_fraction, test_fraction, seed, root), classes)
+    read = [_read_images(folder, classes, size, status) for folder in folders]
+    fractions = validation_fraction, test_fraction
+    return _task("images", read, fractions, seed, root, classes, scale=_SCALES[normalize])
 
 
 @register_task("csv", takes="path")
@@ -72,9 +81,8 @@ def csv_table(
     values = np.array([[_number(v, file, n + 2, head[c]) for c, v in enumerate(row) if c != place]
                        for n, row in enumerate(body)], dtype=np.float32)  # fmt: skip
     targets, classes = targets_of([row[place] for row in body], kind, file)
-    splits = _divided([TensorSplit({"input": torch.from_numpy(values)}, targets)],
-                      validation_fraction, test_fraction, seed, file)  # fmt: skip
-    return _task("csv", _standardized(splits) if standardize else splits, classes)
+    fractions = validation_fraction, test_fraction
+    return _task("csv", [Part({"input": values}, targets)], fractions, seed, file, classes, standardize=standardize)
 
 
 @register_task("npz", takes="path")
@@ -89,8 +97,8 @@ def arrays(path: str, validation_fraction: Fraction = 0.1, test_fraction: Fracti
     names = [""] if {"x", "y"} <= set(known) else [f"_{part}" for part in SPLITS if f"x_{part}" in known]
     if not names or any(f"y{name}" not in known for name in names):
         raise DataError(f"{file}: expected arrays x and y, or x_train, y_train, ...; it has {a_few(list(known))}.")
-    read = [TensorSplit(as_inputs(known[f"x{n}"], str(file)), as_targets(known[f"y{n}"], str(file))) for n in names]
-    return _task("npz", _divided(read, validation_fraction, test_fraction, seed, file), None)
+    read = [Part({"input": known[f"x{n}"]}, known[f"y{n}"]) for n in names]
+    return _task("npz", read, (validation_fraction, test_fraction), seed, file)
 
 
 @register_task("text", takes="path")
@@ -128,11 +136,11 @@ def texts(
     except Exception as error:  # whatever Transformers raises, offline for instance
         raise DataError(f"tokenizer {tokenizer!r} cannot be used: {type(error).__name__}: {error}") from error
     used = [name for name in encoded if name != "token_type_ids" or (second is not None and together)]
-    inputs = {name: torch.tensor(encoded[name]) for name in used}
-    inputs |= {f"second_{name}": torch.tensor(apart[name]) for name in used if name in apart}
+    inputs = {name: np.array(encoded[name], dtype=np.int64) for name in used}
+    inputs |= {f"second_{name}": np.array(apart[name], dtype=np.int64) for name in used if name in apart}
     targets, classes = targets_of([row[1] for row in rows], kind, file)
-    splits = _divided([TensorSplit(inputs, targets)], validation_fraction, test_fraction, seed, file)
-    return _task("text", splits, classes, metric)
+    fractions = validation_fraction, test_fraction
+    return _task("text", [Part(inputs, targets)], fractions, seed, file, classes, metric=metric)
 
 
 def class_folders(root: Path) -> tuple[list[Path], list[str]]:
@@ -170,8 +178,38 @@ def json_lines(file: Path, keys: Sequence[str]) -> list[list[Any]]:
     return rows
 
 
-def _task(name: str, splits: tuple[TensorSplit, ...], classes: Sequence[str] | None, metric: str | None = None) -> Task:
-    train, validation, test = splits
+def _task(
+    name: str,
+    read: Sequence[Part],
+    fractions: tuple[float, float],
+    seed: int,
+    where: Path,
+    classes: Sequence[str] | None = None,
+    *,
+    metric: str | None = None,
+    scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    standardize: bool = False,
+) -> Task:
+    """The task of what was read: of one part, of two (train, test), or of three.
+
+    scale : mean and standard deviation by channel of uint8 images, which are stored as they are.
+    """
+    import torch
+
+    from compress.tasks.checks import as_inputs, as_targets
+    from compress.tasks.splits import Normalize, TensorSplit
+    from compress.tasks.task import Task
+
+    seen = None if scale is None else Normalize(*scale)
+    splits = []
+    for part in read:
+        stored = (
+            {n: torch.from_numpy(v) for n, v in part.inputs.items()} if seen else as_inputs(part.inputs, str(where))
+        )
+        splits.append(TensorSplit(stored, as_targets(part.targets, str(where)), seen))
+    train, validation, test = _divided(splits, *fractions, seed, where)
+    if standardize:
+        train, validation, test = _standardized(train, validation, test)
     return Task.from_tensors(train, validation, test, name=name, classes=classes, metric=metric)  # type: ignore[arg-type]
 
 
@@ -188,7 +226,7 @@ def _subfolder(root: Path, names: Sequence[str]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _read_images(folder: Path, classes: list[str], size: Side, scale: Normalize, status: Status) -> TensorSplit:
+def _read_images(folder: Path, classes: list[str], size: Side, status: Status) -> Part:
     from PIL import Image, UnidentifiedImageError
 
     files = [(f, n) for n, name in enumerate(classes) for f in sorted((folder / name).glob("**/*")) if _is_image(f)]
@@ -208,8 +246,7 @@ def _read_images(folder: Path, classes: list[str], size: Side, scale: Normalize,
                 f"{file} is {list(pixels[-1].shape[:2])} pixels, {files[0][0]} {list(pixels[0].shape[:2])}: say to "
                 "which `size` they are resized, as in --set task.size=224."
             )
-    stacked = torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy())
-    return TensorSplit({"image": stacked}, torch.tensor([n for _, n in files]), scale)
+    return Part({"image": np.stack(pixels).transpose(0, 3, 1, 2).copy()}, np.array([n for _, n in files]))
 
 
 def _is_image(file: Path) -> bool:
@@ -222,6 +259,8 @@ def _divided(
     """Train, validation and test of one split, of two (train, test) or of three."""
     if len(read) == 3:
         return read[0], read[1], read[2]
+    from compress.tasks.splits import split_indices
+
     whole, total = read[0], len(read[0])
     held: list[TensorSplit] = []
     for fraction in (validation, test)[: 3 - len(read)]:
@@ -233,12 +272,12 @@ def _divided(
     return whole, held[0], held[1] if len(read) == 1 else read[1]
 
 
-def _standardized(splits: tuple[TensorSplit, ...]) -> tuple[TensorSplit, ...]:
-    """Each column less its mean, over its spread, both of the training split."""
+def _standardized(*splits: TensorSplit) -> Iterator[TensorSplit]:
+    """Each column less its mean, over its spread, both of the first split."""
     values = splits[0].inputs["input"]
     mean, spread = values.mean(0), values.std(0).nan_to_num(1.0)
     spread[spread == 0] = 1.0
-    return tuple(TensorSplit({"input": (s.inputs["input"] - mean) / spread}, s.targets) for s in splits)
+    return (replace(s, inputs={"input": (s.inputs["input"] - mean) / spread}) for s in splits)
 
 
 def _number(text: str, file: Path, line: int, column: str) -> float:
@@ -250,7 +289,7 @@ def _number(text: str, file: Path, line: int, column: str) -> float:
         ) from None
 
 
-def targets_of(values: Sequence[Any], kind: str, where: Path) -> tuple[Tensor, list[str] | None]:
+def targets_of(values: Sequence[Any], kind: str, where: Path) -> tuple[NDArray[Any], list[str] | None]:
     """(n,) class ids and the names of the classes, or (n,) floats and None."""
     try:
         numbers = [float(v) for v in values]
@@ -260,11 +299,11 @@ def targets_of(values: Sequence[Any], kind: str, where: Path) -> tuple[Tensor, l
     if kind == "values" or (kind == "auto" and numbers and not whole):
         if not numbers:
             raise DataError(f"{where}: the target holds {values[0]!r}, no number; say kind: classes.")
-        return torch.tensor(numbers, dtype=torch.float32), None
+        return np.array(numbers, dtype=np.float32), None
     names = sorted(set(map(int, numbers))) if whole else sorted({str(v) for v in values})
     known = {name: n for n, name in enumerate(names)}
     ids = [known[int(v)] for v in numbers] if whole else [known[str(v)] for v in values]
-    return torch.tensor(ids), [str(name) for name in names]
+    return np.array(ids), [str(name) for name in names]
 
 
 def _line(line: str, number: int, file: Path, keys: Sequence[str]) -> list[Any]:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from compress.tasks.checks import as_targets, check_axes
+from compress.tasks.foreign_metric import whole_metric
 from compress.tasks.losses import Loss, task_loss
-from compress.tasks.whole_metric import whole_metric
 from evaluate.core.errors import DataError, UsageError, did_you_mean
 from evaluate.core.stats import Drop, Interval
 from evaluate.metrics.base import ClassDrop, ClassScore, Macro, Metric, get_metric

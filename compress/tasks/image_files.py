@@ -7,18 +7,21 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from compress.core.progress import Status, silent
-from compress.tasks.splits import TensorSplit, split_indices
-from compress.tasks.task import Task
 from evaluate.core.errors import DataError, MachineError
+
+if TYPE_CHECKING:
+    from compress.tasks.task import Task
 
 _CHUNK = 1 << 18
 _TIMEOUT = 20.0
@@ -27,8 +30,9 @@ Limit: TypeAlias = Annotated[int, Field(ge=10, le=10**9)] | None
 
 def image_task(
     name: str,
-    train: TensorSplit,
-    test: TensorSplit,
+    train: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    test: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    scale: tuple[Sequence[float], Sequence[float]],
     classes: tuple[str, ...],
     held: int,
     limits: tuple[Limit, Limit, Limit],
@@ -36,14 +40,37 @@ def image_task(
 ) -> Task:
     """The task of an official train and test split, `held` training samples being set aside for validation.
 
-    limits : largest numbers of training, validation and test samples, for quick runs; None takes all.
+    train, test : images (n, c, h, w) and labels (n,).
+    scale       : mean and standard deviation by channel, in units of 0..255.
+    limits      : largest numbers of training, validation and test samples, for quick runs; None takes all.
     """
-    rest, validation = split_indices(train.targets, held, seed)
-    whole = (train.select(rest), train.select(validation), test)
-    learned, held_out, judged = (
-        split if limit is None else split.take(limit, seed) for split, limit in zip(whole, limits, strict=True)
+    import torch
+
+    from compress.tasks.splits import Normalize, TensorSplit, split_indices
+    from compress.tasks.task import Task
+
+    seen = Normalize(tuple(scale[0]), tuple(scale[1]))
+    learnt, judged = (
+        TensorSplit({"image": torch.from_numpy(images.copy())}, torch.from_numpy(labels.astype(np.int64)), seen)
+        for images, labels in (train, test)
     )
-    return Task(name, learned, held_out, judged, classes)
+    rest, validation = split_indices(learnt.targets, held, seed)
+    whole = (learnt.select(rest), learnt.select(validation), judged)
+    limited = [s if limit is None else s.take(limit, seed) for s, limit in zip(whole, limits, strict=True)]
+    return Task(name, limited[0], limited[1], limited[2], classes)
+
+
+def check_read(images: NDArray[np.uint8], labels: NDArray[np.uint8], classes: int, where: str, advice: str) -> None:
+    """As many images as labels, and labels within 0 .. classes - 1. Raises DataError."""
+    problem = ""
+    if len(images) != len(labels):
+        problem = f"{len(images)} images and {len(labels)} labels"
+    elif not len(labels):
+        problem = "no samples"
+    elif labels.max() >= classes:
+        problem = f"class ids run from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}"
+    if problem:
+        raise DataError(f"{where}: {problem}: damaged. Delete it. {advice}")
 
 
 def read_bytes(path: Path, size: int, advice: str) -> bytes:

@@ -7,17 +7,17 @@ it. A callable that is not registered may be a task's loss too, in Python only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
-
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from compress.core.registries import LOSSES
 from evaluate.core.components import Component
 from evaluate.core.errors import ModelError
 from evaluate.metrics.class_ids import IGNORED
 
-Loss: TypeAlias = str | Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss: TypeAlias = "str | Callable[[Tensor, Tensor], Tensor]"
 Kind: TypeAlias = Literal["classes", "labels", "values"]
 
 
@@ -72,6 +72,8 @@ def cross_entropy(outputs: Tensor, targets: Tensor, weight: Tensor | None = None
         raise ModelError(_unlike(outputs, targets, max(classes, 2)))
     if classes <= 0:  # all are left out, and a mean of none is no number
         return 0.0 * outputs.sum()
+    from torch.nn import functional as F
+
     return F.cross_entropy(outputs, targets, weight=weight, label_smoothing=smoothing, ignore_index=IGNORED)
 
 
@@ -92,18 +94,24 @@ def _unlike(outputs: Tensor, targets: Tensor, classes: int) -> str:
 @register_loss("binary_cross_entropy", labels=False, blends=True, kind="labels")
 def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Of logits and targets from 0 to 1, one an answer of its own; they may differ in a last axis of 1."""
+    from torch.nn import functional as F
+
     return F.binary_cross_entropy_with_logits(_as(targets, outputs), targets.to(outputs.dtype))
 
 
 @register_loss("mse", labels=False, blends=True, kind="values")
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """The mean squared difference; outputs and targets may differ in a last axis of 1."""
+    from torch.nn import functional as F
+
     return F.mse_loss(_as(targets, outputs), targets)
 
 
 @register_loss("l1", labels=False, blends=True, kind="values")
 def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """The mean absolute difference; outputs and targets may differ in a last axis of 1."""
+    from torch.nn import functional as F
+
     return F.l1_loss(_as(targets, outputs), targets)
 
 
@@ -113,6 +121,8 @@ def huber(outputs: Tensor, targets: Tensor) -> Tensor:
 
     Outputs and targets may differ in a last axis of 1.
     """
+    from torch.nn import functional as F
+
     return F.huber_loss(_as(targets, outputs), targets)
 
 

@@ -1,27 +1,24 @@
-"""Task: data in three splits, and how a model's outputs are judged on it; tasks by name."""
+"""Task: data in three splits, and how a model's outputs are judged on it."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
 from torch import Tensor
 
-from compress.core.arguments import arguments_of, build, check_arguments
-from compress.core.progress import Status, silent
-from compress.core.registries import LOSSES, TASKS
+from compress.core.registries import LOSSES
 from compress.core.sources import values_key
 from compress.tasks.checks import as_inputs, as_targets, check_axes, check_labels, check_lengths, check_shares
 from compress.tasks.datasets import class_names, dataset_splits, sample_targets
+from compress.tasks.foreign_metric import whole_metric
 from compress.tasks.heads import Columns, Head, HeadMetric, HeadsLoss, JudgedHead, columns_of, judged_heads, packed
 from compress.tasks.losses import Loss, loss_of
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
-from compress.tasks.whole_metric import whole_metric
 from evaluate.core.components import Component, Registry
 from evaluate.core.errors import DataError, LeanfitError
 from evaluate.metrics.base import METRICS, Metric, get_metric
@@ -351,38 +348,3 @@ def _check_alike(first: dict[str, Tensor], example: dict[str, Tensor], where: st
     got = {name: (tuple(t.shape[1:]), t.dtype) for name, t in example.items()}
     if wanted != got:
         raise DataError(f"{where}: inputs {got} are unlike those of the train split, {wanted}.")
-
-
-def register_task(name: str, *, takes: str = "") -> Callable[[Callable[..., Task]], Callable[..., Task]]:
-    """Register a builder of a Task under the `name` a recipe calls it by; its annotated keyword arguments are settings.
-
-    A parameter called `status` is not a setting: it receives the callback (message, done, total). `takes` is the
-    argument that `name:TEXT` gives in short.
-    """
-    return TASKS.register(name, takes=takes)
-
-
-def get_task(name: str, /, *, status: Status = silent, **kwargs: Any) -> Task:
-    """The task `name` of these arguments. Raises RecipeError for wrong arguments, DataError for missing or bad data."""
-    task: Task = build(TASKS.get(name), kwargs, status=status)[0]
-    return task
-
-
-def check_task(name: str, /, **kwargs: Any) -> dict[str, Any]:
-    """The complete arguments of a task, defaults filled in, without reading any data. Raises RecipeError."""
-    return check_arguments(TASKS.get(name), kwargs)
-
-
-def task_args(name: str) -> type[BaseModel]:
-    """The arguments of a task as a pydantic class, for validation elsewhere and for a JSON schema."""
-    return arguments_of(TASKS.get(name))
-
-
-def task_names() -> list[str]:
-    """Names of all registered tasks."""
-    return list(TASKS.all())
-
-
-def tasks() -> dict[str, Component[Any]]:
-    """All registered tasks by name; `summary` is one line for a list."""
-    return TASKS.all()

@@ -83,10 +83,13 @@ class Registry(Generic[T]):
     kind  : what messages call one of them: "pass", "metric".
     home  : the package whose import registers the built-in ones; imported at the first look-up.
     error : what an unknown name raises.
+    inner : whether users meet them only in artifacts, never naming one: they are left out of lists.
     """
 
-    def __init__(self, kind: str, home: str = "", error: type[LeanfitError] = UsageError) -> None:
-        self.kind, self.home, self.error = kind, home, error
+    def __init__(
+        self, kind: str, home: str = "", error: type[LeanfitError] = UsageError, *, inner: bool = False
+    ) -> None:
+        self.kind, self.home, self.error, self.inner = kind, home, error, inner
         self.problems: list[str] = []  # of packages whose entry points could not be imported
         self._known: dict[str, Component[T]] = {}
         self._whole = False

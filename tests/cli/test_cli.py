@@ -26,6 +26,7 @@ from evaluate.bundle.terminal import EVERY_SECONDS
 from evaluate.core import errors as evaluate_errors
 
 torch.set_num_threads(1)
+FILES = [str(f) for kind in ("recipes", "studies") for f in sorted((Path(__file__).parents[2] / kind).glob("*.yaml"))]
 LEANFIT = [sys.executable, "-c", "from compress.cli.commands import main; main()"]
 QUICK = ["digits-mlp-int8", "--force"]
 for change in ("train.epochs=1", "benchmark.seconds=0.2", "model.width=16", "goals={}"):
@@ -69,6 +70,19 @@ def test_help_is_light_and_quick():
         assert command in done.stdout
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     assert processor < 1.0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["check", *FILES], ["show", "int8", "--resolved"], ["schema"], ["compress", "misspelt"]]
+)
+def test_what_only_reads_recipes_needs_no_torch(arguments):
+    code = f"import sys; sys.argv = {['leanfit', *arguments]}; from compress.cli.commands import main\n"
+    code += (
+        "try: main()\nfinally: print(sorted({'torch', 'onnx', 'onnxruntime', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (errors.RecipeError.exit_code if "misspelt" in arguments else 0), done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_version(leanfit):

@@ -17,7 +17,7 @@ from compress.graph.model_state import ModelState
 from compress.models import build_model
 from compress.passes.pruning import prune as module
 from compress.passes.pruning.prune import preview_prune
-from compress.passes.pruning.prune_plan import PruneConfig
+from compress.passes.pruning.prune_settings import PruneConfig
 from compress.passes.pruning.widths import Choices, allocate, importance_losses, widths_allowed
 from compress.tasks import Task
 

@@ -17,15 +17,15 @@ from compress.core.errors import PassError
 from compress.graph.export import export_onnx, load_graph, serialise
 from compress.graph.model_state import ModelState
 from compress.passes.base import Context, PassResult
-from compress.passes.calibrate import (
+from compress.passes.quantization.calibrate import (
     BINS,
-    CalibrateConfig,
     Histogram,
     clip_range,
     collect_histograms,
     collect_ranges,
 )
-from compress.passes.quantize import QuantizeConfig, quantize, saturation_db, scheme_for
+from compress.passes.quantization.quantize import quantize, saturation_db, scheme_for
+from compress.passes.quantization.quantize_settings import CalibrateConfig, QuantizeConfig
 from compress.tasks import Task, TensorSplit
 from evaluate.core.errors import DataError
 from evaluate.metrics.base import score
@@ -105,12 +105,12 @@ def test_excluding_everything_is_an_error(trained: nn.Module, digits: Task):
 
 
 def test_a_file_safe_on_every_x86_is_asked_for_where_this_one_is_not(trained: nn.Module, digits: Task, monkeypatch):
-    monkeypatch.setattr("compress.passes.quantize.int8_path", lambda: "vnni")
+    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "vnni")
     assert any("target: avx2" in w for w in run(trained, digits).warnings)
     assert scheme_for("auto").target == "vnni"
-    monkeypatch.setattr("compress.passes.quantize.int8_path", lambda: "neon-dot")
+    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "neon-dot")
     assert scheme_for("auto").target == "arm"
-    monkeypatch.setattr("compress.passes.quantize.int8_path", lambda: "other")
+    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "other")
     assert scheme_for("auto").reduce_range
 
 

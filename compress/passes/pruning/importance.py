@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from compress.core.errors import PassError
 from compress.core.forward import run_model
 from compress.passes.pruning.channel_groups import Group, tracing
+from compress.passes.pruning.prune_settings import ImportanceKind
 from compress.tasks.task import Task
 
-ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
 Scores = NDArray[np.float64]
 
 

@@ -19,14 +19,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from compress.core.errors import PassError
 from compress.core.forward import copy_model, run_model
 from compress.core.seeding import derive_seed
-from compress.core.traits import Traits
 from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState
 from compress.graph.shortcuts import ShortcutConv
-from compress.passes.base import Change, Context, PassResult, Preview, register_pass
+from compress.passes.base import Change, Context, PassResult, Preview
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES
 from compress.passes.pruning.preflight import check_runs
-from compress.passes.pruning.prune_plan import Budget, PruneConfig, PrunePlan
+from compress.passes.pruning.prune_plan import Budget, PrunePlan
+from compress.passes.pruning.prune_settings import PruneConfig
 from compress.passes.pruning.widths import measure
 from compress.tasks.task import Task
 from compress.training.evaluation import evaluate_split
@@ -50,12 +50,6 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
     return Preview(pruned, tuple(plan.changed_layers()), notes=tuple(notes))
 
 
-@register_pass(
-    "prune",
-    PruneConfig,
-    preview=preview_prune,
-    traits=Traits(trains=True, reshapes=True, needs_data=True, keeps_constraints=True),
-)
 def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
     pruned, plan, rewrites = _prepare(model.module, config, context)

@@ -24,12 +24,11 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from compress.graph.sizes import count_macs, count_params
 from compress.graph.surgery import Side, bare_parameter, is_depthwise, side_width, tensor_dims
 from compress.passes.pruning.channel_groups import Group
+from compress.passes.pruning.prune_settings import UNITS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _Key = tuple[str, Side]
-UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
-"""What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
 COUNTED: dict[str, Callable[[nn.Module, Mapping[str, Tensor]], int]] = {
     "params": lambda model, example: count_params(model),
     "macs": count_macs,

@@ -8,45 +8,20 @@ reading fixes the histograms' edges, so that no histogram is ever rebinned.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
-from compress.core.config import Config
+from compress.passes.quantization.quantize_settings import CalibrateConfig
 from compress.tasks.splits import TensorSplit
 from evaluate.core.errors import DataError
 from evaluate.runtime.session import Session, open_session
 
-Method = Literal["minmax", "percentile", "mse", "entropy"]
 Range = tuple[float, float]
 BINS = 2048
 LEVELS = 256
-
-
-class CalibrateConfig(Config):
-    """How activation ranges are found."""
-
-    method: Method = Field(
-        default="minmax",
-        description="minmax: the whole range seen; percentile: cut rare extremes; mse: least squared rounding error; "
-        "entropy: least information lost (Kullback-Leibler).",
-    )
-    samples: int = Field(
-        default=512,
-        ge=1,
-        le=10**9,
-        description="Training samples read for calibration, drawn by the seed, without augmentation.",
-    )
-    batch_size: int = Field(
-        default=16, ge=1, le=65536, description="Samples run at a time; memory grows with this and not with `samples`."
-    )
-    percentile: float = Field(
-        default=99.99, gt=50, le=100, description="percentile: the per cent of values below the upper end of the range."
-    )
 
 
 class Histogram:

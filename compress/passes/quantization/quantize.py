@@ -17,22 +17,19 @@ import fnmatch
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from pydantic import Field
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from compress.core.config import Config
 from compress.core.errors import PassError
-from compress.core.traits import Traits
 from compress.graph.export import export_onnx, serialise, with_bodies
 from compress.graph.model_state import ModelState
-from compress.passes.base import Change, Context, PassResult, Preview, register_pass
-from compress.passes.calibrate import CalibrateConfig, clip_range, collect_histograms, collect_ranges
+from compress.passes.base import Change, Context, PassResult, Preview
+from compress.passes.quantization.calibrate import clip_range, collect_histograms, collect_ranges
+from compress.passes.quantization.quantize_settings import QuantizeConfig
 from evaluate.hardware.environment import int8_path
 from evaluate.runtime.session import open_session
 
@@ -40,29 +37,6 @@ WEIGHTED = {"Conv", "Gemm", "MatMul", "ConvTranspose"}
 ENDLESS, MASKED = 1e30, -9999.0  # no activation's value, and no score's: masks
 # Trained nets gave 38 to 48 dB between their integer kernels and the simulation where clean, about 29 dB saturated.
 SATURATED_BELOW_DB = 34.0
-
-
-class QuantizeConfig(Config):
-    """Settings of static int8 quantization."""
-
-    bits: Literal[8] = Field(default=8, description="Stored bits of weights and activations.")
-    calibrate: CalibrateConfig = Field(default=CalibrateConfig(), description="How activation ranges are found.")
-    target: Literal["auto", "vnni", "avx512", "avx2", "arm"] = Field(
-        default="auto",
-        description="The CPU the file will run on; auto is this machine's. avx2 is safe on every x86 CPU.",
-    )
-    per_channel: bool = Field(default=True, description="One weight scale per output channel instead of one per layer.")
-    layers: tuple[str, ...] = Field(default=("*",), min_length=1, description="Patterns of layer names to quantize.")
-    exclude: tuple[str, ...] = Field(default=(), description="Patterns of layer names left in fp32.")
-    operators: Literal["auto", "all", "weighted"] = Field(
-        default="auto",
-        description="Which operators become integers: all that can, or only those with weights (layers, embeddings). "
-        "auto: weighted in a network with layer normalization, whose residual stream loses by rounding; else all.",
-    )
-
-    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
-        """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        return [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
 
 
 @dataclass(frozen=True)
@@ -99,7 +73,6 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
     return Preview(model, layers, 8.0, (f"int8 for {scheme.target}: {scheme.reason}",))
 
 
-@register_pass("quantize", QuantizeConfig, preview=preview_quantize, traits=Traits(writes_graph=True, needs_data=True))
 def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
     graph = export_onnx(model.module, context.task.example(2), opset=context.opset)

@@ -1,0 +1,97 @@
+"""What pruning is asked for. Needs no torch, so that recipes load quickly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from compress.core.amounts import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
+from compress.core.config import Config
+from compress.training.settings import RecoverConfig
+
+ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
+UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
+"""What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class KeepConfig(Config):
+    """How much of the uncompressed model stays; exactly one unit. A number is a ratio, a string an absolute amount."""
+
+    params: ParamsAmount | None = Field(default=None, description="Parameters to keep: 0.5, or '300k'.")
+    macs: MacsAmount | None = Field(default=None, description="MACs of one sample to keep: 0.5, or '20M'.")
+    bytes: BytesAmount | None = Field(
+        default=None, description="Bytes of the fp32 weights (4 per parameter) to keep: 0.5, or '300kB'."
+    )
+    latency: LatencyAmount | None = Field(default=None, description="Not yet: use macs.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if self.latency is not None:
+            raise ValueError("a latency target comes with a later version; use macs, and see the measured latency")
+        given = [unit for unit in UNITS if getattr(self, unit) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(UNITS)}; got {' and '.join(given) or 'none'}")
+        return self
+
+    def target(self) -> tuple[str, Amount]:
+        """The unit that is given, and the amount."""
+        return next((unit, getattr(self, unit)) for unit in UNITS if getattr(self, unit) is not None)
+
+    def params_of(self, params: int) -> int | None:
+        """How many params of so many stay; None where only a run can tell."""
+        unit, amount = self.target()
+        counted, factor = UNITS[unit]
+        return round(amount.resolve(params * factor) / factor) if counted == "params" else None
+
+
+class PruneConfig(Config):
+    """Settings of structured pruning."""
+
+    keep: KeepConfig = Field(description="The target, in one of params, macs or bytes of the uncompressed model.")
+    importance: ImportanceKind = Field(
+        default="group_norm",
+        description="What makes a channel worth keeping: l1 or l2 norm of its filters, group_norm over all layers "
+        "coupled to it, bn_scale of its batch norms, taylor (weight x gradient on training samples), or random.",
+    )
+    scope: Literal["global", "per_layer"] = Field(
+        default="global",
+        description="global: layers give what costs least importance; per_layer: all give the same share.",
+    )
+    steps: int = Field(default=1, ge=1, le=100, description="Prune in so many parts, with recovery split over them.")
+    round_to: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
+        default="auto", description="Channel counts are multiples of this; auto: of this device's vector width."
+    )
+    layers: tuple[str, ...] = Field(
+        default=("*",), min_length=1, description="Patterns of layers that may lose output channels."
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="Patterns of layers that keep all output channels.")
+    per_layer: dict[str, Share] = Field(
+        default={}, description="Share of output channels that the layers of a pattern keep, whatever their importance."
+    )
+    max_ratio: float = Field(
+        default=0.9, gt=0, lt=1, description="No layer loses more than this share of its channels."
+    )
+    batches: int = Field(
+        default=16, ge=1, le=100_000, description="taylor: batches of 64 training samples for the gradients."
+    )
+    recalibrate: int = Field(
+        default=32,
+        ge=0,
+        le=1_000_000,
+        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
+    )
+    recover: RecoverConfig | None = Field(
+        default=None, description="Training after pruning; with `distill` the teacher is the uncompressed model."
+    )
+
+    @field_validator("per_layer")
+    @classmethod
+    def _sorted(cls, shares: dict[str, float]) -> dict[str, float]:
+        return dict(sorted(shares.items()))
+
+    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
+        lists = [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
+        return [*lists, *((("per_layer", pattern), pattern) for pattern in self.per_layer)]

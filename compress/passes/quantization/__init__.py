@@ -1,0 +1,28 @@
+"""Quantization: ranges by calibration, integer types by the CPU, written into the graph. Torch loads on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compress.core.traits import Traits
+from compress.passes.base import Context, PassResult, Preview, register_pass
+from compress.passes.quantization.quantize_settings import QuantizeConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compress.graph.model_state import ModelState
+
+
+def _preview(model: nn.Module, config: QuantizeConfig, context: Context) -> Preview:
+    from compress.passes.quantization.quantize import preview_quantize
+
+    return preview_quantize(model, config, context)
+
+
+@register_pass("quantize", QuantizeConfig, preview=_preview, traits=Traits(writes_graph=True, needs_data=True))
+def _quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
+    """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
+    from compress.passes.quantization.quantize import quantize
+
+    return quantize(model, config, context)
