@@ -22,6 +22,7 @@ from compress.recipe.named_blocks import Named, read_model, read_task
 from compress.recipe.schema import Recipe
 from compress.recipe.validate import issues_of
 from compress.tasks import Task, get_task
+from compress.tasks.task_registry import outlined_task
 from evaluate.core.components import Registry
 from evaluate.core.errors import DataError, LeanfitError, ModelError, quoted
 
@@ -43,13 +44,17 @@ def given_model(model: Any, weights: str | Path | None = None, seed: int = 0) ->
     return network
 
 
-def given_task(task: Any, status: Status = silent) -> Task:
-    """The task that was handed in, or that a name or a recipe's block stands for. Raises DataError or RecipeError."""
+def given_task(task: Any, status: Status = silent, *, outlined: bool = False) -> Task:
+    """The task that was handed in, or that a name or a recipe's block stands for. Raises DataError or RecipeError.
+
+    outlined : made-up samples of its shapes do, where the task is known to have them: no data are read.
+    """
     if isinstance(task, Task):
         return task
     if isinstance(task, str | Named):
         named = task if isinstance(task, Named) else named_block(task, "task")
-        return get_task(named.name, status=status, **named.args) if named is not None else _task_of(str(task))
+        make = outlined_task if outlined else get_task
+        return make(named.name, status=status, **named.args) if named is not None else _task_of(str(task))
     raise DataError(_wrong_task(task))
 
 

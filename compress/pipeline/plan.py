@@ -73,9 +73,12 @@ def plan(
     weights: str | Path | None = None,
     status: Status = silent,
 ) -> Plan:
-    """Predict the layers each pass touches and the sizes after it. Arguments and errors as of `compress()`."""
+    """Predict the layers each pass touches and the sizes after it. Arguments and errors as of `compress()`.
+
+    No data are read or fetched for a task that says what its samples are like (digits, fashion_mnist, cifar10).
+    """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    network, task = prepare(recipe, model, task, status, weights)
+    network, task = prepare(recipe, model, task, status, weights, outlined=True)
     original, bits = network, 32.0
     steps = [_step("baseline", network, bits, task, (), ())]
     for number, step in enumerate(recipe.passes):

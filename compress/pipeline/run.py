@@ -86,10 +86,17 @@ def compress(
 
 
 def prepare(
-    recipe: Recipe, model: Any, task: Any, status: Status = silent, weights: str | Path | None = None
+    recipe: Recipe,
+    model: Any,
+    task: Any,
+    status: Status = silent,
+    weights: str | Path | None = None,
+    *,
+    outlined: bool = False,
 ) -> tuple[nn.Module, Task]:
     """The network (a copy, eval mode, on the CPU) and the task of a run, checked against one another.
 
+    outlined : made-up samples do, where a task says what its own are like.
     Raises RecipeError, ModelError or DataError.
     """
     task = task if task is not None else recipe.task
@@ -101,7 +108,7 @@ def prepare(
         weights = weights if weights is not None else model.weights
     # The model first: its weights are read before any data.
     network = copy_model(given_model(model, weights, derive_seed(recipe.seed, "model"))).cpu().eval()
-    task = given_task(task, status)
+    task = given_task(task, status, outlined=outlined)
     if task.judged is not None:
         setattr(network, JUDGED, task.judged)
     check_model(network, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -53,14 +54,19 @@ def _one(title: str, message: str, *path: str | int, at: str = "value") -> Valid
     return as_error(title, [Issue(path, message, at)])
 
 
-def _component(registry: Registry[Any], name: Any, tag: str, wanted: str) -> Component[Any]:
-    """What a block's `tag` names. Raises ValidationError where nothing is registered under it."""
+def _component(registry: Registry[Any], name: Any, tag: str, wanted: str = "{}") -> tuple[Component[Any], list[Issue]]:
+    """What a block's `tag` names. Where there is no such name, that issue with the nearest one's component, so that the
+    rest of the block is checked too; raises ValidationError where nothing is near.
+    """
     if not isinstance(name, str):
         raise _one(registry.kind, wanted.format(got(name)), tag)
     try:
-        return registry.get(name)
+        return registry.get(name), []
     except LeanfitError as error:
-        raise _one(registry.kind, str(error), tag) from None
+        near = difflib.get_close_matches(name, registry.registered(), n=1) if ":" not in name else []
+        if not near:
+            raise _one(registry.kind, str(error), tag) from None
+        return registry.get(near[0]), [Issue((tag,), str(error))]
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,9 @@ def _read_named(data: Any, block: Block) -> Named:
     if "name" not in data:
         raise _one(block, f"missing key 'name': expected the name of a {block}{slip('name', data)}", at="block")
     data = {**data, **in_short(block, data["name"])}
-    component = _component(REGISTRIES[block], data["name"], "name", f"expected the name of a {block}; got {{}}")
-    return Named(block, check(block_class(arguments_of(component), block), {**data, "name": component.address}))
+    component, found = _component(REGISTRIES[block], data["name"], "name", f"expected the name of a {block}; got {{}}")
+    settings = block_class(arguments_of(component), block)
+    return Named(block, check(settings, {**data, "name": component.address}, found))
 
 
 def has_weights(model: Mapping[str, Any]) -> bool:
@@ -189,9 +196,9 @@ def _read_pass(entry: Any) -> PassStep:
     known = ", ".join(PASSES.all())
     if "kind" not in entry:
         raise _one("pass", f"missing key 'kind': expected one of {known}{slip('kind', entry)}", at="block")
-    component = _component(PASSES, entry["kind"], "kind", f"unknown pass {{}}; known passes: {known}")
+    component, found = _component(PASSES, entry["kind"], "kind", f"unknown pass {{}}; known passes: {known}")
     settings = {key: value for key, value in entry.items() if key != "kind"}
-    return PassStep(component.address, check(component.facts["config"], settings))
+    return PassStep(component.address, check(component.facts["config"], settings, found))
 
 
 PassList = Annotated[
@@ -235,7 +242,7 @@ def read_goals(data: Any) -> Goals:
     own: dict[str, str] = {}
     for name in data if isinstance(data, dict) else ():
         if ":" in str(name) or name in UNITS.registered():
-            own[name] = _component(UNITS, name, str(name), "").address
+            own[name] = _component(UNITS, name, str(name))[0].address
     return check(goals_class(), {own.get(k, k): v for k, v in data.items()} if own else data)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from compress.core.files import data_folder
 from compress.core.progress import Status, silent
-from compress.tasks.image_files import Limit, check_read, fetch, image_task, read_bytes, writable
+from compress.tasks.image_files import Limit, check_read, fetch, image_outline, image_task, read_bytes, writable
 from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
 
@@ -36,7 +36,7 @@ _UNITS = {  # mean and standard deviation by channel, of pixels in 0..255
 }
 
 
-@register_task("cifar10")
+@register_task("cifar10", outline=lambda: image_outline("cifar10", (3, 32, 32), CLASSES))
 def cifar10(
     normalize: Literal["imagenet", "cifar10", "none"] = "cifar10",
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from compress.tasks.image_files import image_outline
 from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from compress.tasks.splits import TensorSplit
     from compress.tasks.task import Task
 
+CLASSES = tuple("0123456789")
 _SHARE = 0.2  # of all samples, for validation and for test each
 
 
-@register_task("digits")
+@register_task("digits", outline=lambda: image_outline("digits", (1, 8, 8), CLASSES))
 def digits(
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
     train_limit: Annotated[int, Field(ge=10, le=10**9)] | None = None,
@@ -40,7 +42,7 @@ def digits(
         train=remaining.select(train).take(train_limit or len(train), split_seed),
         validation=remaining.select(validation),
         test=everything.select(test).take(test_limit or count, split_seed),
-        classes=tuple("0123456789"),
+        classes=CLASSES,
     )
 
 

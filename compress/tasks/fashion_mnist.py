@@ -15,7 +15,7 @@ from pydantic import Field
 
 from compress.core.files import data_folder
 from compress.core.progress import Status, silent
-from compress.tasks.image_files import Limit, check_read, fetch, image_task
+from compress.tasks.image_files import Limit, check_read, fetch, image_outline, image_task
 from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
 
@@ -35,7 +35,7 @@ _SCALE = ((255 * 0.2860,), (255 * 0.3530,))
 _HELD_SHARE = 10  # one training image in ten
 
 
-@register_task("fashion_mnist")
+@register_task("fashion_mnist", outline=lambda: image_outline("fashion_mnist", (1, 28, 28), CLASSES))
 def fashion_mnist(
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0,
     train_limit: Limit = None,

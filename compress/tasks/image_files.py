@@ -60,6 +60,19 @@ def image_task(
     return Task(name, limited[0], limited[1], limited[2], classes)
 
 
+def image_outline(name: str, shape: tuple[int, int, int], classes: tuple[str, ...]) -> Task:
+    """A task of one made-up image (c, h, w) for each class, standard normal as normalised ones nearly are."""
+    import torch
+
+    from compress.core.seeding import generator
+    from compress.tasks.splits import TensorSplit
+    from compress.tasks.task import Task
+
+    images = torch.randn(len(classes), *shape, generator=generator(0))
+    split = TensorSplit({"image": images}, torch.arange(len(classes)))
+    return Task(name, split, split, split, classes)
+
+
 def check_read(images: NDArray[np.uint8], labels: NDArray[np.uint8], classes: int, where: str, advice: str) -> None:
     """As many images as labels, and labels within 0 .. classes - 1. Raises DataError."""
     problem = ""

@@ -16,19 +16,34 @@ if TYPE_CHECKING:
     from compress.tasks.task import Task
 
 
-def register_task(name: str, *, takes: str = "") -> Callable[[Callable[..., Task]], Callable[..., Task]]:
+def register_task(
+    name: str, *, takes: str = "", outline: Callable[[], Task] | None = None
+) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
     """Register a builder of a Task under the `name` a recipe calls it by; its annotated keyword arguments are settings.
 
-    A parameter called `status` is not a setting: it receives the callback (message, done, total). `takes` is the
-    argument that `name:TEXT` gives in short.
+    A parameter called `status` is not a setting: it receives the callback (message, done, total).
+
+    takes   : the argument that `name:TEXT` gives in short.
+    outline : gives a Task of a few made-up samples, with the inputs, classes, loss and metric of the real one, where
+              these are known without its data. A dry run then reads and fetches nothing.
     """
-    return TASKS.register(name, takes=takes)
+    return TASKS.register(name, takes=takes, outline=outline)
 
 
 def get_task(name: str, /, *, status: Status = silent, **kwargs: Any) -> Task:
     """The task `name` of these arguments. Raises RecipeError for wrong arguments, DataError for missing or bad data."""
     task: Task = build(TASKS.get(name), kwargs, status=status)[0]
     return task
+
+
+def outlined_task(name: str, /, *, status: Status = silent, **kwargs: Any) -> Task:
+    """A task of made-up samples like those of `name`, where it has an outline; else that task. Raises as `get_task`."""
+    outline = TASKS.get(name).facts.get("outline")
+    if outline is None:
+        return get_task(name, status=status, **kwargs)
+    check_task(name, **kwargs)
+    made: Task = outline()
+    return made
 
 
 def check_task(name: str, /, **kwargs: Any) -> dict[str, Any]:

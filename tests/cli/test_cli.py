@@ -164,8 +164,11 @@ def test_verify_finds_one_flipped_byte(run, leanfit, tmp_path):
     assert re.search(r"FAIL +model.onnx", out)
 
 
-def test_a_dry_run_writes_nothing(leanfit, tmp_path, monkeypatch):
+def test_a_dry_run_writes_nothing_and_fetches_nothing(leanfit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LEANFIT_DATA", str(tmp_path / "none"))
+    monkeypatch.setattr("urllib.request.urlopen", None)
+    assert leanfit("compress", "fashion-mobilenet-half-int8", "--dry-run")[0] == 0
     code, out, err = leanfit("compress", "digits-resnet-half-int8", "--dry-run")
     assert (code, err) == (0, "")
     assert "layer2.0.conv1" in out

@@ -81,3 +81,19 @@ def test_at_most_fifty_problems_are_shown():
     lines = str(caught.value).splitlines()
     assert len(lines) == 51
     assert lines[-1].startswith("... and ") and lines[-1].endswith("more problems; mend these first")
+
+
+def test_what_stands_under_an_unknown_name_is_checked_against_the_nearest():
+    recipe = {
+        "version": 1,
+        "model": {"name": "resnett", "widht": 8},
+        "task": {"name": "digts", "split_sed": 3},
+        "train": {"epochs": 1},
+        "passes": [{"kind": "prun", "keep": {"mac": 0.5}}, {"kind": "zzz", "foo": 1}],
+    }
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe)
+    text = str(caught.value)
+    for wrong in ("resnett", "widht", "digts", "split_sed", "prun", "mac", "zzz"):
+        assert f"'{wrong}'" in text
+    assert "'foo'" not in text, "nothing is near to zzz, so nothing is known of its keys"

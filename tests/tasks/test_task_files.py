@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from compress.core.errors import RecipeError
 from compress.core.files import data_folder
+from compress.core.registries import TASKS
 from compress.tasks import cifar10, get_task
 from compress.tasks import fashion_mnist as fashion
 from compress.tasks.image_files import fetch
+from compress.tasks.task_registry import outlined_task
 from evaluate.core.errors import DataError, MachineError
 
 RECORDS = 40
@@ -99,6 +102,26 @@ def test_cifar10_limits_and_fingerprints(cifar):
     assert [len(s) for s in task.splits().values()] == [30, 10, 20]
     prints = {get_task("cifar10", **args).fingerprint() for args in ({}, {}, {"normalize": "none"}, {"split_seed": 1})}
     assert len(prints) == 3
+
+
+@pytest.mark.parametrize("name", [name for name, found in TASKS.all().items() if found.facts["outline"]])
+def test_an_outline_is_like_its_task_and_needs_no_data(name, data, request):
+    outline = outlined_task(name)
+    assert [p for p in data.rglob("*") if p.is_file()] == []
+    for files in ("cifar", "fashion_files"):
+        request.getfixturevalue(files)
+    real = get_task(name)
+    seen, wanted = ({n: (t.dtype, t.shape[1:]) for n, t in made.example().items()} for made in (outline, real))
+    assert seen == wanted
+    for part in ("name", "classes", "loss", "metric", "output", "heads"):
+        assert getattr(outline, part) == getattr(real, part)
+    with pytest.raises(RecipeError, match="no_such"):
+        outlined_task(name, no_such=1)
+
+
+def test_a_task_without_an_outline_is_made_itself(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,label\n" + "".join(f"{n},{n % 3},{n % 2}\n" for n in range(40)))
+    assert len(outlined_task("csv", path=str(tmp_path / "t.csv")).train) == 28
 
 
 def test_missing_data_says_folder_layout_and_variable(data):
