@@ -47,7 +47,7 @@ def environment(python: str, folder: Path) -> Path | str:
 def first_sample(program: Path, bundle: Path, out: Path) -> tuple[float, int]:
     """Seconds from start until the first sample is taken, and the exit code."""
     began = time.perf_counter()
-    command = [str(program), str(bundle), "--seconds", "5", "--json", str(out)]
+    command = [str(program), str(bundle), "--seconds", "5", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         moments = [time.perf_counter() - began for line in process.stderr or () if line == "timing\n"]
     return (moments or [float("nan")])[0], process.returncode

@@ -64,7 +64,7 @@ class PackResult:
             *judged,
             f"sha256  {self.sha256}",
             f"next    copy it to the device, which needs Python 3.9, numpy and onnxruntime, and run there:\n"
-            f"        python3 {place} --json out.json",
+            f"        python3 {place} --out out.json",
         ))  # fmt: skip
 
 

@@ -38,7 +38,9 @@ def bench(
     latency_bound: Annotated[str, typer.Option(help="Bound of the 99th percentile for the server, as 50ms.")] = "",
     patience: Annotated[float, typer.Option(help="Seconds without a sign of life: the model hangs.", min=0.1)] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of inputs and of the order of rounds.", min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write the Record to this .json file, for `leanfit report`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the Record to this .json file, for `leanfit report`.")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Write an HTML page with pictures to this file.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -266,7 +266,9 @@ def report(
     paths: Annotated[
         list[Path], typer.Argument(help="Folders of runs, records.jsonl or bench .json files.", metavar="PATH...")
     ],
-    out: Annotated[Path | None, typer.Option(help="The file to write.  [default: report.html, or stdout]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write.  [default: report.html, or stdout]")
+    ] = None,
     kind: Annotated[
         Literal["html", "md", "csv", "json"], typer.Option("--format", help="A page, or tables for other programs.")
     ] = "html",

@@ -66,7 +66,9 @@ def fit(
     ] = None,
     interval: Interval = 0.9,
     force: Annotated[bool, typer.Option("--force", help="Fit exponents that the points do not identify.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the law to this .json, for `leanfit predict`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the law to this .json, for `leanfit predict`.")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Write an HTML page with pictures.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the picture as .png or .svg.")] = None,
     quiet: Quiet = False,
@@ -95,6 +97,10 @@ def fit(
             outcome = run_fit(request, say, progress)
         _show(outcome, as_json)
         _write(outcome, out, page, picture)
+        if not as_json:
+            at = " ".join(f"--x {name}={name.upper()}" for name in outcome.stored["variables"])
+            kept = f"leanfit predict {out}" if out is not None else "with -o law.json: leanfit predict law.json"
+            say(f"next     {kept} {at}")
 
 
 def _list(as_json: bool) -> None:

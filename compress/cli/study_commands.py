@@ -32,7 +32,9 @@ def study(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as in seeds=1.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study.  [default: runs/<study name>]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the study.  [default: runs/<study name>]")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes, at most one a core.  [default: 1; with --ray: all cores]", min=1)
     ] = None,

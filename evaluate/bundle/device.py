@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import platform
@@ -63,7 +64,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="bench", description="Compare the models in this bundle on this device: faster, slower, or not resolved."
     )
     add = parser.add_argument
-    add("--json", type=Path, metavar="FILE", help="write the Record of the comparison to FILE")
+    add("--out", "-o", type=Path, metavar="FILE", help="write the Record of the comparison to FILE, to bring back")
+    add("--json", action="store_true", help="print the Record on stdout instead of the table")
     add("--seconds", type=_seconds, default=20.0, help="about how long to measure (default 20)")
     add("--threads", type=_counts, metavar="N,N", help="threads of one call; several are compared (default: as packed)")
     add("--batch", type=_counts, metavar="N,N", help="samples of one call; several are compared (default: as packed)")
@@ -117,22 +119,31 @@ def _run(options: argparse.Namespace, archive: Path) -> int:
         show(_checked(bundle, versions))
         return 0
     baseline = _known(bundle, options.baseline)
-    if options.json is not None:
+    if options.out is not None:
         from evaluate.core.records import require_writable
 
-        require_writable(options.json, "--json")
+        require_writable(options.out, "--out")
     with _unpacked(bundle) as folder, Progress(options.quiet) as progress:
         comparison = _compare(bundle, folder, baseline, options, progress)
         _complete(comparison.record, bundle, folder)
-        table = comparison.table()  # here, since its modules come from that folder
+        answer = _answer(comparison, options.json)  # here, since its modules come from that folder
     try:
-        show(table)  # first, so that a full disk costs a file and not the measurement
+        show(answer)  # first, so that a full disk costs a file and not the measurement
     finally:
-        if options.json is not None:
+        if options.out is not None:
             from evaluate.core.records import write_record
 
-            write_record(options.json, comparison.record)
+            write_record(options.out, comparison.record)
     return comparison.exit_code
+
+
+def _answer(comparison: Comparison, as_json: bool) -> str:
+    """The Record as one JSON object, or the table."""
+    from evaluate.core.whole_files import plain
+
+    if as_json:
+        return json.dumps(plain(comparison.record), indent=1, allow_nan=False)
+    return comparison.table()
 
 
 def _compare(

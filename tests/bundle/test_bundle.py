@@ -318,8 +318,8 @@ def test_a_runtime_too_old_for_the_models_is_exit_code_8(tmp_path, capsys):
     ("arguments", "code", "words"),
     [
         (["--baseline", "smal"], 2, "did you mean 'small'"),
-        (["--json", "no/such/out.json"], 8, "there is no folder"),
-        (["--json", "."], 8, "is a folder"),
+        (["--out", "no/such/out.json"], 8, "there is no folder"),
+        (["--out", "."], 8, "is a folder"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_measured(bundle, capsys, monkeypatch, arguments, code, words):
@@ -413,7 +413,7 @@ def test_without_samples_there_are_none(tmp_path, capsys, fake):
 
 
 def test_the_record_speaks_of_the_bundle_and_is_json(bundle, tmp_path, capsys, fake):
-    code, out, _ = run(capsys, "--json", tmp_path / "out.json", archive=bundle)
+    code, out, _ = run(capsys, "--out", tmp_path / "out.json", archive=bundle)
     assert (code, out) == (4, "the table\n")
     record = json.loads((tmp_path / "out.json").read_text(), parse_constant=pytest.fail)
     assert record["results"][0]["path"] == model_member("big")
@@ -422,6 +422,9 @@ def test_the_record_speaks_of_the_bundle_and_is_json(bundle, tmp_path, capsys, f
     assert (record["leanfit"], record["task"]["name"], record["bundle"]["samples"]) == ("0.1.0", "tiny", 30)
     assert record["bundle"]["digest"] == read_bundle(bundle).digest
     assert [*tmp_path.iterdir()] == [tmp_path / "out.json"]
+    code, out, _ = run(capsys, "--json", archive=bundle)
+    again = json.loads(out, parse_constant=pytest.fail)
+    assert code == 4 and again.keys() == record.keys() and again["results"] == record["results"]
 
 
 def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(bundle, tmp_path, capsys, fake, monkeypatch):
@@ -432,7 +435,7 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_half_written(bundle, tmp_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    code, out, err = run(capsys, "--json", tmp_path / "out.json", archive=bundle)
+    code, out, err = run(capsys, "--out", tmp_path / "out.json", archive=bundle)
     assert (code, out) == (8, "the table\n")
     assert "No space left on device" in err
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.json", old)]
@@ -453,7 +456,7 @@ def test_every_end_has_its_exit_code(bundle, tmp_path, capsys, monkeypatch, erro
     monkeypatch.setattr("evaluate.bundle.device.close_stdout", lambda: None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    found, _, err = run(capsys, "--json", tmp_path / "out.json", archive=bundle)
+    found, _, err = run(capsys, "--out", tmp_path / "out.json", archive=bundle)
     assert found == code
     assert words in err
     assert "Traceback" not in err
@@ -474,7 +477,7 @@ def test_a_device_that_computes_something_else_is_told_with_figures(tmp_path, ca
     other = {"big": right.expected["big"], "small": -right.expected["small"]}
     wrong = Samples(right.inputs, right.targets, "accuracy", right.classes, other)
     archive = tiny_bundle(tmp_path / "b.pyz", models, wrong)
-    assert run(capsys, *QUICK, "--json", tmp_path / "out.json", archive=archive)[0] == 0
+    assert run(capsys, *QUICK, "--out", tmp_path / "out.json", archive=archive)[0] == 0
     (record,) = find_records(tmp_path / "out.json")
     big, small = record["results"]
     assert big["agreement"]["same"] == big["agreement"]["n"] == 30
@@ -488,7 +491,7 @@ def test_a_device_that_computes_something_else_is_told_with_figures(tmp_path, ca
 def test_a_model_that_fails_is_named_and_the_others_are_measured(tmp_path, capsys):
     models = {**tiny_models(), "broken": linear_onnx(bias=float("nan"))}
     archive = tiny_bundle(tmp_path / "b.pyz", models, tiny_samples(tiny_models()))
-    code, out, _ = run(capsys, *QUICK, "--json", tmp_path / "out.json", archive=archive)
+    code, out, _ = run(capsys, *QUICK, "--out", tmp_path / "out.json", archive=archive)
     (record,) = find_records(tmp_path / "out.json")
     assert [entry["name"] for entry in record["results"]] == ["big", "small"]
     assert [(f["name"], f["kind"], f["path"]) for f in record["failed"]] == [
@@ -515,7 +518,7 @@ def test_it_runs_with_numpy_and_onnxruntime_alone(bundle, site, tmp_path):
     there = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert there.stdout.split() == ["numpy", "onnxruntime"]
 
-    command, environment = clean_python(site, tmp_path / "tmp", bundle, "--seconds", "1", "--json", "out.json")
+    command, environment = clean_python(site, tmp_path / "tmp", bundle, "--seconds", "1", "--out", "out.json")
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.splitlines()[0]) == (0, "trying big")
     text = (tmp_path / "out.json").read_text()
@@ -531,7 +534,7 @@ def test_it_runs_with_numpy_and_onnxruntime_alone(bundle, site, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(bundle, site, tmp_path, number):
-    command, environment = clean_python(site, tmp_path / "tmp", bundle, "--seconds", "60", "--json", "out.json")
+    command, environment = clean_python(site, tmp_path / "tmp", bundle, "--seconds", "60", "--out", "out.json")
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         said = list(itertools.takewhile(lambda line: not line.startswith("timing"), process.stderr))
         process.send_signal(number)
@@ -591,7 +594,7 @@ def test_it_runs_in_a_real_environment_of_every_python(bundle, version, tmp_path
     if pip.returncode:
         pytest.skip(f"pip has no numpy and onnxruntime for Python {version} here: {pip.stderr.splitlines()[-1:]}")
     done = subprocess.run(
-        [python, str(bundle), *QUICK, "--json", "out.json"], cwd=tmp_path, capture_output=True, text=True
+        [python, str(bundle), *QUICK, "--out", "out.json"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
     (record,) = find_records(tmp_path / "out.json")

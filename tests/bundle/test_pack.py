@@ -379,7 +379,7 @@ def test_what_was_packed_runs_where_torch_is_not(run, tmp_path):
 
     pack([run], tmp_path / "bench.pyz", samples=30)
     command, environment = clean_python(
-        clean_site(tmp_path / "site"), tmp_path / "tmp", tmp_path / "bench.pyz", "--seconds", 1, "--json", "out.json"
+        clean_site(tmp_path / "site"), tmp_path / "tmp", tmp_path / "bench.pyz", "--seconds", 1, "--out", "out.json"
     )
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from tiny_onnx import linear_onnx
 
 from compress import __version__
-from compress.cli.commands import main
+from compress.cli.commands import app, main
 from compress.cli.console import Progress
 from compress.core import errors
 from evaluate.bundle.terminal import EVERY_SECONDS
@@ -83,6 +84,15 @@ def test_what_only_reads_recipes_needs_no_torch(arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == (errors.RecipeError.exit_code if "misspelt" in arguments else 0), done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_out_is_o_everywhere_and_json_takes_no_file():
+    for name, command in typer.main.get_command(app).commands.items():
+        options = {option: parameter for parameter in command.params for option in parameter.opts}
+        assert ("--out" in options) == ("-o" in options), name
+        assert options.get("--out") is options.get("-o"), name
+        assert "--json" not in options or options["--json"].is_flag, name
+        assert not {"--html", "--output", "--save"} & options.keys(), name
 
 
 def test_version(leanfit):
