@@ -248,6 +248,32 @@ class OneSlope(nn.Module):
         return self.head(self.other(self.b(self.act(self.a(x)))).mean((2, 3)))
 
 
+class Rotary(nn.Module):
+    """Self-attention over 64 places whose queries and keys swap halves of their channels, as rotary embeddings do.
+
+    torch-pruning's own walk through it does not end.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 32)
+        self.query, self.key, self.value = (nn.Linear(32, 32) for _ in range(3))
+        self.up, self.down, self.head = nn.Linear(32, 64), nn.Linear(64, 32), nn.Linear(32, CLASSES)
+
+    def turned(self, x):
+        first, second = x[..., :8], x[..., 8:]
+        return x * 0.6 + torch.cat((-second, first), -1) * 0.8
+
+    def forward(self, x):
+        x = self.embed(x.flatten(2).transpose(1, 2))
+        query, key, value = (
+            layer(x).unflatten(2, (2, 16)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        shares = (self.turned(query) @ self.turned(key).transpose(2, 3) / 4).softmax(-1)
+        x = x + (shares @ value).transpose(1, 2).flatten(2)
+        return self.head(self.down(self.up(x).relu()).mean(1))
+
+
 NETS = {
     "resnet A": Net(lambda: build_model("resnet", depth=8, classes=CLASSES)),
     "resnet B": Net(lambda: build_model("resnet", depth=8, classes=CLASSES, shortcut="B")),
@@ -270,6 +296,7 @@ NETS = {
     "one slope": Net(OneSlope),
     "shuffled halves": Net(ShuffledHalves, alone=("a", "c")),
     "joined angle": Net(JoinedAngle),
+    "rotary": Net(Rotary, alone=("embed", "query", "key", "value"), keep=0.7),
 }
 
 

@@ -32,7 +32,7 @@ from compress.graph.shortcuts import ShortcutConv
 from compress.graph.surgery import remove_channels, resize_like
 from compress.passes.base import PassResult
 from compress.passes.pruning import prune as module
-from compress.passes.pruning.channel_groups import find_groups, removal
+from compress.passes.pruning.channel_groups import coupled, find_groups, removal
 from compress.passes.pruning.importance import score_units
 from compress.passes.pruning.preflight import mask_channels
 from compress.passes.pruning.prune import preview_prune, reestimate_batch_norm
@@ -92,6 +92,31 @@ def test_every_network_is_pruned_to_its_target(name, task, no_export):
     widths = dict(before.named_modules())
     for layer in left - {"attention"}:
         assert result.model.module.get_submodule(layer).weight.shape[0] == widths[layer].weight.shape[0]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_groups_are_those_of_torch_prunings_own_walk_where_that_ends(name, task, monkeypatch):
+    theirs = []
+
+    def both(graph, layer, cut, channels):
+        ours = coupled(graph, layer, cut, channels)
+        if name != "rotary":
+            theirs.append((ours, graph.get_pruning_group(layer, cut, list(channels))))
+        return ours
+
+    monkeypatch.setattr("compress.passes.pruning.channel_groups.coupled", both)
+    find_groups(build(name), task.example(1))
+    assert theirs or name == "rotary"
+    for ours, wanted in theirs:
+        found = [
+            {
+                (id(dep.layer), dep.handler.__name__): dict(zip(i.idxs, i.root_idxs, strict=True))
+                for i in group
+                for dep in (i.dep,)
+            }
+            for group in (ours, wanted)
+        ]
+        assert found[0] == found[1] and ours[0].dep.layer is wanted[0].dep.layer
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
-from torch_pruning.dependency import index_mapping
+from torch_pruning import _helpers
+from torch_pruning.dependency import Dependency, index_mapping
+from torch_pruning.dependency import Group as RawGroup
 
 from compress.core.errors import PassError
 from compress.core.forward import call
@@ -28,6 +30,7 @@ TRACE_ERRORS = (
     ModelError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError,
 )  # fmt: skip
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+_BEYOND = 4  # times the widest layer: what is concatenated and read by no layer may be wider than any
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def find_groups(model: nn.Module, example: Mapping[str, Tensor]) -> tuple[list[G
     order = {name: i for i, (name, _) in enumerate(model.named_modules())}
     with one_by_one() as lost:
         graph = _trace(model, example)
+        index_mapping.update_index_mapping(graph)
         walked = list(_raw_groups(graph, order))
     found: list[Group] = []
     left: list[SkippedLayer] = []
@@ -183,13 +187,60 @@ def _raw_groups(graph: tp.DependencyGraph, order: Mapping[str, int]) -> Iterator
         pruner = graph.get_pruner_of_module(module)
         try:
             width = range(pruner.get_out_channels(module))
-            raw = graph.get_pruning_group(module, pruner.prune_out_channels, list(width))
+            raw = coupled(graph, module, pruner.prune_out_channels, width)
         except TRACE_ERRORS:
             visited.add(name)
             yield name, None
             continue
         visited.update(_out_layers(graph, raw, order))
         yield name, raw
+
+
+def _parameters(layer: Any) -> Iterable[Tensor]:
+    return (layer,) if isinstance(layer, nn.Parameter) else layer.parameters(recurse=False)
+
+
+def coupled(graph: tp.DependencyGraph, layer: nn.Module, cut: Any, channels: Iterable[int]) -> Any:
+    """What `graph.get_pruning_group` gives: all that loses channels when `cut` takes these from `layer`.
+
+    Theirs follows every list of channels that arrives at a layer, of which there may be exponentially many where halves
+    are swapped or repeated (rotary embeddings, shuffles). Each channel of a layer is followed once here: what a layer
+    loses is the union in the end. The index maps are those of the last `index_mapping.update_index_mapping`.
+
+    Raises ValueError where the maps lead to channels that nothing can have, as they do in circles that shift.
+    """
+    limit = _BEYOND * max((n for m in graph.module2node for p in _parameters(m) for n in p.shape), default=1)
+    root = graph.module2node[layer]
+    start = [_helpers._HybridIndex(idx=c, root_idx=c) for c in channels]
+    first = Dependency(cut, cut, source=root, target=root)
+    found: dict[Any, tuple[Any, dict[int, Any]]] = {(root, cut): (first, {c.idx: c for c in start})}
+    waiting = [(first, start)]
+    while waiting:
+        dep, indices = waiting.pop()
+        for onward in dep.target.dependencies:
+            if not onward.is_triggered_by(dep.handler):
+                continue
+            new = indices
+            for mapping in onward.index_mapping:
+                new = mapping(new) if mapping is not None else new
+            key = (onward.target, onward.handler)
+            _, held = found.setdefault(key, (onward, {}))
+            fresh: dict[int, Any] = {}
+            for channel in new:  # in order: torch-pruning's importances do not all read the indices
+                if channel.idx not in held:
+                    fresh.setdefault(channel.idx, channel)
+            if fresh and (max(fresh) >= limit or min(fresh) < 0):
+                raise ValueError(f"channel {max(fresh)} of a network whose layers have at most {limit // _BEYOND}")
+            if fresh:
+                held.update(fresh)
+                waiting.append((onward, list(fresh.values())))
+    group = RawGroup()
+    group._DG = graph
+    for dep, held in found.values():
+        if held:
+            group.add_dep(dep, list(held))
+            group[len(group) - 1].root_idxs = [c.root_idx for c in held.values()]
+    return group
 
 
 def _out_layers(graph: tp.DependencyGraph, raw: Any, order: Mapping[str, int]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from compress.core.errors import PassError
 from compress.core.forward import call, copy_model
 from compress.graph.sizes import count_macs, count_params
 from compress.graph.surgery import is_depthwise, remove_channels
-from compress.passes.pruning.channel_groups import TRACE_ERRORS, Group, SkippedLayer, has_channels, one_by_one, removal
+from compress.passes.pruning.channel_groups import TRACE_ERRORS, Group, SkippedLayer, coupled, has_channels, removal
 from compress.passes.pruning.widths import Costs
 
 _OUTPUT = "gives the task's outputs"
@@ -107,8 +107,7 @@ def _same_indices(group: Group, units: Sequence[int]) -> bool:
     """Whether the graph, asked for these units alone, names the indices that the whole group promised."""
     roots = [channel for u in units for channel in group.units[u]]
     root = group.raw[0].dep
-    with one_by_one():
-        alone = group.raw._DG.get_pruning_group(root.layer, root.handler, roots)
+    alone = coupled(group.raw._DG, root.layer, root.handler, roots)
     wanted = sorted(len({i for u in units for i in target.indices[u]}) for target in group.targets)
     got = sorted(len(set(item.idxs)) for item in alone if _shrinks(item.dep.layer))
     return wanted == got
