@@ -182,7 +182,7 @@ def test_the_table_has_columns_at_full_width_and_says_all_of_it():
     assert re.search(r"baseline +compressed +change +verdict", text)
     assert re.search(r"drop +\+1\.20 \(\+0\.80 to \+1\.60\) +lost", text)
     assert re.search(r"McNemar +40 gained, 160 lost +p < 0\.001", text)
-    assert re.search(r"bytes +1\.09 MB +346 kB +0\.32x", text)
+    assert re.search(r"bytes +1\.09 MB +346 kB +3\.15x smaller", text)
     assert "1 quantize" in text
     assert "no VNNI" in text
     assert re.search(r"missed|met", text)

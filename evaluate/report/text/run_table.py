@@ -104,7 +104,7 @@ def _latency_rows(record: CompressRecord) -> Iterator[Row]:
     quick = words.speed_text(speedup) if speedup.value is not None else ""
     yield Row("latency", words.latency_text(base), words.latency_text(comp), quick, words.speed_verdict(speedup))
     if base.p90 is not None and comp.p90 is not None and comp.p90 > 0:
-        change = ratio(comp.p90 / base.p90) if base.p90 > 0 else ""
+        change = ratio(base.p90 / comp.p90) if base.p90 > 0 else ""  # as the row above; no interval, so no word
         yield Row("latency p90", duration(base.p90), duration(comp.p90), change)
 
 
@@ -114,7 +114,8 @@ def _size_rows(record: CompressRecord) -> Iterator[Row]:
         old, new = before.get(key), after.get(key)
         if old == new:
             continue
-        change = ratio(new / old) if finite(old) and finite(new) and old else "-"
+        known = finite(old) and finite(new) and old > 0 and new > 0
+        change = words.size_change(old, new).removesuffix(" size") if known else "-"
         yield Row(label, show_amount(key, old), show_amount(key, new), change)
 
 
