@@ -17,6 +17,7 @@ from evaluate.core.errors import LeanfitError
 from evaluate.core.text import a_few, count, size
 from evaluate.core.whole_files import plain
 from evaluate.metrics.base import metric_of
+from evaluate.report.html.notebook import framed
 
 LAWS = "laws.json"
 PAGE = "report.html"
@@ -68,6 +69,12 @@ class StudyResult:
     def table(self) -> str:
         """One row for every size and level."""
         return table(self.found)
+
+    def __repr__(self) -> str:
+        return f"<Study {self.plan.name}: {len(self.found)} of {len(self.trials)} trials, {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        return framed(self.folder / PAGE, f"{self!r}\n{self.table() if self.found else ''}")
 
     def summary(self) -> dict[str, Any]:
         """The study as JSON-able data."""

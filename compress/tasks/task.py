@@ -21,6 +21,7 @@ from compress.tasks.losses import Loss, loss_of
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
 from evaluate.core.components import Component, Registry
 from evaluate.core.errors import DataError, LeanfitError
+from evaluate.core.text import a_few, html_rows
 from evaluate.metrics.base import METRICS, Metric, get_metric
 
 
@@ -74,6 +75,16 @@ class Task:
         sizes = " / ".join(str(len(split)) for split in self.splits().values())
         measured = ", ".join(h.metric.name for h in self.heads) or self.metric_name
         return f"<Task {self.name}: {inputs} -> {kind}; {sizes} samples to train, validate, test; {measured}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(f"input {n}", f"{list(t.shape[1:])} {str(t.dtype)[6:]}") for n, t in self.example().items()]
+        for (_, loss, metric, classes), name in zip(
+            self._judgements(), [h.name for h in self.heads] or [self.output or "output"], strict=True
+        ):
+            kind = f"{len(classes)} classes: {a_few(classes, 10)}" if classes else "values"
+            said = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+            rows.append((f"output {name}", f"{kind}; loss {said}, metric {get_metric(metric).label}"))
+        return html_rows(f"Task {self.name}", [*rows, *((w, f"{len(s)} samples") for w, s in self.splits().items())])
 
     @property
     def judged(self) -> str | tuple[str, ...] | None:

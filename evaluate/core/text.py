@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -144,3 +145,10 @@ def numbers_in(value: Any) -> list[float]:
         elif finite(item):
             found.append(float(item))
     return found
+
+
+def html_rows(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    """A small table for a notebook: a title, then a name and a value in each row."""
+    left = "style='text-align:left'"
+    lines = (f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(value)}</td></tr>" for name, value in rows)
+    return f"<table><caption {left}><b>{escape(title)}</b></caption>{''.join(lines)}</table>"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluate.core.text import html_rows
 from evaluate.scaling import law_files
 from evaluate.scaling.fit.fitted import ErrorModel, FittedLaw, Settings, fitted_of, loss_of
 from evaluate.scaling.forms.combined import CANDIDATES
@@ -187,6 +188,16 @@ class Law:
             return f"{type(self).__name__}()"
         told = ", ".join(f"{name}={value:.4g}" for name, value in self.params_.items())
         return f"{type(self).__name__}({told})"
+
+    def _repr_html_(self) -> str:
+        if "fitted_" not in vars(self):
+            return html_rows(repr(self), [("not fitted", "law.fit(x, y)")])
+        rows = [("formula", self.kind.form.formula)]
+        for name, value in self.params_.items():
+            ends = [f"{end:.4g}" for end in self.intervals_.get(name, ())]
+            rows.append((name, f"{value:.4g}{f' ({ends[0]} to {ends[1]})' if ends else ''}"))
+        rows += [("warning", text) for text in self.warnings_]
+        return html_rows(f"{self.kind.form.title}, of {', '.join(self.variables)}", rows)
 
 
 class PowerLaw(Law, law="power"): ...

@@ -185,3 +185,4 @@ def test_progress_is_shown_unless_it_is_turned_off(trained: nn.Module, digits: T
 
 def test_a_task_says_what_it_is(digits: Task):
     assert repr(digits).startswith("<Task digits: image [1, 8, 8] float32 -> 10 classes; ")
+    assert "10 classes: 0, 1, 2" in digits._repr_html_() and "[1, 8, 8] float32" in digits._repr_html_()

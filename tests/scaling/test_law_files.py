@@ -238,6 +238,9 @@ def test_a_law_that_is_not_fitted_has_no_params_and_says_so():
         EffectiveParameters(referense="dense")
     law.fit(*falling(floor=0))
     assert copy.deepcopy(law).params_ == law.params_ and repr(law).startswith("PowerLaw(b=")
+    shown = law._repr_html_()
+    assert f"<td style='text-align:left'>{law.params_['b']:.4g} (" in shown and "power law, of params" in shown
+    assert "not fitted" in PowerLaw()._repr_html_()
 
 
 def test_a_law_whose_intervals_have_no_end_comes_back_from_its_own_data():
