@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         register_model,
         register_pass,
         register_task,
+        register_trainer,
         verify,
         whole_metric,
     )
@@ -41,12 +42,13 @@ _HOMES = {
     "register_law": "evaluate.scaling.forms.form.register_law", "register_loss": "compress.register_loss",
     "register_metric": "evaluate.metrics.base.register_metric", "register_model": "compress.register_model",
     "register_pass": "compress.register_pass", "register_task": "compress.register_task",
+    "register_trainer": "compress.register_trainer",
     "verify": "compress.verify", "whole_metric": "compress.whole_metric",
 }  # fmt: skip
 __all__ = [
     "Artifact", "Head", "LeanfitError", "Recipe", "Task", "__version__", "bench", "compress", "fit_law", "load",
     "load_recipe", "plan", "register_law", "register_loss", "register_metric", "register_model", "register_pass",
-    "register_task", "verify", "whole_metric",
+    "register_task", "register_trainer", "verify", "whole_metric",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compress.recipe.load import load_recipe
     from compress.recipe.schema import Recipe
     from compress.tasks import Head, Task, get_task, register_loss, register_task, whole_metric
+    from compress.training.trainers import register_trainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "register_model",
     "register_pass",
     "register_task",
+    "register_trainer",
     "verify",
     "whole_metric",
 ]
@@ -48,6 +50,7 @@ _HOMES = {
     "register_model": "compress.models",
     "register_pass": "compress.passes.base",
     "register_task": "compress.tasks",
+    "register_trainer": "compress.training.trainers",
     "verify": "compress.pipeline.artifact",
     "whole_metric": "compress.tasks",
 }

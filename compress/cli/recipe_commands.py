@@ -34,6 +34,8 @@ def list_(
             return
         width = max((len(name) for known in found.values() for name in known), default=0)
         for kind, known in found.items():
+            if not known and what is None:
+                continue
             indent = "" if what is not None else "  "
             lines = [f"{indent}{name:<{width}}  {summary}".rstrip() for name, summary in known.items()]
             print("\n".join(lines if what is not None else [kind, *lines, ""]))

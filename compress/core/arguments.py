@@ -93,7 +93,8 @@ class ComponentName:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Any) -> dict[str, Any]:
         own = {"type": "string", "pattern": r"^[\w.]+:\w+$", "x-words": "module:name"}
-        return {"anyOf": [{"enum": self._built_in(), "type": "string"}, own]}
+        built_in = self._built_in()
+        return {"anyOf": [{"enum": built_in, "type": "string"}, own]} if built_in else own
 
     def _built_in(self) -> list[str]:
         return [name for name, found in self.registry.all(installed=False).items() if found.built_in]
@@ -105,6 +106,8 @@ class ComponentName:
             if ":" in name:
                 raise ValueError(str(error)) from None
         known = self._built_in()
+        if not known:
+            raise ValueError(f"expected a {self.registry.kind} of your own, as package.module:name; got {name!r}")
         listed = " or ".join(", ".join(f"{k!r}" for k in part) for part in (known[:-1], known[-1:]))
         near = did_you_mean(name.lower(), known) or "."
         raise ValueError(f"expected {listed}; got {name!r}{near} One of your own is named as package.module:name.")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from compress.core.arguments import ComponentName
 from compress.core.config import Config
 from compress.core.errors import RecipeError
-from compress.core.registries import OPTIMIZERS
+from compress.core.registries import OPTIMIZERS, TRAINERS
 from compress.training.schedules import ScheduleConfig
 
 
@@ -83,6 +83,9 @@ class TrainConfig(Config):
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="bf16 needs CUDA; auto takes bf16 there and fp32 elsewhere."
+    )
+    fn: Annotated[str, ComponentName(TRAINERS)] | None = Field(
+        default=None, description="A training loop of your own as module:name, in place of leanfit's."
     )
     augment: AugmentConfig = Field(default=AugmentConfig(), description="Random changes to the training images.")
     deterministic: bool = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from compress.training.loop import BatchLoss, Training
 from compress.training.optimizers import make_optimizer
 from compress.training.placement import at_home, autocast_dtype, deterministic, place
 from compress.training.settings import DistillConfig, RecoverConfig, TrainConfig
-from evaluate.core.errors import ModelError
+from compress.training.trainers import run_trainer, takes
+from evaluate.core.errors import LeanfitError, ModelError
+from evaluate.core.text import a_few
 from evaluate.metrics.class_ids import IGNORED
 
 
@@ -76,11 +79,17 @@ def train(
     `status` is called with (message, steps done, steps in all) after each step. A batch of one sample that is left over
     at the end of an epoch is skipped: batch normalisation cannot use it.
 
+    Where `config.fn` names a loop of the user's own, that trains instead, with what it takes of these arguments;
+    constraints hold when it ends, and there is no history.
+
     Raises ModelError where the model cannot run or the loss is no longer finite, RecipeError where settings do not fit
     the task, MachineError for a device that is not there, bf16 without CUDA, or a full disk.
     """
     if distill is not None and teacher is None:
         raise ModelError("distillation needs a teacher: hand in the trained model to learn from.")
+    if config.fn is not None:
+        more = {"task": task, "config": config, "teacher": teacher if distill is not None else None, "status": status}
+        return _trained_by(config.fn, model, constraints, device, seed, more)
     autocast = autocast_dtype(config.precision, device)
     check_augment(config.augment, task)
     if teacher is not None and distill is not None:
@@ -105,10 +114,44 @@ def train(
     )
 
 
+def _trained_by(
+    name: str, model: nn.Module, constraints: Sequence[Constraint], device: str, seed: int, more: dict[str, Any]
+) -> TrainResult:
+    """Train by a loop of the user's own. Raises ModelError where it fails, or leaves what is no longer that network."""
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    began = time.perf_counter()
+    try:
+        with at_home(model), seeded(seed):
+            model.to(device)
+            run_trainer(name, model=model, device=device, seed=seed, **more)
+    except LeanfitError:
+        raise
+    except Exception as error:  # any code of the user's runs here
+        raise ModelError(f"trainer {name} failed: {type(error).__name__}: {error}") from error
+    after = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    if after != shapes:
+        changed = [key for key in {**shapes, **after} if shapes.get(key) != after.get(key)]
+        raise ModelError(f"trainer {name} changed the network itself, not its values alone: {a_few(changed)}.")
+    bad = [key for key, p in model.named_parameters() if not torch.isfinite(p).all()]
+    if bad:
+        raise ModelError(f"trainer {name} left weights that are NaN or infinite: {a_few(bad)}.")
+    for constraint in constraints:
+        constraint.apply(model)
+    model.eval()
+    return TrainResult(model, history=[], best_epoch=0, seconds=time.perf_counter() - began)
+
+
 def check_training(config: TrainConfig, task: Task) -> None:
     """Raise RecipeError where settings do not fit the task, before anything is trained."""
+    taught = isinstance(config, DistillConfig) or (isinstance(config, RecoverConfig) and config.distill is not None)
+    if config.fn is not None:
+        if taught and not takes(config.fn, "teacher"):
+            raise RecipeError(
+                f"fn {config.fn}: distillation needs a `teacher` among its parameters, and it takes none."
+            )
+        return
     check_augment(config.augment, task)
-    if isinstance(config, DistillConfig) or (isinstance(config, RecoverConfig) and config.distill is not None):
+    if taught:
         check_distillation(task)
     training_loss(task, config, "cpu")
 

@@ -14,9 +14,10 @@ from tiny_training import Stop, net, same, small, stop_at
 from torch import nn
 
 import compress.training.loop
+import leanfit
 from compress import load_recipe, plan
 from compress.core.errors import RecipeError
-from compress.core.registries import LOSSES, OPTIMIZERS, SCHEDULES
+from compress.core.registries import LOSSES, OPTIMIZERS, SCHEDULES, TRAINERS
 from compress.core.sources import values_key
 from compress.tasks import Task, get_task
 from compress.tasks.losses import register_loss
@@ -24,8 +25,8 @@ from compress.training.callbacks import Callback, KeepConstraints, LossTerm
 from compress.training.distillation import FeatureMatching
 from compress.training.optimizers import register_optimizer
 from compress.training.schedules import ScheduleConfig, register_schedule
-from compress.training.settings import AugmentConfig, TrainConfig
-from compress.training.train import train
+from compress.training.settings import AugmentConfig, RecoverConfig, TrainConfig
+from compress.training.train import check_training, train
 from evaluate.core.errors import DataError, ModelError
 from evaluate.metrics import register_metric
 from evaluate.metrics.base import METRICS
@@ -354,3 +355,96 @@ def test_a_value_that_holds_a_type_of_pythons_own_library_has_a_key_without_read
         values_key(Held(OrderedDict(a=1))) == values_key(Held(OrderedDict(a=1))) != values_key(Held(OrderedDict(a=2)))
     )
     assert values_key(Held(deque)) is None
+
+
+# --- a training loop of one's own -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trainer():
+    """Register a trainer for the time of a test; its address."""
+    added = []
+
+    def register(function):
+        function.__module__ = __name__
+        leanfit.register_trainer(f"own_{len(added)}")(function)
+        added.append(f"own_{len(added)}")
+        return f"{__name__}:{added[-1]}"
+
+    yield register
+    for name in added:
+        TRAINERS.forget(name)
+
+
+def steps_of(model, task, config, teacher=None):
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=0.9)
+    for _ in range(config.epochs):
+        for inputs, targets in task.train.batches(9):
+            outputs = model(*inputs.values())
+            loss = torch.nn.functional.cross_entropy(outputs, targets)
+            if teacher is not None:
+                with torch.no_grad():
+                    wanted = teacher(*inputs.values()).softmax(1)
+                loss = loss + torch.nn.functional.cross_entropy(outputs, wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+
+def test_a_loop_of_ones_own_trains_the_baseline_and_the_recovery(points, tmp_path, trainer):
+    seen = []
+
+    def loop(model, task, config, device, teacher, seed, status):
+        seen.append((config.epochs, teacher is not None, device, torch.initial_seed()))
+        status("my own loop", 1, 2)
+        steps_of(model.train(), task, config, teacher)
+
+    task = Task.from_tensors(points, points, points)
+    name = trainer(loop)
+    recipe = {
+        "version": 1,
+        "train": {"fn": name, "epochs": 30, "learning_rate": 0.1},
+        "passes": [{"kind": "prune", "keep": {"params": 0.6}, "recover": {"fn": name, "epochs": 5, "distill": {}}}],
+        "benchmark": {"seconds": 0.2},
+    }
+    said = []
+    artifact = leanfit.compress(
+        small(), recipe, task=task, out=tmp_path / "run", status=lambda *told: said.append(told[0])
+    )
+    assert [(epochs, taught, device) for epochs, taught, device, _ in seen] == [(30, False, "cpu"), (5, True, "cpu")]
+    assert len({seed for *_, seed in seen}) == 2 and "my own loop" in said
+    assert artifact.figures["compressed"]["accuracy"]["value"] > 90
+    assert load_recipe(tmp_path / "run" / "recipe.yaml").train.fn == name
+    leanfit.compress(small(), recipe, task=task, out=tmp_path / "run", progress=False)
+    assert len(seen) == 2, "both stages were found again"
+
+
+@pytest.mark.parametrize(
+    ("loop", "said"),
+    [
+        (lambda model: setattr(model, "more", nn.Linear(2, 2)), "changed the network itself.*more.weight"),
+        (lambda model: [p.data.fill_(float("nan")) for p in model.parameters()], "NaN or infinite"),
+        (lambda model: 1 / 0, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_a_loop_of_ones_own_must_not_do_is_said(points, trainer, loop, said):
+    config = TrainConfig(fn=trainer(loop))
+    with pytest.raises(ModelError, match=said):
+        train(small(), Task.from_tensors(points, points, points), config, seed=0)
+
+
+def test_a_constraint_holds_after_a_loop_of_ones_own(points, trainer):
+    model, task = small(), Task.from_tensors(points, points, points)
+    mask = (torch.arange(next(model.parameters()).numel()) % 2).view_as(next(model.parameters())).float()
+    train(model, task, TrainConfig(fn=trainer(steps_of), epochs=1), seed=0, constraints=[Zeros(mask)])
+    assert torch.count_nonzero(next(model.parameters())) == torch.count_nonzero(mask)
+
+
+def test_a_trainer_is_named_and_takes_what_there_is(points, trainer):
+    with pytest.raises(ValueError, match="unknown parameter 'modle'; did you mean 'model'"):
+        leanfit.register_trainer("wrong")(lambda modle: None)
+    with pytest.raises(RecipeError, match=r"expected a trainer of your own, as package\.module:name; got 'mine'"):
+        load_recipe({"version": 1, "train": {"fn": "mine"}, "passes": [{"kind": "quantize"}]})
+    config = RecoverConfig(fn=trainer(lambda model: None), distill={})
+    with pytest.raises(RecipeError, match="needs a `teacher` among its parameters"):
+        check_training(config, Task.from_tensors(points, points, points))
