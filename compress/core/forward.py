@@ -19,16 +19,21 @@ from evaluate.core.errors import ModelError, did_you_mean
 from evaluate.core.text import a_few
 
 JUDGED = "leanfit_output"  # the attribute of a network that names the output its task judges, or those of its heads
+CLASSES_LAST = "leanfit_classes_last"  # the attribute of a network that gives (n, ..., classes), as Transformers' do
 _USUAL = ("logits", "out")  # of Transformers, and of torchvision's segmentation networks
 _OWN_LOSS = "loss"
 
 
 def run_model(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The output (n, ...) that the task judges, those of several heads side by side. Raises ModelError as `call`."""
+    """The output (n, ...) that the task judges, those of several heads side by side. Raises ModelError as `call`.
+
+    Classes of tokens or pixels are along axis 1, wherever the network has them (`Task.adopt` finds out).
+    """
     outputs, wanted = call(model, inputs), getattr(model, JUDGED, None)
     if isinstance(wanted, tuple):
         return torch.cat([outputs[name].reshape(len(outputs[name]), -1) for name in wanted], 1)
-    return next(iter(outputs.values()))
+    judged = next(iter(outputs.values()))
+    return judged.movedim(-1, 1) if getattr(model, CLASSES_LAST, False) else judged
 
 
 def call(model: nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

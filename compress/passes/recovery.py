@@ -92,4 +92,5 @@ def _teacher(named: Named | None, context: Context) -> nn.Module:
     with seeded(derive_seed(context.seed, "teacher")):
         teacher = build_model(named.name, **named.args)
     load_weights(teacher, named.weights)
-    return teacher.eval()
+    context.task.adopt(teacher.eval())
+    return teacher

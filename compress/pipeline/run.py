@@ -13,7 +13,7 @@ from torch import nn
 from compress import __version__
 from compress.core.errors import RecipeError
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
-from compress.core.forward import JUDGED, call, copy_model, run_model
+from compress.core.forward import call, copy_model, run_model
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed
 from compress.graph.export import load_graph
@@ -109,8 +109,7 @@ def prepare(
     # The model first: its weights are read before any data.
     network = copy_model(given_model(model, weights, derive_seed(recipe.seed, "model"))).cpu().eval()
     task = given_task(task, status, outlined=outlined)
-    if task.judged is not None:
-        setattr(network, JUDGED, task.judged)
+    task.adopt(network)
     check_model(network, task)
     recipe.check_layers(network)
     measured = get_metric(task.metric).label
@@ -155,7 +154,9 @@ def check_model(model: nn.Module, task: Task) -> None:
     ):
         raise ModelError(
             f"{type(model).__name__} gives outputs {tuple(output.shape)}, but task {task.name!r} has "
-            f"{len(task.classes)} classes: expected (batch, {', '.join(map(str, wanted))}). Set the model's `classes`."
+            f"{len(task.classes)} classes: expected (batch, {', '.join(map(str, wanted))})"
+            + (", or the classes last" if len(wanted) > 1 else "")
+            + ". Set the model's `classes`."
         )
 
 

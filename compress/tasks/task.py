@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from compress.core.forward import CLASSES_LAST, JUDGED, run_model
 from compress.core.registries import LOSSES
 from compress.core.sources import values_key
 from compress.tasks.checks import as_inputs, as_targets, check_axes, check_labels, check_lengths, check_shares
@@ -20,7 +22,7 @@ from compress.tasks.heads import Columns, Head, HeadMetric, HeadsLoss, JudgedHea
 from compress.tasks.losses import Loss, loss_of
 from compress.tasks.splits import LoaderSplit, Split, TensorSplit, split_indices
 from evaluate.core.components import Component, Registry
-from evaluate.core.errors import DataError, LeanfitError
+from evaluate.core.errors import DataError, LeanfitError, ModelError
 from evaluate.core.text import a_few, html_rows
 from evaluate.metrics.base import METRICS, Metric, get_metric
 
@@ -101,6 +103,27 @@ class Task:
         if not self.heads:
             return [(f"task {self.name!r}", self.loss, self.metric, self.classes)]
         return [(f"task {self.name!r}, head {h.name!r}", h.loss, h.metric, h.classes) for h in self.heads]
+
+    def adopt(self, network: nn.Module) -> None:
+        """Mark a network so that `run_model` gives what this task judges: which output, with classes along axis 1.
+
+        Raises ModelError where the shapes do not tell which axis of (n, 16, 16) is that of the classes.
+        """
+        if self.judged is not None:
+            setattr(network, JUDGED, self.judged)
+        axes = tuple(self.validation.all_targets().shape[1:])
+        if self.heads or not self.classes or not axes:
+            return
+        setattr(network, CLASSES_LAST, False)
+        with torch.no_grad():
+            shape = tuple(run_model(network, self.example(2)).shape[1:])
+        first, last = (len(self.classes), *axes), (*axes, len(self.classes))
+        if shape == first == last:
+            raise ModelError(
+                f"{type(network).__name__} gives outputs {(2, *shape)} for {len(self.classes)} classes and labels of "
+                f"{axes} a sample: which axis is that of the classes cannot be told. Pad the samples to another length."
+            )
+        setattr(network, CLASSES_LAST, shape == last)
 
     def splits(self) -> dict[str, Split]:
         """The three splits by name."""

@@ -197,19 +197,31 @@ def metric_of(score: record_parts.Accuracy | Mapping[str, Any] | str | None) -> 
         )
 
 
+def _seen(metric: Metric, outputs: ArrayLike, truth: Array) -> Floats:
+    """Finite outputs; of class ids with more axes than (n,), with the classes along axis 1 though they came last.
+
+    Where both could be meant, outputs of (n, 16, 16), they are along axis 1.
+    """
+    values, axes = finite_outputs(outputs), truth.shape[1:]
+    last = bool(axes) and values.shape[1:-1] == axes and values.shape[2:] != axes
+    return np.moveaxis(values, -1, 1) if metric.dense and last and truth.dtype.kind in "iu" else values
+
+
 def score(
     outputs: ArrayLike, targets: ArrayLike, metric: str | Metric = "accuracy", classes: Sequence[str] = ()
 ) -> Score:
     """The metric of these outputs, with interval and per class.
 
-    outputs : (n, classes) logits or probabilities for accuracy; any shape equal to the targets' for mse.
+    outputs : (n, classes) logits or probabilities for accuracy; (n, classes, ...) or (n, ..., classes) for class ids
+              (n, ...); any shape equal to the targets' for mse.
     targets : (n,) integer class ids, or floats for mse.
     classes : names by id; the ids themselves where none are given.
     Shares of right samples have Wilson's interval; others a bootstrap interval over samples. A precision, recall or F1
     that would divide by zero is 0. Raises ModelError for outputs that are not finite, DataError for shapes and ids that
     do not fit, UsageError for an unknown metric.
     """
-    asked, values, truth = get_metric(metric), finite_outputs(outputs), np.asarray(targets)
+    asked, truth = get_metric(metric), np.asarray(targets)
+    values = _seen(asked, outputs, truth)
     value, low, high = asked.interval(asked.per_sample(values, truth))
     per_class, macro = asked.by_class(values, truth, classes)
     found = Score(metric=asked.name, value=value, low=low, high=high, n=len(truth), per_class=per_class, macro=macro)
@@ -223,7 +235,7 @@ def drop(base_outputs: ArrayLike, outputs: ArrayLike, targets: ArrayLike, metric
     `Metric.drop`. Raises as `score` does.
     """
     asked, truth = get_metric(metric), np.asarray(targets)
-    before, after = (asked.per_sample(finite_outputs(values), truth) for values in (base_outputs, outputs))
+    before, after = (asked.per_sample(_seen(asked, values, truth), truth) for values in (base_outputs, outputs))
     return asked.drop(before, after)
 
 
@@ -235,8 +247,9 @@ def per_class_drop(
     metric: str | Metric = "accuracy",
 ) -> list[ClassDrop]:
     """By class, how many points of its samples the model gets right no longer; classes without samples are left out."""
-    before, after = finite_outputs(base_outputs), finite_outputs(outputs)
-    return get_metric(metric).drop_by_class(before, after, np.asarray(targets), classes)
+    asked, truth = get_metric(metric), np.asarray(targets)
+    before, after = (_seen(asked, values, truth) for values in (base_outputs, outputs))
+    return asked.drop_by_class(before, after, truth, classes)
 
 
 def finite_outputs(outputs: ArrayLike) -> Floats:

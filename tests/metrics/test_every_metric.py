@@ -37,6 +37,14 @@ def test_the_value_is_that_of_other_libraries(case, seed):
 
 
 @every
+def test_classes_may_be_the_last_axis(case, rng):
+    outputs, targets = case.data(rng, 1.5)
+    turned = np.moveaxis(outputs, 1, -1) if outputs.ndim > 2 and targets.dtype.kind == "i" else outputs
+    assert score(turned, targets, case.metric) == score(outputs, targets, case.metric)
+    assert drop(turned, outputs, targets, case.metric)["value"] == 0
+
+
+@every
 def test_the_interval_holds_the_value_and_is_seeded(case, rng):
     outputs, targets = case.data(rng, 1.5)
     found = score(outputs, targets, case.metric)

@@ -15,6 +15,7 @@ from compress.tasks.losses import Loss
 from evaluate.core.errors import ModelError
 from evaluate.core.records import CompressRecord
 from evaluate.report.text.run_table import rows
+from evaluate.runtime.session import open_session
 
 RECIPE = {
     "version": 1,
@@ -48,6 +49,73 @@ def test_a_run_over_tokens_is_judged_by_a_metric_of_the_set(tmp_path):
     assert (drop["p"] < 0.05) == (drop["low"] > 0 or drop["high"] < 0)
     shown = {row.label: row for row in rows(CompressRecord.of(raw))}
     assert shown["paired bootstrap"].verdict.startswith("p ")
+
+
+class ClassesLast(nn.Module):
+    """Gives (n, length, classes), as networks of Transformers do."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.inner = net(classes)
+
+    def forward(self, x):
+        return {"logits": self.inner(x).transpose(1, 2)}
+
+
+def test_classes_may_be_the_last_axis(tmp_path):
+    task = tokens()
+    found = [
+        compress(model, RECIPE, task=task, out=tmp_path / name, progress=False).record()
+        for name, model in (("first", net()), ("last", ClassesLast()))
+    ]
+    for key in ("baseline", "compressed"):
+        first, last = (record[key]["accuracy"] for record in found)
+        assert last["value"] == pytest.approx(first["value"], abs=0.5) and first["n"] == last["n"]
+    session = open_session((tmp_path / "last" / "model.onnx").read_bytes())
+    assert session.run({"input": task.example(4)["input"].numpy()})[0].shape == (4, 12, 3), "the file keeps its layout"
+    with pytest.raises(ModelError, match=r"which axis is that of the classes cannot be told"):
+        square = Task.from_tensors(*[(torch.randn(40, 2, 3), torch.arange(120).view(40, 3) % 3)] * 3, metric="miou")
+        compress(net(), RECIPE, task=square, out=tmp_path / "square")
+
+
+class NextToken(nn.Module):
+    """A causal network over 12 tokens: each place sees the two before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.mix = nn.Embedding(12, 16), nn.Conv1d(16, 32, 3)
+        self.head = nn.Linear(32, 12)
+
+    def forward(self, input_ids):
+        x = nn.functional.pad(self.embed(input_ids).transpose(1, 2), (2, 0))
+        return self.head(self.mix(x).relu().transpose(1, 2))
+
+
+def test_the_next_token_is_predicted_pruned_distilled_and_quantized(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 12, (200, 20), generator=draw)
+    for place in range(2, 20):  # each token follows from the two before it
+        ids[:, place] = (ids[:, place - 1] + 2 * ids[:, place - 2] + 1) % 12
+    after = torch.cat([ids[:, 1:], torch.full((200, 1), -100)], 1)  # no label after the last
+    task = Task.from_tensors(
+        *[({"input_ids": ids[a:b]}, after[a:b]) for a, b in ((0, 140), (140, 170), (170, 200))],
+        classes=12,
+        metric="perplexity",
+    )
+    recipe = {
+        "version": 1,
+        "train": {"epochs": 40, "batch_size": 20, "optimizer": "adamw", "learning_rate": 0.01},
+        "passes": [
+            {"kind": "prune", "keep": {"params": 0.8}, "round_to": 1, "recover": {"epochs": 5, "distill": {}}},
+            {"kind": "quantize", "calibrate": {"samples": 64}},
+        ],
+        "benchmark": {"seconds": 0.3},
+    }
+    record = compress(NextToken(), recipe, task=task, out=tmp_path, progress=False).record()
+    assert record["baseline"]["accuracy"]["metric"] == "perplexity"
+    assert record["baseline"]["accuracy"]["value"] < 6 < 12, "a guess among twelve has a perplexity of 12"
+    assert record["compressed"]["accuracy"]["value"] < 8 and record["drop"]["low"] <= record["drop"]["high"]
 
 
 def test_outputs_need_the_classes_and_the_axes_of_the_labels():
