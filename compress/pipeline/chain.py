@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -16,7 +17,7 @@ from torch import nn
 from compress import __version__
 from compress.core.errors import PassError
 from compress.core.files import file_hash, hash_of, write_bytes
-from compress.core.forward import copy_model
+from compress.core.forward import CLASSES_LAST, copy_model
 from compress.core.progress import Status
 from compress.core.seeding import derive_seed, seeded
 from compress.core.sources import source_of, sources_named
@@ -171,7 +172,7 @@ class Chain:
         return float(f"{score(outputs, split.all_targets().numpy(), self.task.metric)['value']:.6g}")
 
     def predict(self, graph: bytes, split: str) -> NDArray[Any]:
-        """Outputs (n, ...) of the exported file on a split, in the order of its `all_targets()`.
+        """Outputs (n, ...) of the exported file on a split, in the order of its `all_targets()`, as of `run_model`.
 
         Computed with the session options that are timed.
         """
@@ -188,7 +189,8 @@ class Chain:
                 done += len(next(iter(inputs.values())))
 
         with seeded(0):  # a loader that shuffles gives the order of its targets under this seed
-            return predict(session, batches(), max(1, len(self.task.heads)))
+            found = predict(session, batches(), max(1, len(self.task.heads)))
+        return np.moveaxis(found, -1, 1) if getattr(self.network, CLASSES_LAST, False) else found
 
     def measured_on(self) -> str:
         """A hash of the machine, its runtime and how sessions are opened: what a file's outputs depend on."""

@@ -33,16 +33,17 @@ def check_augment(config: AugmentConfig, task: Task) -> None:
     if not config.active:
         return
     targets = task.train.all_targets()
-    if targets.ndim > 1 and not targets.is_floating_point():
+    moved = config.flip or config.crop or config.cutout
+    if (targets.ndim > 1 and not targets.is_floating_point()) or (targets.ndim > 2 and moved):
         raise RecipeError(
-            f"augment changes inputs and not the {tuple(targets.shape[1:])} labels of a sample, which would no longer "
+            f"augment changes inputs and not the {tuple(targets.shape[1:])} targets of a sample, which would no longer "
             f"fit them; task {task.name!r} has such. Leave augment out, or augment in a DataLoader."
         )
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in task.example().items()}
     if len(shapes) != 1:
         raise RecipeError(f"augment works on one input; task {task.name!r} has {list(shapes)}. Leave augment out.")
     shape = next(iter(shapes.values()))
-    if (config.flip or config.crop or config.cutout) and len(shape) != 3:
+    if moved and len(shape) != 3:
         raise RecipeError(
             f"augment: flip, crop and cutout need images (c, h, w); task {task.name!r} has inputs {shape}."
         )

@@ -13,6 +13,7 @@ from compress.tasks.losses import Loss, task_loss
 from compress.tasks.splits import Split
 from compress.training.placement import device_of
 from evaluate.metrics.base import Metric, get_metric
+from evaluate.metrics.class_ids import IGNORED
 
 
 def evaluate_split(
@@ -25,6 +26,8 @@ def evaluate_split(
     device: str = "cpu",
 ) -> dict[str, float]:
     """{"loss": mean loss of a sample, "metric": the metric of all samples}, in eval mode and float32.
+
+    Of ids of tokens or pixels it is the mean loss of those that are labelled.
 
     The model's mode and device are left as they were. Raises ModelError where it cannot run on the split.
     """
@@ -40,19 +43,22 @@ def evaluate_split(
 def _judged(
     model: nn.Module, split: Split, loss: Loss, metric: Metric, batch_size: int, device: str
 ) -> dict[str, float]:
-    samples, losses, twins = 0, 0.0, 0.0
+    labels, losses, twins, samples = 0, 0.0, 0.0, 0
     parts: list[NDArray[np.float64]] = []
     twin = (
         metric.built_in and isinstance(loss, str) and metric.name in LOSSES.all(installed=False)
     )  # a loss too, as mse is
     for inputs, targets in split.batches(batch_size, device=device):
         outputs = run_model(model, inputs)
-        samples, losses = samples + len(targets), losses + float(task_loss(loss, outputs, targets)) * len(targets)
+        dense = targets.ndim > 1 and not targets.is_floating_point()
+        told = int((targets != IGNORED).sum()) if dense else len(targets)
+        labels, losses = labels + told, losses + float(task_loss(loss, outputs, targets)) * told
+        samples += len(targets)
         if twin:
             twins += float(task_loss(metric.name, outputs, targets)) * len(targets)
         else:
             parts.append(metric.per_sample(outputs.double().cpu().numpy(), targets.cpu().numpy()))
-    return {"loss": losses / samples, "metric": twins / samples if twin else metric.value(np.concatenate(parts))}
+    return {"loss": losses / max(1, labels), "metric": twins / samples if twin else metric.value(np.concatenate(parts))}
 
 
 def better(metric: Metric, new: dict[str, float], old: dict[str, float]) -> bool:

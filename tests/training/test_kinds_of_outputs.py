@@ -147,8 +147,26 @@ def test_class_ids_of_more_axes_need_a_metric_of_those():
 
 
 def test_augmentation_would_leave_the_labels_of_tokens_behind(token_task):
-    with pytest.raises(RecipeError, match=r"not the \(5,\) labels of a sample"):
+    with pytest.raises(RecipeError, match=r"not the \(5,\) targets of a sample"):
         check_training(TrainConfig(augment=AugmentConfig(mixup=0.2)), token_task)
+
+
+def test_augmentation_would_leave_a_map_of_values_behind():
+    images, maps = torch.randn(12, 3, 8, 8), torch.randn(12, 1, 8, 8)
+    task = Task.from_tensors(*[(images, maps)] * 3)
+    for moved in ({"flip": True}, {"crop": 1}, {"cutout": 2}):
+        with pytest.raises(RecipeError, match=r"not the \(1, 8, 8\) targets of a sample"):
+            check_training(TrainConfig(augment=moved), task)
+    check_training(TrainConfig(augment={"mixup": 0.2}), task)
+
+
+def test_the_loss_of_a_split_of_tokens_is_that_of_its_labels(token_task):
+    model = nn.Conv1d(2, 3, 1)
+    batched = evaluate_split(model, token_task.validation, "cross_entropy", "token_accuracy", batch_size=5)
+    whole = evaluate_split(model, token_task.validation, "cross_entropy", "token_accuracy", batch_size=500)
+    assert batched["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    counts = [int((y != -100).sum()) for _, y in token_task.validation.batches(5)]
+    assert len(set(counts)) > 1, "batches have as many labels each: nothing is tested"
 
 
 def test_labels_are_distilled_by_two_way_choices():
