@@ -31,7 +31,7 @@ def main() -> None:
     drawn = console.export_svg(title="leanfit", clear=False)
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.S)  # no font from elsewhere
     PICTURE.write_text(drawn, encoding="utf-8")
-    print(PICTURE)
+    sys.stdout.write(f"{PICTURE}\n")
 
 
 if __name__ == "__main__":
