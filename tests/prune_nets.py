@@ -274,6 +274,31 @@ class Rotary(nn.Module):
         return self.head(self.down(self.up(x).relu()).mean(1))
 
 
+class Transposed(nn.Module):
+    """A layer as Transformers' Conv1D: its weight is (inputs, outputs)."""
+
+    def __init__(self, inputs, outputs, bias=True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, outputs) / inputs**0.5)
+        self.bias = nn.Parameter(torch.randn(outputs)) if bias else None
+
+    def forward(self, x):
+        x = x @ self.weight
+        return x if self.bias is None else x + self.bias
+
+
+class OwnLayers(nn.Module):
+    """Layers of somebody's own, one without a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = Transposed(192, 48), Transposed(48, 64, bias=False)
+        self.turned, self.head = nn.Linear(64, 64), nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.turned(self.b(self.a(x.flatten(1)).relu()).relu()).relu())
+
+
 NETS = {
     "resnet A": Net(lambda: build_model("resnet", depth=8, classes=CLASSES)),
     "resnet B": Net(lambda: build_model("resnet", depth=8, classes=CLASSES, shortcut="B")),
@@ -296,6 +321,7 @@ NETS = {
     "one slope": Net(OneSlope),
     "shuffled halves": Net(ShuffledHalves, alone=("a", "c")),
     "joined angle": Net(JoinedAngle),
+    "own layers": Net(OwnLayers),
     "rotary": Net(Rotary, alone=("embed", "query", "key", "value"), keep=0.7),
 }
 

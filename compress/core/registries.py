@@ -13,7 +13,7 @@ from evaluate.core.errors import ModelError
 
 PASSES: Registry[Any] = Registry("pass", "compress.passes", RecipeError)
 MODELS: Registry[Any] = Registry("model", "compress.models", RecipeError)
-REWRITES: Registry[Any] = Registry("rewrite", "compress.graph.shortcuts", ModelError, inner=True)
+REWRITES: Registry[Any] = Registry("rewrite", "compress.graph.rewrites", ModelError, inner=True)
 CONSTRAINTS: Registry[Any] = Registry("constraint", "compress.graph.model_state", ModelError, inner=True)
 TASKS: Registry[Any] = Registry("task", "compress.tasks", RecipeError)
 LOSSES: Registry[Any] = Registry("loss", "compress.tasks", RecipeError)

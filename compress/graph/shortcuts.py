@@ -38,7 +38,7 @@ class ShortcutConv(Rewrite):
             conv = _equal_conv(model.get_submodule(name), size)
             if conv is None:
                 continue
-            _replace(model, name, conv)
+            put_in_place(model, name, conv)
             stride = conv.stride[0], conv.stride[1]
             done.append(cls(layer=name, in_channels=size[1], out_channels=conv.out_channels, stride=stride))
         return tuple(done)
@@ -52,7 +52,7 @@ class ShortcutConv(Rewrite):
         """Put the convolution in its place, without probing; its weights are zero until they are loaded."""
         conv = nn.Conv2d(self.in_channels, self.out_channels, 1, stride=self.stride, bias=False)
         nn.init.zeros_(conv.weight)
-        _replace(model, self.layer, conv)
+        put_in_place(model, self.layer, conv)
 
 
 def _candidates(model: nn.Module, example: Mapping[str, Tensor]) -> Iterator[tuple[str, torch.Size]]:
@@ -122,7 +122,7 @@ def _stride(before: int, after: int) -> int:
     return next((s for s in range(1, before + 1) if (before - 1) // s + 1 == after), 1)
 
 
-def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
+def put_in_place(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put `new` in the place of the layer `name`, and wherever else the same object is registered."""
     old = model.get_submodule(name)
     new.train(model.training)

@@ -20,8 +20,9 @@ from compress.core.errors import PassError
 from compress.core.forward import copy_model, run_model
 from compress.core.seeding import derive_seed
 from compress.graph.export import export_onnx
-from compress.graph.model_state import ModelState
+from compress.graph.model_state import ModelState, Rewrite
 from compress.graph.shortcuts import ShortcutConv
+from compress.graph.transposed_linear import TransposedLinear
 from compress.passes.base import Change, Context, PassResult, Preview
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES
 from compress.passes.pruning.preflight import check_runs
@@ -74,8 +75,8 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
 
 def _prepare(
     model: nn.Module, config: PruneConfig, context: Context
-) -> tuple[nn.Module, PrunePlan, tuple[ShortcutConv, ...]]:
-    """A copy with its shortcuts rewritten, and what will shrink it. Raises PassError where there is nothing to do."""
+) -> tuple[nn.Module, PrunePlan, tuple[Rewrite, ...]]:
+    """A copy with what cannot be followed rewritten, and what will shrink it. Raises PassError for nothing to do."""
     example = context.task.example(1)
     unit, amount = config.keep.target()
     baseline, now = measure(context.original, example, unit), measure(model, example, unit)
@@ -86,9 +87,11 @@ def _prepare(
             f"Ask for less; a ratio is of the uncompressed model, which has {baseline}."
         )
     pruned = copy_model(model).cpu().eval()
-    rewrites = ShortcutConv.apply(pruned, example)
+    shortcuts, layers = ShortcutConv.apply(pruned, example), TransposedLinear.apply(pruned, example)
     budget = Budget(unit, asked, baseline, amount.relative, str(amount))
-    return pruned, PrunePlan(pruned, config, context, budget, frozenset(r.layer for r in rewrites)), rewrites
+    # The weights of a rewritten shortcut say nothing of its channels; those of a layer do.
+    plan = PrunePlan(pruned, config, context, budget, frozenset(r.layer for r in shortcuts))
+    return pruned, plan, (*shortcuts, *layers)
 
 
 def reestimate_batch_norm(model: nn.Module, task: Task, batches: int, *, seed: int, device: str = "cpu") -> bool:
