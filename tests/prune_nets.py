@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from compress.graph.shortcuts import ShortcutConv
 from compress.graph.sizes import count_macs, count_params
@@ -287,6 +288,19 @@ class Transposed(nn.Module):
         return x if self.bias is None else x + self.bias
 
 
+class WeightNormed(nn.Module):
+    """Convolutions in weight norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = weight_norm(nn.Conv2d(3, 32, 3, padding=1))
+        self.b = weight_norm(nn.Conv2d(32, 32, 3, padding=1, bias=False))
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x).relu()).relu().mean((2, 3)))
+
+
 class OwnLayers(nn.Module):
     """Layers of somebody's own, one without a bias."""
 
@@ -322,6 +336,7 @@ NETS = {
     "shuffled halves": Net(ShuffledHalves, alone=("a", "c")),
     "joined angle": Net(JoinedAngle),
     "own layers": Net(OwnLayers),
+    "weight norm": Net(WeightNormed),
     "rotary": Net(Rotary, alone=("embed", "query", "key", "value"), keep=0.7),
 }
 

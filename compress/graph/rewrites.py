@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from compress.graph import shortcuts, transposed_linear
+from compress.graph import plain_weights, shortcuts, transposed_linear
 
-__all__ = ["shortcuts", "transposed_linear"]
+__all__ = ["plain_weights", "shortcuts", "transposed_linear"]

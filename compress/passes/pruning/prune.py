@@ -21,6 +21,7 @@ from compress.core.forward import copy_model, run_model
 from compress.core.seeding import derive_seed
 from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState, Rewrite
+from compress.graph.plain_weights import PlainWeights
 from compress.graph.shortcuts import ShortcutConv
 from compress.graph.transposed_linear import TransposedLinear
 from compress.passes.base import Change, Context, PassResult, Preview
@@ -87,11 +88,12 @@ def _prepare(
             f"Ask for less; a ratio is of the uncompressed model, which has {baseline}."
         )
     pruned = copy_model(model).cpu().eval()
-    shortcuts, layers = ShortcutConv.apply(pruned, example), TransposedLinear.apply(pruned, example)
+    plain, layers = PlainWeights.apply(pruned, example), TransposedLinear.apply(pruned, example)
+    shortcuts = ShortcutConv.apply(pruned, example)
     budget = Budget(unit, asked, baseline, amount.relative, str(amount))
     # The weights of a rewritten shortcut say nothing of its channels; those of a layer do.
     plan = PrunePlan(pruned, config, context, budget, frozenset(r.layer for r in shortcuts))
-    return pruned, plan, (*shortcuts, *layers)
+    return pruned, plan, (*plain, *layers, *shortcuts)
 
 
 def reestimate_batch_norm(model: nn.Module, task: Task, batches: int, *, seed: int, device: str = "cpu") -> bool:
