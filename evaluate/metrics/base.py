@@ -119,12 +119,21 @@ class Metric(Shown):
         return type(self).value is Metric.value
 
     def interval(self, values: Floats) -> Interval:
-        """The value of n samples and its 95 % interval, by the percentile bootstrap over samples (Efron 1979)."""
+        """The value of n samples and its 95 % interval, by the percentile bootstrap over samples (Efron 1979).
+
+        Samples that are all alike give it no width, which is no certainty: a share of right answers then has Wilson's
+        interval, as of n answers.
+        """
         value = self.value(values)
         if self.is_mean:
-            return stats.mean_interval(values)
-        (found,) = resampling.replicates(self.resampled, values)
-        return resampling.percentile_interval(value, found)
+            found = stats.mean_interval(values)
+        else:
+            (drawn,) = resampling.replicates(self.resampled, values)
+            found = resampling.percentile_interval(value, drawn)
+        if not self.share or found.low < found.high:
+            return found
+        _, low, high = stats.wilson(round(value / 100 * len(values)), len(values))
+        return Interval(value, min(value, 100 * low), max(value, 100 * high))
 
     def drop(self, before: Floats, after: Floats) -> Drop:
         """Baseline minus this model, of what `per_sample` gave for both on the same samples, with a paired interval.
@@ -142,11 +151,17 @@ class Metric(Shown):
 
     def _gap(self, before: Floats, after: Floats) -> tuple[Interval, float]:
         """The difference with its interval, and the bootstrap's p, which is 1 for a mean: it has the sign test."""
-        value = self.value(before) - self.value(after)
+        value, p = self.value(before) - self.value(after), 1.0
         if self.is_mean:
-            return stats.mean_interval(before - after), 1.0
-        gaps = np.subtract(*resampling.replicates(self.resampled, before, after))
-        return resampling.percentile_interval(value, gaps), resampling.two_sided(gaps)
+            found = stats.mean_interval(before - after)
+        else:
+            gaps = np.subtract(*resampling.replicates(self.resampled, before, after))
+            found, p = resampling.percentile_interval(value, gaps), resampling.two_sided(gaps)
+        if not self.share or found.low < found.high:
+            return found, p
+        right = round(self.value(after) / 100 * len(after))  # no sample differs from another in what was lost
+        _, low, high = stats.newcombe(right, 0, 0, len(after) - right)
+        return Interval(value, value + 100 * low, value + 100 * high), p
 
     def by_class(
         self, outputs: Floats, targets: Array, classes: Sequence[str]

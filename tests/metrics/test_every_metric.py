@@ -63,6 +63,21 @@ def test_a_model_has_not_dropped_against_itself(case, rng):
 
 
 @every
+def test_samples_that_are_all_alike_make_no_share_certain(case, rng):
+    outputs, targets = case.data(rng, 200.0)
+    found, gap = score(outputs, targets, case.metric), drop(outputs, outputs, targets, case.metric)
+    if get_metric(case.metric).share:
+        assert found["value"] - found["low"] > 1 or found["high"] - found["value"] > 1
+        assert gap["low"] < 0 < gap["high"] and (gap["value"], gap["p"]) == (0, 1)
+        more = score(
+            np.tile(outputs, (8, *[1] * (outputs.ndim - 1))),
+            np.tile(targets, (8, *[1] * (targets.ndim - 1))),
+            case.metric,
+        )
+        assert more["high"] - more["low"] < found["high"] - found["low"], "more samples tell more"
+
+
+@every
 def test_a_worse_model_has_lost_whichever_way_the_metric_points(case):
     good, targets = case.data(np.random.default_rng(3), 6.0)
     worse, same = case.data(np.random.default_rng(3), 0.7)
