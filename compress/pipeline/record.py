@@ -53,9 +53,15 @@ def judge_goals(goals: Goals, record: Mapping[str, Any]) -> list[Goal]:
 
 def _judged(goals: Goals, record: Mapping[str, Any]) -> Iterator[Goal]:
     if goals.drop is not None:
-        value, low, high = (record["drop"][key] for key in ("value", "low", "high"))
-        worse = metric_of(record["baseline"]["accuracy"]).as_loss(value, low, high)
-        yield Goal(goal="drop", limit=goals.drop, value=worse[0], status=_outcome(*worse, goals.drop))
+        first = metric_of(record["baseline"]["accuracy"])
+        lost = {"drop": (first, record["drop"])}
+        for head in record.get("heads", [])[1:]:  # a limit in points is one for every head that is judged in points
+            metric = metric_of(head["baseline"])
+            if metric.unit == first.unit == "%":
+                lost[f"drop of {head['name']}"] = metric, head["drop"]
+        for name, (metric, found) in lost.items():
+            worse = metric.as_loss(found["value"], found["low"], found["high"])
+            yield Goal(goal=name, limit=goals.drop, value=worse[0], status=_outcome(*worse, goals.drop))
     for unit, amount in goals.amounts():
         value, low, high = unit.judged(unit.name, record, amount.relative)
         yield Goal(goal=unit.name, limit=amount.written, value=value, status=_outcome(value, low, high, amount.value))

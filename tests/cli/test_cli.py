@@ -229,10 +229,11 @@ def test_a_wrong_recipe_is_3_with_every_problem(leanfit, tmp_path):
     assert (code, out) == (3, "")
     assert f"{path}:3:11: unknown pass 'prun'; did you mean 'prune'?" in err
     assert f"{path}:4:22: unknown key 'bit'; did you mean 'bits'?" in err
-    assert err.endswith("leanfit: the recipe has 2 problems\n")
+    assert f"{path}:3:5: missing key 'keep'" in err, "checked against prune"
+    assert err.endswith("leanfit: the recipe has 3 problems\n")
     code, out, _ = leanfit("compress", path, "--json", "--set", "passes.7.x=1")
     error = json.loads(out)["error"]
-    assert (code, error["kind"], error["exit_code"], len(error["problems"])) == (3, "RecipeError", 3, 3)
+    assert (code, error["kind"], error["exit_code"], len(error["problems"])) == (3, "RecipeError", 3, 4)
 
 
 def test_a_recipe_for_python_says_so(leanfit):

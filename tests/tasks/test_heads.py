@@ -14,12 +14,16 @@ import leanfit
 from compress.core.errors import RecipeError
 from compress.core.forward import JUDGED, run_model
 from compress.core.sources import values_key
+from compress.pipeline.record import judge_goals
+from compress.recipe.named_blocks import goals_class
 from compress.tasks import Head, Task
 from compress.tasks.heads import HeadMetric, HeadsLoss
 from compress.training.distillation import check_distillation, distillation_loss
 from compress.training.evaluation import evaluate_split
 from evaluate.core.errors import DataError, ModelError
-from evaluate.metrics.base import drop, score
+from evaluate.core.record_parts import Goal
+from evaluate.metrics.base import drop, get_metric, score
+from evaluate.report.messages.run_messages import goal_sentence
 from evaluate.runtime.session import open_session
 
 N = 160
@@ -62,6 +66,20 @@ def test_the_first_of_heads_is_what_goals_read_and_each_keeps_its_targets():
     assert two.judged == ("at", "kind") and two.metric.name == "rmse"
     for head in two.heads:
         assert torch.equal(head.targets.of(two.train.all_targets()), targets[head.name])
+
+
+def test_a_limit_in_points_holds_for_every_head_that_is_judged_in_points():
+    lost = {"value": 5.0, "low": 4.0, "high": 6.0}
+    metrics = {"kind": "accuracy", "size": "accuracy", "at": "r2"}
+    record = {
+        "baseline": {"accuracy": {"metric": "accuracy"}},
+        "drop": {"value": 0.1, "low": 0.0, "high": 0.2},
+        "heads": [{"name": name, "baseline": {"metric": metric}, "drop": lost} for name, metric in metrics.items()],
+    }
+    judged = judge_goals(goals_class()(drop=1.0), record)
+    assert [(goal["goal"], goal["status"]) for goal in judged] == [("drop", "met"), ("drop of size", "missed")]
+    said = [goal_sentence(Goal.of(goal), get_metric("accuracy")) for goal in judged]
+    assert said == ["at most 1.00 points lost: 0.10 points", "at most 1.00 points lost of size: 5.00 points"]
 
 
 def test_loss_and_metrics_are_those_of_each_head():

@@ -184,7 +184,8 @@ def goal_sentence(goal: Goal, metric: Metric) -> str:
     shown = name.removeprefix("max_").replace("_", " ")
     limit, value = (_goal_amount(name, amount, absolute, metric) for amount in (goal.limit, goal.value))
     if "drop" in name and metric.share:
-        return f"at most {limit} lost: {value}"
+        head = clean(name.partition(" of ")[2], 20)
+        return f"at most {limit} lost{f' of {head}' if head else ''}: {value}"
     if absolute or "drop" in name or not isinstance(goal.limit, (int, float)) or not goal.limit > 0 or not goal.value:
         return f"{shown} at most {limit}: {value}"
     least = ratio(1 / goal.limit)
