@@ -20,6 +20,7 @@ from compress.tasks import Head, Task
 from compress.tasks.heads import HeadMetric, HeadsLoss
 from compress.training.distillation import check_distillation, distillation_loss
 from compress.training.evaluation import evaluate_split
+from evaluate.core.blocks import as_block
 from evaluate.core.errors import DataError, ModelError
 from evaluate.core.record_parts import Goal
 from evaluate.metrics.base import drop, get_metric, score
@@ -78,7 +79,7 @@ def test_a_limit_in_points_holds_for_every_head_that_is_judged_in_points():
     }
     judged = judge_goals(goals_class()(drop=1.0), record)
     assert [(goal["goal"], goal["status"]) for goal in judged] == [("drop", "met"), ("drop of size", "missed")]
-    said = [goal_sentence(Goal.of(goal), get_metric("accuracy")) for goal in judged]
+    said = [goal_sentence(as_block(Goal, goal), get_metric("accuracy")) for goal in judged]
     assert said == ["at most 1.00 points lost: 0.10 points", "at most 1.00 points lost of size: 5.00 points"]
 
 
