@@ -13,7 +13,7 @@ from pydantic import Field
 
 from compress.core.files import data_folder
 from compress.core.progress import Status, silent
-from compress.tasks.image_files import Limit, check_read, fetch, image_outline, image_task, read_bytes, writable
+from compress.tasks.image_files import SCALES, Limit, check_read, fetch, image_outline, image_task, read_bytes, writable
 from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError
 
@@ -29,11 +29,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 RECORDS = 10_000  # images a file
 _HELD = 5_000
 
-_UNITS = {  # mean and standard deviation by channel, of pixels in 0..255
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "cifar10": ((125.307, 122.961, 113.8575), (62.985, 62.0925, 66.708)),
-    "none": ((0.0,) * 3, (1.0,) * 3),
-}
+_SCALES = {**SCALES, "cifar10": ((125.307, 122.961, 113.8575), (62.985, 62.0925, 66.708))}
 
 
 @register_task("cifar10", outline=lambda: image_outline("cifar10", (3, 32, 32), CLASSES))
@@ -58,7 +54,7 @@ def cifar10(
         "cifar10",
         (images, labels),
         _read(root / FOLDER / TEST_FILE),
-        _UNITS[normalize],
+        _SCALES[normalize],
         CLASSES,
         len(labels) * _HELD // 50_000,
         (train_limit, validation_limit, test_limit),

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from compress.core.files import SPLITS, data_folder
 from compress.core.progress import Status, silent
+from compress.tasks.image_files import SCALES
 from compress.tasks.task_registry import register_task
 from evaluate.core.errors import DataError, did_you_mean
 from evaluate.core.text import a_few
@@ -28,11 +29,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Annotated[int, Field(ge=1, le=8192)] | None
 _FEWEST_CLASSES = 50  # whole numbers of at most so many values are class ids
-_SCALES = {  # mean and standard deviation by channel, of pixels in 0..255
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "unit": ((0.0,) * 3, (255.0,) * 3),
-    "none": ((0.0,) * 3, (1.0,) * 3),
-}
+_SCALES = {**SCALES, "unit": ((0.0,) * 3, (255.0,) * 3)}
 
 
 @dataclass(frozen=True)

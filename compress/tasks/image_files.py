@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 18
 _TIMEOUT = 20.0
 Limit: TypeAlias = Annotated[int, Field(ge=10, le=10**9)] | None
+SCALES = {  # mean and standard deviation by channel, of pixels in 0..255
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
 
 
 def image_task(
