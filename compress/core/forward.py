@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
@@ -113,6 +113,11 @@ def copy_model(model: nn.Module) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({reason}): take from it what no copy can have (open files, "
             "locks, loggers, data loaders) before handing it in."
         ) from error
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """The names of those that hold NaN or infinity."""
+    return [name for name, t in tensors if t.is_floating_point() and not torch.isfinite(t).all()]
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:

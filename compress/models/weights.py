@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compress.core.files import data_folder
-from compress.core.forward import fill
+from compress.core.forward import fill, not_finite
 from evaluate.core.errors import ModelError, did_you_mean
 from evaluate.core.text import a_few
 
@@ -64,7 +64,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"dict of tensors written by torch.save(model.state_dict()); whole pickled models are not read."
         ) from error
     state = _unwrapped(content, path)
-    bad = [name for name, t in state.items() if t.is_floating_point() and not torch.isfinite(t).all()]
+    bad = not_finite(state.items())
     if bad:
         raise ModelError(f"{path}: weights that are NaN or infinite: {a_few(bad)}. Train again or take another file.")
     return state

@@ -13,7 +13,7 @@ from torch import nn
 from compress import __version__
 from compress.core.errors import RecipeError
 from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
-from compress.core.forward import call, copy_model, run_model
+from compress.core.forward import call, copy_model, not_finite, run_model
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed
 from compress.graph.export import load_graph
@@ -132,7 +132,7 @@ def check_model(model: nn.Module, task: Task) -> None:
 
     Weights are parameters: a buffer may hold infinity on purpose, as the mask of causal attention does.
     """
-    bad = [n for n, t in model.named_parameters() if t.is_floating_point() and not torch.isfinite(t).all()]
+    bad = not_finite(model.named_parameters())
     if bad:
         raise ModelError(f"{type(model).__name__}: weights that are NaN or infinite: {a_few(bad)}. Train it again.")
     example = task.example(2)

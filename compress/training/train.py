@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.core.errors import RecipeError
+from compress.core.forward import not_finite
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
 from compress.tasks.losses import loss_of, task_loss
@@ -132,7 +133,7 @@ def _trained_by(
     if after != shapes:
         changed = [key for key in {**shapes, **after} if shapes.get(key) != after.get(key)]
         raise ModelError(f"trainer {name} changed the network itself, not its values alone: {a_few(changed)}.")
-    bad = [key for key, p in model.named_parameters() if not torch.isfinite(p).all()]
+    bad = not_finite(model.named_parameters())
     if bad:
         raise ModelError(f"trainer {name} left weights that are NaN or infinite: {a_few(bad)}.")
     for constraint in constraints:
