@@ -277,13 +277,16 @@ class _Run(Chain):
             self.remarks,
         )
         known = [r for r in self.journal.read() if r.get("kind") == "compress" and r["id"] == record["id"]]
+        page = self.folder / "report.html"
         if known:
             self.status(f"nothing to do: this was done on {known[0]['created']}", 0, 0)
+            if _is_newer(page, self.folder / JOURNAL):
+                return
         else:
             self.journal.append(record)
         from evaluate.report.html.pages import write_page  # charts take a second to import
 
-        write_page([*known, record][:1], self.folder / "report.html")
+        write_page([*known, record][:1], page)
 
     def _stored(self, step: Net) -> dict[str, Any]:
         """What a stage stored, with its sizes in the user's own units: these are measured anew, by the code of now."""
@@ -299,6 +302,11 @@ def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
         and (found.stage, found.recipe_hash) == (stage, recipe_hash)
         and all((folder / name).is_file() and file_hash(folder / name) == h for name, h in found.hashes.items())
     )
+
+
+def _is_newer(page: Path, journal: Path) -> bool:
+    """Whether a page was written after the last Record: `leanfit report` draws one anew."""
+    return page.is_file() and page.stat().st_mtime_ns >= journal.stat().st_mtime_ns
 
 
 def _manifest(folder: Path) -> Manifest | None:

@@ -111,7 +111,7 @@ def test_a_wrong_command_line_is_2(leanfit, arguments):
 
 def test_the_table_says_where_to_look(run):
     folder, out, err = run
-    for word in ("baseline", "compressed", "latency", "bytes", "drop"):
+    for word in ("baseline", "compressed", "latency", "bytes", "change"):
         assert word in out
     assert str(folder / "report.html") in out
     assert f"leanfit verify '{folder}'" in out

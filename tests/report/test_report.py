@@ -180,7 +180,7 @@ def test_the_table_has_columns_at_full_width_and_says_all_of_it():
     record = sample_record(drop=1.2, resolution=0.4)
     text = text_table(record, width=100)
     assert re.search(r"baseline +compressed +change +verdict", text)
-    assert re.search(r"drop +\+1\.20 \(\+0\.80 to \+1\.60\) +lost", text)
+    assert re.search(r"-1\.20 \(-1\.60 to -0\.80\) +lost", text)
     assert re.search(r"McNemar +40 gained, 160 lost +p < 0\.001", text)
     assert re.search(r"bytes +1\.09 MB +346 kB +3\.15x smaller", text)
     assert "1 quantize" in text

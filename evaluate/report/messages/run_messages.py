@@ -67,6 +67,14 @@ def drop_text(drop: Drop, metric: Metric) -> str:
     return f"{signed(drop.value, decimals)}{ends}"
 
 
+def change_text(drop: Drop, metric: Metric) -> str:
+    """`+0.02 (-0.11 to +0.15)`: what compression did to the metric, which is the drop turned round."""
+    if drop.value is None:
+        return ""
+    ends = [None if end is None else -end for end in (drop.value, drop.high, drop.low)]
+    return drop_text(Drop(value=ends[0], low=ends[1], high=ends[2]), metric)
+
+
 def drop_sentence(record: CompressRecord) -> str:
     """What happened to the metric: `accuracy lost 0.34 points (0.12 to 0.56)`, or that nothing was resolved."""
     drop, metric = record.drop, metric_of(record)

@@ -57,12 +57,12 @@ def _line(record: Record) -> Iterator[str]:
 
 
 def rows(record: CompressRecord) -> list[Row]:
-    """The rows of the table: metric, drop, latency, speed-up, then the sizes that changed; only what was measured."""
+    """The rows of the table: metric, latency, then the sizes that changed, each with its change; what was measured."""
     return [*_metric_rows(record), *_head_rows(record), *_latency_rows(record), *_size_rows(record)]
 
 
 def _metric_rows(record: CompressRecord) -> Iterator[Row]:
-    """The metric of both models, each with its own interval; what was gained and lost on the same samples."""
+    """The metric of both models and its change, each with its own interval; what was gained and lost by sample."""
     base, comp, drop, metric = (
         record.baseline.accuracy,
         record.compressed.accuracy,
@@ -71,15 +71,15 @@ def _metric_rows(record: CompressRecord) -> Iterator[Row]:
     )
     shown = [interval_text(a.value, a.low, a.high, metric.decimals(a.value, a.high)) for a in (base, comp)]
     first = f"{clean(record.heads[0].name or 'head', 20)}: " if record.heads else ""
-    yield Row(f"{first}{clean(metric.label, 12)} {metric.unit}".strip(), *shown)
-    if base.macro.f1 is not None and comp.macro.f1 is not None:
-        yield Row("macro P/R/F1", _macro(base.macro), _macro(comp.macro))
+    label = f"{first}{clean(metric.label, 12)} {metric.unit}".strip()
+    yield Row(label, *shown, words.change_text(drop, metric), words.drop_verdict(drop, metric))
     if drop.value is not None:
-        yield Row("drop", change=words.drop_text(drop, metric), verdict=words.drop_verdict(drop, metric))
         if drop.gained is not None and drop.lost is not None:
             yield Row(metric.test, change=f"{drop.gained} gained, {drop.lost} lost", verdict=p_value(drop.p))
         elif drop.p is not None:
             yield Row("paired bootstrap", verdict=p_value(drop.p))
+    if base.macro.f1 is not None and comp.macro.f1 is not None:
+        yield Row("macro P/R/F1", _macro(base.macro), _macro(comp.macro))
 
 
 def _head_rows(record: CompressRecord) -> Iterator[Row]:
@@ -90,7 +90,7 @@ def _head_rows(record: CompressRecord) -> Iterator[Row]:
         shown = [interval_text(a.value, a.low, a.high, decimals) for a in (head.baseline, head.compressed)]
         verdict = words.drop_verdict(head.drop, metric)
         name = f"{clean(head.name or 'head', 20)}: {clean(metric.label, 12)} {metric.unit}".strip()
-        yield Row(name, shown[0], shown[1], words.drop_text(head.drop, metric), verdict)
+        yield Row(name, shown[0], shown[1], words.change_text(head.drop, metric), verdict)
 
 
 def _macro(macro: ClassScore) -> str:
