@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from models import exported
 
-from evaluate.benchmark.candidates import random_feeds
+from evaluate.benchmark.model_inputs import calls_for
 from evaluate.load_test.rate_search import highest_rate
 from evaluate.load_test.scenarios import parse_bound, server
 from evaluate.report.text.bench_table import scenario_table
@@ -30,7 +30,7 @@ class Counted:
 
     def __init__(self, file: Path) -> None:
         session = open_session(file)
-        self.call, self.calls = session.bind(random_feeds(session)), 0
+        self.call, self.calls = session.bind(calls_for(session, 1, 0)[0]), 0
 
     def __call__(self) -> None:
         self.calls += 1

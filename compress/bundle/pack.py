@@ -16,6 +16,8 @@ from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
 from compress.graph.export import load_graph
 from compress.tasks import Task
+from evaluate.benchmark.first_call import first_call
+from evaluate.benchmark.model_inputs import Wanted, calls_for, wanted_of, write_values
 from evaluate.bundle.needs import oldest_runtime
 from evaluate.bundle.zipapp import build_bundle, read_bundle
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, MachineError, ModelError
@@ -77,6 +79,9 @@ def pack(
     seed: int = 0,
     samples_from: str | Path | None = None,
     task: Task | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    inputs: str | Path | None = None,
     status: Status = silent,
 ) -> PackResult:
     """Write the bundle `out`; `python out` on a device compares the models in it. Equal content gives equal bytes.
@@ -86,7 +91,9 @@ def pack(
     baseline     : whether the baselines of the runs go along; equal ones are packed once.
     samples_from : a run whose task gives the samples, where only .onnx files are packed.
     task         : the task, where the runs were given theirs as an object in Python.
-    Without a run and a task the device measures on random inputs, and no accuracy.
+    shapes, dims : of inputs in one call, and of free dimensions by name, for the device to measure with.
+    inputs       : a file of values of inputs (.npz, .npy, .json), which go along.
+    Without a run and a task the device measures on random inputs, and no accuracy. Every model is run once here.
 
     Raises ArtifactError for what is no artifact, DataError for missing data or runs of different tasks, ModelError and
     EvaluateErrors for a model that does not run on the samples, MachineError where `out` cannot be written.
@@ -101,11 +108,19 @@ def pack(
         name: _Opened(model, open_session(model.data, threads=settings["threads"]))
         for name, model in named(models_of(paths, opened, baseline=baseline)).items()
     }
-    judge = shared_task([*giver, *opened], task, status) if samples else None
+    wanted = wanted_of(shapes, dims, inputs)
+    judge = shared_task([*giver, *opened], task, status) if samples and not wanted.names() else None
     packed, accuracy = (None, {}) if judge is None else _judged(models, judge, samples, seed, status)
+    if packed is None:
+        _run_once(models, settings["batch"], seed, wanted)
     facts = {**_facts(models, judge, packed, accuracy), "settings": settings}
+    values, places = write_values(wanted.calls)
+    if wanted.names():
+        said = {name: list(shape) for name, shape in wanted.shapes.items()}
+        facts["inputs"] = {"shapes": said, "dims": dict(wanted.dims), "places": places}
     stored = b"" if packed is None else packed.save()
-    data = build_bundle({name: opened.model.data for name, opened in models.items()}, stored, facts)
+    files = {name: opened.model.data for name, opened in models.items()}
+    data = build_bundle(files, stored, facts, values if wanted.calls else b"")
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(place, data)
@@ -176,6 +191,16 @@ def _judged(
                 "with --samples 0: it is then measured on random inputs, without accuracy."
             ) from error
     return replace(bare, expected=expected), accuracy
+
+
+def _run_once(models: Mapping[str, _Opened], batch: int, seed: int, wanted: Wanted) -> None:
+    """Raise what a model fails with, here and not first on the device."""
+    for opened in models.values():
+        session = opened.session
+        session.label = str(opened.model.path)
+        given = {name for call in wanted.calls for name in call}
+        seeded = set() if "" in given else {port.name for port in session.inputs} - given
+        first_call(session, lambda zeros, of=session: calls_for(of, batch, seed, wanted, zeros=zeros), seeded)  # type: ignore[misc]
 
 
 def _facts(

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx.external_data_helper import uses_external_data
 from pydantic import BaseModel, Field, ValidationError
 
 from compress.core.files import file_hash
 from compress.core.progress import Status, silent
-from compress.graph.export import load_graph, serialise
+from compress.graph.export import serialise
 from compress.pipeline.manifest import Manifest, read_manifest
 from compress.recipe.load import read_text
 from compress.recipe.yaml_text import read_yaml
 from compress.tasks import Task, get_task
 from evaluate.core.errors import ArtifactError, DataError
 from evaluate.core.journal import find_records
+from evaluate.runtime.onnx_file import external_files
 from evaluate.runtime.session import open_session
 
 ONNX, RECIPE = "model.onnx", "recipe.yaml"
@@ -114,10 +114,7 @@ def _name(run: Path) -> str:
 def _whole_file(path: Path) -> bytes:
     """An ONNX file, with the weights that lie in files beside it taken in. Raises ArtifactError for anything else."""
     open_session(path)
-    data = path.read_bytes()
-    if any(uses_external_data(tensor) for tensor in load_graph(data).graph.initializer):
-        return serialise(onnx.load(path))
-    return data
+    return serialise(onnx.load(path)) if external_files(path) else path.read_bytes()
 
 
 def named(models: Iterable[PackedModel]) -> dict[str, PackedModel]:

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from evaluate.metrics.samples import Samples
 
 
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(metavar="INPUT=N,N", help="Shape of an input in one call, as x=1,3,640,640."),
+]
+Dims = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=N", help="Size of a free dimension, by its name in all inputs, as sequence=128."),
+]
+Inputs = Annotated[
+    Path | None, typer.Option(help="Values of inputs, by name: .npz, .npy or .json; several calls take turns.")
+]
+
+
 def bench(
     paths: Annotated[
         list[Path],
@@ -31,6 +44,9 @@ def bench(
     graphs: Annotated[bool, typer.Option("--graphs", help="Record and replay CUDA graphs.")] = False,
     seconds: Annotated[float, typer.Option(help="How long all of it may take.", min=0.1)] = 20.0,
     samples: Annotated[int, typer.Option(help="Test samples of the runs' task to time and to score on.", min=0)] = 0,
+    shape: Shapes = None,
+    dim: Dims = None,
+    inputs: Inputs = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say which operators and layers take the time.")] = False,
     scenario: Annotated[
         Literal["single-stream", "offline", "server"] | None, typer.Option(help="Measure as MLPerf does.")
@@ -59,10 +75,11 @@ def bench(
         if page is not None and page == out:
             raise typer.BadParameter("--page and --out name the same file")
         models = with_baselines(paths, baseline)
+        said = said_of_inputs(shape, dim, inputs)
         conditions = {"threads": numbers(threads, "threads"), "batch": numbers(batch, "batch")}
         common: dict[str, Any] = {
             "provider": provider, "io": io, "graphs": graphs, "seconds": seconds, "seed": seed, "patience": patience,
-            **conditions,
+            **said, **conditions,
         }  # fmt: skip
         with Progress(quiet) as progress:
             real = samples_of_runs(models, samples, seed, progress) if samples else None
@@ -84,6 +101,13 @@ def bench(
         if found.exit_code:
             say(f"leanfit: not measured: {', '.join(failure['name'] for failure in found.failed)}")
             raise typer.Exit(found.exit_code)
+
+
+def said_of_inputs(shape: list[str] | None, dim: list[str] | None, inputs: Path | None) -> dict[str, Any]:
+    """What the options say of inputs, as `compare` and `pack` take it. Raises UsageError."""
+    from evaluate.benchmark.model_inputs import parse_dims, parse_shapes
+
+    return {"shapes": parse_shapes(shape or ()), "dims": parse_dims(dim or ()), "inputs": inputs}
 
 
 def numbers(text: str, what: str) -> list[int]:

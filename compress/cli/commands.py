@@ -212,6 +212,9 @@ def pack(
     samples: Annotated[int, typer.Option(help="Test samples that go along, to time and to score on.", min=0)] = 200,
     baseline: Annotated[bool, typer.Option(help="Whether the runs' baselines go along.")] = True,
     samples_from: Annotated[Path | None, typer.Option(help="A run whose task gives samples for .onnx files.")] = None,
+    shape: bench_command.Shapes = None,
+    dim: bench_command.Dims = None,
+    inputs: bench_command.Inputs = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of samples.", min=0)] = 0,
     quiet: Quiet = False,
     allow: Allow = None,
@@ -221,10 +224,12 @@ def pack(
     with reading(as_json, allow):
         from compress.bundle.pack import pack as write
 
+        said = bench_command.said_of_inputs(shape, dim, inputs)
         with Progress(quiet) as progress:
             done = write(
-                paths, out, samples=samples, baseline=baseline, seed=seed, samples_from=samples_from, status=progress
-            )
+                paths, out, samples=samples, baseline=baseline, seed=seed, samples_from=samples_from, status=progress,
+                **said,
+            )  # fmt: skip
         if as_json:
             emit({**vars(done), "path": str(done.path)})
         else:

@@ -108,13 +108,14 @@ class Evaluation:
 class Samples:
     """Latency samples (session runs, rounds, n) in seconds from the same rounds; `again` is the baseline a second time.
 
-    loops : calls in each sample, whose mean it is.
+    loops : calls in each sample, whose mean it is. opened_once : whether the sessions were never opened anew.
     """
 
     baseline: NDArray[np.float64]
     control: NDArray[np.float64]
     compressed: NDArray[np.float64]
     loops: int
+    opened_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def make_record(
     )
     record["heads"] = [_head(head, evaluation) for head in task.heads]
     candidates = {"baseline": samples.baseline, "again": samples.control, "compressed": samples.compressed}
-    (judged,) = judge([candidates], "baseline", "again", seed=recipe.seed)
+    (judged,) = judge([candidates], "baseline", "again", seed=recipe.seed, opened_once=samples.opened_once)
     record["speedup"] = judged.speedups["compressed"]
     record["noise_floor"] = judged.floor
     record["samples"] = {name: np.round(times, 10).tolist() for name, times in candidates.items()}

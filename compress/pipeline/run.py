@@ -231,7 +231,7 @@ class _Run(Chain):
         """Latency of both files interleaved, on real inputs; what else the machine did meanwhile is remarked on."""
         config = self.recipe.benchmark
         settings = config.model_dump(mode="json")
-        key = hash_of("sittings, loops, machine", baseline.key, final.key, settings, self.measured_on())
+        key = hash_of("sittings, loops, machine, opened once", baseline.key, final.key, settings, self.measured_on())
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             inputs = self.task.test.first(config.batch)
@@ -252,12 +252,14 @@ class _Run(Chain):
 
             timing = measure_latency(candidates, seconds=config.seconds, seed=self.recipe.seed, status=status)
             write_arrays(folder / "samples.npz", timing.samples)
-            return {"loops": timing.candidates["baseline"].loops, "machine": watch.summary()}
+            loops = timing.candidates["baseline"].loops
+            return {"loops": loops, "opened_once": timing.opened_once, "machine": watch.summary()}
 
         folder, told = self.stages.run("bench", key, work)
         self.remarks += (f"{text[0].upper()}{text[1:]}." for text in Watch.warnings(told["machine"]))
         with np.load(folder / "samples.npz", allow_pickle=False) as stored:
-            return Samples(stored["baseline"], stored["again"], stored["compressed"], told["loops"])
+            times = (stored[name] for name in ("baseline", "again", "compressed"))
+            return Samples(*times, told["loops"], told["opened_once"])
 
     def report(self, steps: list[Net], evaluation: Evaluation, samples: Samples) -> None:
         """Append the Record, once, and write the page from it."""

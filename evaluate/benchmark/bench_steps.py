@@ -11,8 +11,18 @@ import numpy as np
 
 from evaluate.benchmark.bench_record import Timed
 from evaluate.benchmark.candidates import CONTROL, Candidate, Settings
+from evaluate.benchmark.model_inputs import Wanted, write_values
 from evaluate.benchmark.supervise import Ended, run_job
-from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelError, NoRuntimeError, UsageError
+from evaluate.core.errors import (
+    ArtifactError,
+    DataError,
+    LeanfitError,
+    ModelError,
+    NoRuntimeError,
+    UsageError,
+    did_you_mean,
+)
+from evaluate.core.text import a_few
 from evaluate.metrics.base import score
 from evaluate.metrics.samples import Samples, agreement
 
@@ -23,14 +33,18 @@ LEAST_SHARE = 0.5  # of the time asked for, though starting the worker took long
 class Steps:
     """The supervised steps of one comparison, and the candidates lost on the way."""
 
-    def __init__(self, settings: Settings, folder: Path, samples: Samples | None, status: Status) -> None:
-        self.settings, self.folder, self.status = settings, folder, status
+    def __init__(
+        self, settings: Settings, folder: Path, samples: Samples | None, wanted: Wanted, status: Status
+    ) -> None:
+        self.settings, self.folder, self.wanted, self.status = settings, folder, wanted, status
         self.failed: list[dict[str, Any]] = []
         self.samples: Samples | None = None
         self.warnings: list[str] = []
         if samples is not None:
             self.samples, self.warnings = samples.judged()
             np.savez(folder / "inputs.npz", *samples.inputs.values())  # by place: an input may be called "file"
+        given, self.places = write_values(wanted.calls)
+        (folder / "given.npz").write_bytes(given)
 
     def probe(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those of the candidates that run, each tried in a process of its own."""
@@ -48,7 +62,18 @@ class Steps:
                 alive.append(candidate)
             else:
                 self._lose(candidate, failure, ended)
+        self._require_used(alive)
         return alive
+
+    def _require_used(self, alive: Sequence[Candidate]) -> None:
+        """Raise UsageError for a name of a shape, a dimension or a value that no model has."""
+        known = list(dict.fromkeys(name for candidate in alive for name in candidate.probed["names"]))
+        for name in self.wanted.names():
+            if alive and name not in known:
+                raise UsageError(
+                    f"no model here has an input or a free dimension {name!r}{did_you_mean(name, known) or '.'} Known: "
+                    f"{a_few(known)}"
+                )
 
     def _score(self, candidate: Candidate, outputs: Path) -> dict[str, Any] | None:
         """Metric and agreement of a candidate's outputs; how it failed, where they do not fit the samples."""
@@ -158,7 +183,10 @@ class Steps:
     def _job(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
         s = self.settings
         return {
-            "models": {c.name: {"file": str(c.file), "shown": str(c.path), "provider": c.provider} for c in candidates},
+            "models": {
+                c.name: {"file": str(c.file), "shown": str(c.path), "provider": c.provider, **c.probed.get("how", {})}
+                for c in candidates
+            },
             "provider": s.provider,
             "io": s.io,
             "graphs": s.graphs,
@@ -167,6 +195,11 @@ class Steps:
             "energy": s.energy,
             "inputs": None if self.samples is None else str(self.folder / "inputs.npz"),
             "input_names": [] if self.samples is None else list(self.samples.inputs),
+            "shapes": {name: list(shape) for name, shape in self.wanted.shapes.items()},
+            "dims": dict(self.wanted.dims),
+            "given": str(self.folder / "given.npz"),
+            "places": self.places,
+            "source": self.wanted.source,
         }
 
     def _lose(self, candidate: Candidate, failure: Mapping[str, Any] | None, ended: Ended) -> None:

@@ -1,26 +1,20 @@
-"""What is compared, and how: the models behind the paths, and the checked settings of one comparison.
-
-What models are measured on: which file is meant, under which name, and seeded or real inputs for it.
-"""
+"""What is compared, and how: the models behind the paths, and the checked settings of one comparison."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.core.errors import ArtifactError, MachineError, ModelError, UsageError, did_you_mean
+from evaluate.core.errors import ArtifactError, UsageError, did_you_mean
 from evaluate.core.execution_providers import PROVIDERS, provider_named
-from evaluate.runtime.session import Port, Session
-
-Feeds = dict[str, NDArray[Any]]
+from evaluate.runtime.onnx_file import external_files
 
 
 def model_file(path: str | Path) -> Path:
@@ -85,71 +79,6 @@ def _parts(path: Path) -> tuple[str, ...]:
     if place.name == "model.onnx":
         return place.parent.parts[1:] or (place.stem,)
     return (*place.parts[1:-1], place.stem if place.suffix == ".onnx" else place.name)
-
-
-def random_feeds(session: Session, batch: int = 1, seed: int = 0) -> Feeds:
-    """Seeded inputs of the model's shapes and dtypes: a free first dimension is `batch`, any other free one 1.
-
-    Floats are standard normal, uint8 is an image's 0 to 255, other integers are 0 or 1, so that they are valid indices.
-    Raises ModelError for an input that is no numeric tensor.
-    """
-    rng = np.random.default_rng(seed)
-    return {port.name: _random(port, _shape(port, batch), rng, session.label) for port in session.inputs}
-
-
-def feeds_for(session: Session, batch: int, seed: int, real: Mapping[str, NDArray[Any]] | None = None) -> Feeds:
-    """Inputs for one call: the first `batch` of the `real` ones (repeated where they are fewer), else random ones.
-
-    Raises UsageError where real inputs are given and the model takes others.
-    """
-    size = true_batch(session, batch)
-    if real is None:
-        return random_feeds(session, size, seed)
-    wanted = {port.name for port in session.inputs}
-    if wanted != set(real):
-        raise UsageError(
-            f"{session.label} takes {', '.join(sorted(wanted))}; the samples are for {', '.join(sorted(real))}"
-        )
-    return {name: np.resize(rows, (size, *rows.shape[1:])) for name, rows in real.items()}
-
-
-def true_batch(session: Session, asked: int) -> int:
-    """The batch a model is measured with: its own where that is fixed, else the one asked for."""
-    shape = session.inputs[0].shape if session.inputs else ()
-    return shape[0] if shape and isinstance(shape[0], int) else asked
-
-
-def input_warnings(path: Path, session: Session, asked: int) -> list[str]:
-    """Says where a model is not measured with the batch asked for, and which other dimensions it leaves open."""
-    batch, warnings = true_batch(session, asked), []
-    if batch != asked:
-        warnings.append(f"{path} has a fixed batch of {batch}: measured with that, not with {asked}")
-    for port in session.inputs:
-        free = [d or f"dimension {axis}" for axis, d in enumerate(port.shape) if axis > 0 and not isinstance(d, int)]
-        if free:
-            warnings.append(f"{path}: input {port.name!r} leaves {', '.join(map(str, free))} open: measured with 1")
-    return warnings
-
-
-def _shape(port: Port, batch: int) -> tuple[int, ...]:
-    return tuple(d if isinstance(d, int) else batch if axis == 0 else 1 for axis, d in enumerate(port.shape))
-
-
-def _random(port: Port, shape: tuple[int, ...], rng: np.random.Generator, label: str) -> NDArray[Any]:
-    try:
-        dtype = np.dtype(port.dtype)
-    except TypeError:
-        raise ModelError(
-            f"{label}: input {port.name!r} is a {port.dtype}; bench can fill only numeric tensors"
-        ) from None
-    try:
-        if dtype.kind == "f":
-            return rng.standard_normal(shape).astype(dtype)
-        return rng.integers(0, 256 if dtype == np.uint8 else 2, shape).astype(dtype)
-    except (MemoryError, ValueError, OverflowError) as error:  # beyond this memory, or beyond any
-        raise MachineError(
-            f"{label}: an input {port.name!r} of shape {shape} does not fit into memory; take a smaller batch"
-        ) from error
 
 
 # The candidate that times the baseline a second time; no model may be called so.
@@ -252,8 +181,8 @@ def find_candidates(
 
 
 def _stored(file: Path) -> dict[str, Any]:
-    """SHA-256 and sizes of a file: here, so that packing a large one counts as a part of the budget."""
-    data = _bytes(file)
+    """SHA-256 and sizes of a file, with those beside it that hold its weights."""
+    data = b"".join(_bytes(part) for part in (file, *external_files(file)))
     sizes = {"bytes": len(data), "packed_bytes": len(zlib.compress(data, 9))}
     return {"sha256": hashlib.sha256(data).hexdigest(), "sizes": sizes}
 

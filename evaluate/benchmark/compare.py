@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 from evaluate.benchmark.bench_record import Found, Timed, make_record
 from evaluate.benchmark.bench_steps import Steps
 from evaluate.benchmark.candidates import checked, find_candidates
+from evaluate.benchmark.latency import LATE
+from evaluate.benchmark.model_inputs import Wanted, wanted_of
 from evaluate.core.errors import UsageError, did_you_mean
 from evaluate.metrics.samples import Samples
 from evaluate.runtime.providers import load_runtime
@@ -108,6 +110,9 @@ def compare(
     seconds: float = 20.0,
     seed: int = 0,
     samples: Samples | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    inputs: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     names: Sequence[str] | None = None,
     energy: bool = True,
     profile: bool = False,
@@ -117,13 +122,16 @@ def compare(
     """Latency, speed-up, memory and size of every model, and accuracy where samples are given.
 
     paths    : one or several ONNX files, or folders that hold a `model.onnx`; `PATH@cuda` is measured on that provider.
-    baseline : one of them, or another one (it is then measured too and comes first); the first where not given.
+    baseline : one of them, or another one (it is then measured too and comes first); where not given the first that
+               runs.
     provider : "cpu", "cuda" or "tensorrt"; used or refused, never replaced.
     io       : "device" leaves inputs and outputs on the provider's device, "host" times their transfer as well.
     threads, batch : one or several; every combination is a condition, and conditions alternate within the one run.
     seconds  : budget of everything, kept within 5 % unless trying the models takes more than half of it, one fails
                while it is timed, or eight session runs of one round take longer.
     samples  : inputs to time and to score on; seeded random inputs where not given.
+    shapes   : input -> its shape in one call; dims : free dimension, by its name over all inputs -> its size.
+    inputs   : values by input, or a file of them (.npz, .npy, .json); several calls are made in turn.
     names    : names of the models, in the order of `paths`.
     profile  : also say which operators and layers take the time, in the first condition.
     patience : seconds without any sign of life after which a candidate counts as hung.
@@ -134,17 +142,38 @@ def compare(
     """
     begun, paths = time.perf_counter(), [paths] if isinstance(paths, (str, Path)) else paths
     settings = checked(provider, io, graphs, threads, batch, seconds, seed, energy, patience, len(paths))
+    wanted = _wanted(shapes, dims, inputs, samples)
     load_runtime()
     candidates, base = find_candidates(paths, baseline, provider, names)
     with tempfile.TemporaryDirectory(prefix="leanfit-bench-") as folder:
-        steps = Steps(settings, Path(folder), samples, status or _silent)
+        steps = Steps(settings, Path(folder), samples, wanted, status or _silent)
         alive = steps.probe(candidates)
+        tried = time.perf_counter() - begun
         for_profile = _for_profiles(seconds, len(alive)) if profile else 0.0
         taken = time.perf_counter() - begun + for_profile + FINISH_SECONDS * len(alive) * len(settings.conditions)
         alive, timed = steps.time(alive, base, max(LEAST_SHARE * seconds, seconds - taken))
+        took = time.perf_counter() - begun
+        if took > LATE * seconds + 1:
+            steps.warnings.append(
+                f"it took {took:.0f} s where {seconds:g} were asked for: {tried:.0f} s to try each model by itself, "
+                f"{took - tried:.0f} s to time them, which takes 8 sittings of one call at least"
+            )
+        if baseline is None and len(alive) > 1 and all(candidate.name != base for candidate in alive):
+            steps.warnings.append(
+                f"{base}, the first, could not be measured: speed-up is against {alive[0].name}, the next one"
+            )
+            base = alive[0].name
         more = {"profiles": steps.profile(alive, for_profile)} if profile else {}
-    found = Found(settings, candidates, alive, base, timed, steps.failed, steps.warnings, steps.samples)
+    found = Found(settings, candidates, alive, base, timed, steps.failed, steps.warnings, steps.samples, wanted)
     return Comparison(make_record(found, begun, **more))
+
+
+def _wanted(
+    shapes: Mapping[str, Sequence[int]] | None, dims: Mapping[str, int] | None, inputs: Any, samples: Samples | None
+) -> Wanted:
+    if samples is not None and (shapes or dims or inputs is not None):
+        raise UsageError("samples say all inputs: give no shapes, dims or inputs beside them")
+    return wanted_of(shapes, dims, inputs)
 
 
 def _for_profiles(seconds: float, models: int) -> float:
@@ -166,6 +195,9 @@ def serve(
     seconds: float = 60.0,
     seed: int = 0,
     samples: Samples | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    inputs: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     names: Sequence[str] | None = None,
     patience: float = 60.0,
     status: Status | None = None,
@@ -184,16 +216,17 @@ def serve(
         raise UsageError(f"unknown scenario {scenario!r}{did_you_mean(scenario, SCENARIOS) or '.'} Known: {known}.")
     settings = checked(provider, io, graphs, threads, batch, seconds, seed, False, patience, len(paths))
     asked = _scenario(scenario, bound, percentile, settings.batch, len(settings.threads))
+    wanted = _wanted(shapes, dims, inputs, samples)
     load_runtime()
     candidates, base = find_candidates(paths, None, provider, names)
     with tempfile.TemporaryDirectory(prefix="leanfit-bench-") as folder:
-        steps = Steps(settings, Path(folder), samples, status or _silent)
+        steps = Steps(settings, Path(folder), samples, wanted, status or _silent)
         alive = steps.probe(candidates)
         if not alive:
             raise steps.first_error()
         found = steps.serve(alive, asked, max(LEAST_SHARE * seconds, seconds - (time.perf_counter() - begun)))
     nothing = Timed(base, 0)
-    put = Found(settings, candidates, alive, base, nothing, steps.failed, steps.warnings, steps.samples)
+    put = Found(settings, candidates, alive, base, nothing, steps.failed, steps.warnings, steps.samples, wanted)
     return Comparison(make_record(put, begun, scenarios=found))
 
 

@@ -31,6 +31,7 @@ FEW_SESSION_RUNS = 12
 MANY_SESSION_RUNS = 50
 SESSION_RUN_SECONDS = 0.5
 LONGEST_SESSION_RUN = 20.0  # a run of hours has more of them, so that turns stay short and a worker gives signs of life
+LATE = 1.25  # times the time that is left: more is told
 MOST_OPENING = 0.3  # share of a session run that opening and warming up may take before session runs become fewer
 ROUNDS = 16  # at most, in a session run
 BLOCK_SECONDS = 0.005  # a candidate's turn in a round
@@ -70,10 +71,14 @@ class SessionRun:
 
 @dataclass(frozen=True)
 class Timing:
-    """All session runs of one condition, and how each candidate was timed in them."""
+    """All session runs of one condition, and how each candidate was timed in them.
+
+    opened_once : whether the sessions were the same in all of them.
+    """
 
     session_runs: tuple[SessionRun, ...]
     candidates: dict[str, CandidatePlan]
+    opened_once: bool = False
 
     @property
     def samples(self) -> dict[str, Floats]:
@@ -113,7 +118,8 @@ def measure_conditions(
     conditions : each maps a candidate's name to what opens it: a function that makes a new session, lays out its inputs
                  and gives a call without arguments, not yet run. What it holds is freed when the call is dropped.
     seconds    : budget for everything, the pilot session run and warm-up included, kept to half a session run. Where it
-                 is too small, 8 session runs of one round are measured whatever they take.
+                 is too small to open all anew 8 times, sessions are opened once; where it is too small still, 8 session
+                 runs of one round are measured whatever they take, which `status` is told.
     meter      : a counter in joules, read before and after every block.
     notice     : called with (candidate, "opening" | "first call" | "timing") before each, for whoever watches over
                  hangs.
@@ -133,17 +139,35 @@ def measure_conditions(
         pilots = [run.pilot(openers, rng, 0.1 * seconds / len(conditions)) for openers in conditions]
         left = deadline - clock()
         plans = [_plan(pilot, left / len(conditions), clock) for pilot in pilots]
+        once = MIN_SESSION_RUNS * sum(pilot.opening for pilot in pilots) > left
+        kept: list[Mapping[str, _Opened]] = [pilot.opened if once else {} for pilot in pilots]
+        least = MIN_SESSION_RUNS * sum(2 * sum(p.one_call.values()) + (0 if once else p.opening) for p in pilots)
+        del pilots
+        if least > LATE * left:
+            tell(f"{MIN_SESSION_RUNS} sittings take some {least:.0f} s, not {seconds:g}", 0, seconds)
+            deadline = clock() + least
+            seconds = seconds - left + least
         done: list[list[SessionRun]] = [[] for _ in conditions]
         begun, taken = clock(), 0
         while taken < MIN_SESSION_RUNS or clock() + (clock() - begun) / taken / 2 <= deadline:
             tell("timing", seconds - (deadline - clock()), seconds)
             for index in rng.sample(range(len(conditions)), len(conditions)):
-                done[index].append(run.session_run(conditions[index], plans[index], rng))
+                done[index].append(run.session_run(conditions[index], plans[index], rng, kept[index]))
                 if each:
                     each(index, done[index][-1])
             taken += 1
     tell("timing", seconds, seconds)
-    return [Timing(tuple(session_runs), dict(plan.candidates)) for session_runs, plan in zip(done, plans)]
+    return [Timing(tuple(session_runs), dict(plan.candidates), once) for session_runs, plan in zip(done, plans)]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An open session: its call, the seconds of opening it and of its first call, and how often it was warmed up."""
+
+    call: Call
+    create: float
+    first: float
+    warm_up: int
 
 
 @dataclass(frozen=True)
@@ -152,6 +176,7 @@ class _Pilot:
 
     one_call: dict[str, float]
     opening: float
+    opened: dict[str, _Opened]
 
 
 @dataclass(frozen=True)
@@ -169,27 +194,33 @@ class _Run:
 
     def pilot(self, openers: Mapping[str, Opener], rng: random.Random, longest: float) -> _Pilot:
         """Open and warm up every candidate, and learn how long each takes."""
-        begun, one_call = self.clock(), {}
+        begun, one_call, opened = self.clock(), dict[str, float](), dict[str, _Opened]()
         for name in rng.sample(list(openers), len(openers)):
-            self.notice(name, "opening")
-            call = openers[name]()
-            self.notice(name, "first call")
-            call()
-            one_call[name] = warm_up(call, Timekeeper(self.clock), min(WARM_UP_SECONDS, longest / len(openers)))[0]
-        return _Pilot({name: one_call[name] for name in openers}, self.clock() - begun)
+            found, one_call[name] = self.open(name, openers[name], min(WARM_UP_SECONDS, longest / len(openers)))
+            opened[name] = found
+        return _Pilot({name: one_call[name] for name in openers}, self.clock() - begun, opened)
 
-    def session_run(self, openers: Mapping[str, Opener], plan: _Plan, rng: random.Random) -> SessionRun:
-        """Open all candidates anew, in shuffled order; then shuffled rounds."""
-        calls: dict[str, Call] = {}
-        create, first, warmed = dict[str, float](), dict[str, float](), dict[str, int]()
-        for name in rng.sample(list(openers), len(openers)):
-            self.notice(name, "opening")
-            begun = self.clock()
-            calls[name] = openers[name]()
-            create[name] = self.clock() - begun
-            self.notice(name, "first call")
-            first[name] = _timed(calls[name], 1, self.clock)
-            warmed[name] = 1 + warm_up(calls[name], Timekeeper(self.clock), plan.warm_up)[1]
+    def open(self, name: str, opener: Opener, longest: float) -> tuple[_Opened, float]:
+        """A session, warmed up for `longest` seconds at most, and the seconds of one call."""
+        self.notice(name, "opening")
+        begun = self.clock()
+        call = opener()
+        create = self.clock() - begun
+        self.notice(name, "first call")
+        first = _timed(call, 1, self.clock)
+        one_call, calls = warm_up(call, Timekeeper(self.clock), longest)
+        return _Opened(call, create, first, 1 + calls), one_call
+
+    def session_run(
+        self, openers: Mapping[str, Opener], plan: _Plan, rng: random.Random, kept: Mapping[str, _Opened]
+    ) -> SessionRun:
+        """Open all candidates anew, but those that are kept open, in shuffled order; then shuffled rounds."""
+        opened = dict(kept) or {
+            name: self.open(name, openers[name], plan.warm_up)[0] for name in rng.sample(list(openers), len(openers))
+        }
+        calls = {name: found.call for name, found in opened.items()}
+        create, first = ({n: getattr(o, what) for n, o in opened.items()} for what in ("create", "first"))
+        warmed = {name: found.warm_up for name, found in opened.items()}
         samples: dict[str, list[list[float]]] = {name: [] for name in openers}
         joules = dict.fromkeys(openers, 0.0)
         for _ in range(plan.rounds):

@@ -14,8 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.benchmark.candidates import feeds_for, input_warnings, true_batch
+from evaluate.benchmark.first_call import bound_in_turn, first_call
 from evaluate.benchmark.latency import Call, Opener, SessionRun, measure_conditions
+from evaluate.benchmark.model_inputs import (
+    Feeds,
+    Wanted,
+    batch_of,
+    calls_for,
+    fixed_batch,
+    free_names,
+    input_warnings,
+    rows_for,
+    stored_calls,
+)
 from evaluate.benchmark.supervise import Beacon
 from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
 from evaluate.core.execution_providers import provider_named
@@ -25,7 +36,6 @@ from evaluate.runtime.worker_process import Message, Parent
 
 Emit = Callable[[Message], None]
 Job = Mapping[str, Any]
-PROBE_CALLS = 3
 PADDING = 1 << 20
 
 
@@ -59,13 +69,38 @@ def _real_inputs(job: Job) -> dict[str, NDArray[Any]] | None:
 
 
 def _open(job: Job, candidate: str, condition: Job) -> Session:
-    """A session of this candidate in this condition."""
-    model, how = job["models"][candidate], {key: job[key] for key in ("io", "graphs")}
+    """A session of this candidate in this condition, opened as its probe found that it runs."""
+    model = job["models"][candidate]
+    how = {"io": job["io"], "graphs": job["graphs"], **{key: model[key] for key in ("io",) if key in model}}
     return open_session(model["file"], provider=model["provider"], threads=condition["threads"], **how)
 
 
+def _feeds(job: Job, session: Session, candidate: str, batch: int, real: Any) -> list[Feeds]:
+    """What is fed call by call: samples, what was given, or seeded values."""
+    if real is not None:
+        return [rows_for(session, batch, real)]
+    given = stored_calls(job["given"], job["places"]) if job.get("places") else ()
+    wanted = Wanted(job["shapes"], job["dims"], given, job["source"])
+    return calls_for(session, batch, job["seed"], wanted, zeros=job["models"][candidate].get("zeros", False))
+
+
+def _feeds_of(job: Job, session: Session, candidate: str, batch: int, real: Any) -> Callable[[bool], list[Feeds]]:
+    def feeds(zeros: bool) -> list[Feeds]:
+        models = {**job["models"], candidate: {**job["models"][candidate], "zeros": zeros}}
+        return _feeds({**job, "models": models}, session, candidate, batch, real)
+
+    return feeds
+
+
+def _seeded(job: Job, session: Session) -> set[str]:
+    """The inputs that seeded values fill."""
+    given = {name for call in job.get("places") or () for name in call}
+    whole = bool(job.get("inputs")) or "" in given
+    return set() if whole else {port.name for port in session.inputs} - given
+
+
 def _probe(job: Job, beacon: Beacon, emit: Emit) -> None:
-    """One model alone in a fresh process: does it run, is its output finite, what memory does it take?"""
+    """One model alone in a fresh process: how does it run, what does it answer, what memory does it take?"""
     from evaluate.hardware.memory import peak_rss_mb, rss_mb
 
     (candidate,) = job["candidates"]
@@ -75,59 +110,75 @@ def _probe(job: Job, beacon: Beacon, emit: Emit) -> None:
         bare = rss_mb()
         beacon.show(candidate, "opening")
         session = _open(job, candidate, condition)
-        feeds = feeds_for(session, condition["batch"], job["seed"], real)
         beacon.show(candidate, "first call")
-        call = session.bind(feeds, try_once=False)
-        with session.explained(feeds):
-            for _ in range(PROBE_CALLS):
-                call()
+        ran = first_call(session, _feeds_of(job, session, candidate, condition["batch"], real), _seeded(job, session))
+        job["models"][candidate]["zeros"] = ran.zeros
         memory = _memory(job["models"][candidate]["provider"], bare, peak_rss_mb())
         beacon.show(candidate, "checking its outputs")
         plain = _open({**job, "graphs": False}, candidate, condition) if job["graphs"] else session
-        outputs = _outputs(plain, feeds, real, condition["batch"])
+        outputs, unusual = _outputs(plain, ran.feeds[0], real, condition["batch"])
         shown, batches = Path(job["models"][candidate]["shown"]), [c["batch"] for c in job["conditions"]]
+        fed = [_feeds(job, session, candidate, batch, real)[0] for batch in batches]
         found = {
-            "inputs": [_described(feeds_for(session, batch, job["seed"], real)) for batch in batches],
+            "inputs": [_described(each) for each in fed],
             "memory": memory,
-            "batches": [true_batch(session, batch) for batch in batches],
-            "warnings": [[*input_warnings(shown, session, batch), *session.warnings] for batch in batches],
+            "batches": [batch_of(session, each) for each in fed],
+            "warnings": [
+                [*input_warnings(shown, session, each, batch), *session.warnings, *ran.said, *unusual]
+                for batch, each in zip(batches, fed)
+            ],
+            "how": {"zeros": ran.zeros, **({"io": "host"} if ran.unbound else {})},
+            "calls": len(ran.feeds),
+            "names": free_names(session),
         }
     if real is not None:
         np.save(job["outputs"], outputs)
     emit({"probe": found})
 
 
-def _described(feeds: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    return [{"name": name, "shape": list(a.shape), "dtype": str(a.dtype)} for name, a in feeds.items()]
+def _described(feeds: Feeds) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "shape": list(a.shape), "dtype": str(a.dtype)}
+        if isinstance(a, np.ndarray)
+        else {"name": name, "shape": [len(a)], "dtype": "sequence"}
+        for name, a in feeds.items()
+    ]
 
 
-def _outputs(session: Session, feeds: Mapping[str, NDArray[Any]], real: Any, batch: int) -> NDArray[Any]:
-    """First output (n, ...) on all n real inputs; nothing without them. Every output of every call has to be finite."""
+def _outputs(session: Session, feeds: Feeds, real: Any, batch: int) -> tuple[NDArray[Any], list[str]]:
+    """First output (n, ...) on all n real inputs, which has to be finite to be scored; nothing without them.
+
+    Then what is to be said of values that are not finite: a mask or a logarithm gives them on purpose.
+    """
     if real is None:
-        _check_finite(session, session.run(feeds), "seeded random inputs")
-        return np.empty(0)
-    size, total = true_batch(session, batch), len(next(iter(real.values())))
-    found = []
+        return np.empty(0), _not_finite(session, session.run(feeds), 0)
+    size, total = fixed_batch(session) or batch, len(next(iter(real.values())))
+    found, unusual = [], list[str]()
     for start in range(0, total, size):
         rows = {name: array[start : start + size] for name, array in real.items()}
         count = len(next(iter(rows.values())))
         full = {name: np.resize(array, (size, *array.shape[1:])) for name, array in rows.items()}
         outputs = session.run(full)
-        _check_finite(session, outputs, "the samples")
+        for said in _not_finite(session, outputs[:1], 0):
+            raise _NotFinite(f"{said}, on the samples: it cannot be scored")
+        unusual = unusual or _not_finite(session, outputs[1:], 1)
         found.append(_rows(session, outputs[0], size)[:count])
-    return np.concatenate(found)
+    return np.concatenate(found), unusual
 
 
-def _check_finite(session: Session, outputs: Sequence[Any], where: str) -> None:
-    """Raise _NotFinite for NaN or infinity; what is no array of floats (text, a sequence) cannot be either."""
-    for port, array in zip(session.outputs, outputs):
+def _not_finite(session: Session, outputs: Sequence[Any], first: int) -> list[str]:
+    """A sentence for each output with NaN or infinity; what is no array of floats (text, a sequence) has neither."""
+    said = []
+    for port, array in zip(session.outputs[first:], outputs):
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
             continue
-        bad = int(array.size - np.isfinite(array).sum())
-        if bad:
-            raise _NotFinite(
-                f"{session.label}: {bad} of {array.size} values of output {port.name!r} are NaN or infinite on {where}"
-            )
+        counts = {"NaN": np.isnan(array), "-inf": np.isneginf(array), "inf": np.isposinf(array)}
+        told = " and ".join(f"{int(found.sum())} {name}" for name, found in counts.items() if found.any())
+        if told:
+            all_nan = array.size and np.isnan(array).all()
+            more = ": look at the model, or give it inputs that it is made for" if all_nan else ""
+            said.append(f"{session.label}: of {array.size} values of output {port.name!r} there are {told}{more}")
+    return said
 
 
 def _rows(session: Session, output: Any, size: int) -> NDArray[Any]:
@@ -212,13 +263,14 @@ def _latency(job: Job, beacon: Beacon, emit: Emit) -> None:
         "candidates": [{name: {**vars(plan), "calls": plan.calls} for name, plan in items} for items in plans],
         "machine": summary,
         "machine_warnings": watch.warnings(summary),
+        "opened_once": timings[0].opened_once,
         "energy": {"source": meter.source, "why": meter.why} if meter else {"source": None, "why": "not asked for"},
     })  # fmt: skip
 
 
 def _opener(job: Job, candidate: str, condition: Job, real: Mapping[str, NDArray[Any]] | None) -> Opener:
     rng = random.Random(f"{job['seed']} {candidate} {condition}")
-    feeds, kept = dict[str, NDArray[Any]](), list[Any]()
+    feeds, kept = list[Feeds](), list[Any]()
 
     def open_candidate() -> Call:
         # What lies where in memory differs from session run to session run, so that no candidate has the luckier place
@@ -227,8 +279,8 @@ def _opener(job: Job, candidate: str, condition: Job, real: Mapping[str, NDArray
         with _failing(candidate):
             session = _open(job, candidate, condition)
             if not feeds:
-                feeds.update(feeds_for(session, condition["batch"], job["seed"], real))
-            call = session.bind({name: array.copy() for name, array in feeds.items()}, try_once=False)
+                feeds.extend(_feeds(job, session, candidate, condition["batch"], real))
+            call = bound_in_turn(session, feeds)
         kept[:] = [padding]
         return call
 
@@ -253,7 +305,7 @@ def _profile(job: Job, beacon: Beacon, emit: Emit) -> None:
     for candidate in job["candidates"]:
         beacon.show(candidate, "profiling")
         with _failing(candidate), _open({**job, "graphs": False}, candidate, condition) as session:
-            feeds = feeds_for(session, condition["batch"], job["seed"], real)
+            feeds = _feeds(job, session, candidate, condition["batch"], real)[0]
         subjects.append(Subject(candidate, job["models"][candidate]["file"], feeds))
     found = profiles(
         subjects,
@@ -283,9 +335,9 @@ def _scenario(job: Job, beacon: Beacon, emit: Emit) -> None:
         calls = {}
         for batch in asked["batches"]:
             session = _open(job, candidate, condition)
-            feeds = feeds_for(session, batch, job["seed"], real)
-            with session.explained(feeds):
-                calls[true_batch(session, batch)] = session.bind(feeds)
+            feeds = _feeds(job, session, candidate, batch, real)
+            with session.explained(feeds[0]):
+                calls[batch_of(session, feeds[0])] = bound_in_turn(session, feeds)
         beacon.show(candidate, "serving requests")
         first = next(iter(calls.values()))
         if asked["name"] == "offline":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import evaluate
 from evaluate.bundle.needs import check_needs
 from evaluate.bundle.terminal import Progress, close_stdout, say, show, stopped_by_signals
-from evaluate.bundle.zipapp import SAMPLES, Bundle, read_bundle
+from evaluate.bundle.zipapp import INPUTS, SAMPLES, Bundle, read_bundle
 from evaluate.core.errors import ArtifactError, LeanfitError, MachineError, UsageError, did_you_mean
 from evaluate.core.execution_providers import PROVIDERS
 
@@ -147,7 +147,7 @@ def _answer(comparison: Comparison, as_json: bool) -> str:
 
 
 def _compare(
-    bundle: Bundle, folder: Path, baseline: str, options: argparse.Namespace, progress: Progress
+    bundle: Bundle, folder: Path, baseline: str | None, options: argparse.Namespace, progress: Progress
 ) -> Comparison:
     from evaluate.benchmark.compare import compare, serve
     from evaluate.metrics.samples import Samples
@@ -165,22 +165,39 @@ def _compare(
         "seed": options.seed,
         "patience": options.patience,
         "samples": Samples.load(samples) if samples.exists() else None,
+        **_fed(bundle, folder),
         "status": progress,
     }
     if options.scenario is not None:
         return serve(list(files.values()), options.scenario, bound=options.latency_bound, **common)
-    return compare(list(files.values()), files[baseline], profile=options.profile, **common)
+    chosen = None if baseline is None else files[baseline]
+    return compare(list(files.values()), chosen, profile=options.profile, **common)
 
 
-def _known(bundle: Bundle, name: str | None) -> str:
-    """The name of the baseline. Raises UsageError for one that is not in the bundle."""
-    wanted = str(bundle.manifest["baseline"]) if name is None else name
-    if wanted not in bundle.models:
+def _fed(bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """Shapes, sizes and values that were packed for inputs. Raises ArtifactError for what no `leanfit pack` writes."""
+    from evaluate.benchmark.model_inputs import stored_calls
+
+    told = bundle.manifest.get("inputs") or {}
+    try:
+        calls = stored_calls(folder / INPUTS, told["places"]) if told.get("places") else None
+        shapes = {str(name): [int(size) for size in shape] for name, shape in told.get("shapes", {}).items()}
+        dims = {str(name): int(size) for name, size in told.get("dims", {}).items()}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{bundle.path} is damaged: what it says of inputs cannot be read; pack it again"
+        ) from error
+    return {"shapes": shapes, "dims": dims, "inputs": calls}
+
+
+def _known(bundle: Bundle, name: str | None) -> str | None:
+    """The baseline that was named; None for the first that runs. Raises UsageError for one that is not here."""
+    if name is not None and name not in bundle.models:
         raise UsageError(
-            f"there is no model {wanted!r} in this bundle{did_you_mean(wanted, bundle.models) or '.'} "
+            f"there is no model {name!r} in this bundle{did_you_mean(name, bundle.models) or '.'} "
             f"It holds {', '.join(bundle.models)}."
         )
-    return wanted
+    return name
 
 
 def _own_archive() -> Path:

@@ -24,7 +24,7 @@ from typing import Any
 import evaluate
 from evaluate.core.errors import ArtifactError
 
-MAIN, MANIFEST, SAMPLES = "__main__.py", "manifest.json", "samples.npz"
+MAIN, MANIFEST, SAMPLES, INPUTS = "__main__.py", "manifest.json", "samples.npz", "inputs.npz"
 SCHEMA = 1
 # What the device starts from; everything these import comes along, but for the pages and their pictures.
 ROOMS = ("evaluate", "evaluate.bundle.device", "evaluate.benchmark.worker", "evaluate.metrics.samples")
@@ -110,17 +110,18 @@ def model_member(name: str) -> str:
     return f"models/{name}.onnx"
 
 
-def build_bundle(models: Mapping[str, bytes], samples: bytes, facts: Mapping[str, Any]) -> bytes:
+def build_bundle(models: Mapping[str, bytes], samples: bytes, facts: Mapping[str, Any], inputs: bytes = b"") -> bytes:
     """The bundle as bytes.
 
     models  : name -> ONNX file; names are letters, digits, `.`, `_` and `-`.
     samples : what `Samples.save` gives; b"" for none.
     facts   : the rest of the manifest; "models" in it (name -> dict) is kept beside what is known of each file here.
+    inputs  : values that models are fed, as `write_values` gives them; b"" for none.
     Raises ValueError for a name that could leave the folder it is unpacked into.
     """
     files = {MAIN: START.encode(), **sources()}
     files.update({model_member(name): data for name, data in models.items()})
-    files.update({SAMPLES: samples} if samples else {})
+    files.update({name: data for name, data in ((SAMPLES, samples), (INPUTS, inputs)) if data})
     wrong = [name for name in files if not _PLAIN_NAME.fullmatch(name)]
     if wrong:
         raise ValueError(f"a bundle's members need plain names, got {wrong}")

@@ -6,12 +6,10 @@ Only the few fields needed are decoded; weights are skipped over. (Protocol Buff
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
-Field = Union[int, memoryview]
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+from evaluate.core.protobuf import fields, part, text, varint, view
 
 
 class Node(NamedTuple):
@@ -100,8 +98,8 @@ def read_graph(model: str | Path | bytes) -> Graph | None:
     """The main graph of an ONNX file or of its bytes; None where it cannot be read as one. Names need not be unique."""
     try:
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
-        graphs = [value for number, value in _fields(memoryview(data)) if number == 7]
-        return _graph(_view(graphs[-1])) if graphs else None
+        graphs = [value for number, value in fields(memoryview(data)) if number == 7]
+        return _graph(view(graphs[-1])) if graphs else None
     except (OSError, ValueError, IndexError, OverflowError):
         return None
 
@@ -110,23 +108,23 @@ def _graph(data: memoryview) -> Graph:
     nodes: list[Node] = []
     weights: dict[str, tuple[int, ...]] = {}
     outputs: list[str] = []
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 1:
-            nodes.append(_node(_view(value), len(nodes)))
+            nodes.append(_node(view(value), len(nodes)))
         elif number == 5:
-            name, shape = _tensor(_view(value))
+            name, shape = _tensor(view(value))
             weights[name] = shape
         elif number == 12:
-            outputs += [_text(inner) for key, inner in _fields(_view(value)) if key == 1]
+            outputs += [text(inner) for key, inner in fields(view(value)) if key == 1]
     return Graph(nodes, weights, tuple(outputs))
 
 
 def _node(data: memoryview, place: int) -> Node:
     """A node; a nameless one is called as the runtime calls it, by its type and its place."""
     texts: dict[int, list[str]] = {1: [], 2: [], 3: [], 4: []}
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number in texts:
-            texts[number].append(_text(value))
+            texts[number].append(text(value))
     op = texts[4][-1] if texts[4] else "?"
     name = texts[3][-1] if texts[3] else ""
     return Node(name or f"{op}_{place}", op, tuple(texts[1]), tuple(texts[2]))
@@ -134,9 +132,9 @@ def _node(data: memoryview, place: int) -> Node:
 
 def _tensor(data: memoryview) -> tuple[str, tuple[int, ...]]:
     name, shape = "", list[int]()
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 8:
-            name = _text(value)
+            name = text(value)
         elif number == 1:
             shape += [value] if isinstance(value, int) else _packed(value)
     return name, tuple(shape)
@@ -145,72 +143,15 @@ def _tensor(data: memoryview) -> tuple[str, tuple[int, ...]]:
 def _packed(data: memoryview) -> list[int]:
     found, at = list[int](), 0
     while at < len(data):
-        value, at = _varint(data, at)
+        value, at = varint(data, at)
         found.append(value)
     return found
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, Field]]:
-    """Field numbers and values of one message: ints for varints, views for everything else."""
-    at, end = 0, len(data)
-    while at < end:
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == _VARINT:
-            number, at = _varint(data, at)
-            yield key >> 3, number
-            continue
-        if kind == _BYTES:
-            size, at = _varint(data, at)
-        elif kind in (_FIXED64, _FIXED32):
-            size = 8 if kind == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {kind} is none of Protocol Buffers that ONNX uses")
-        if at + size > end:
-            raise ValueError("a field runs past the end of its message")
-        yield key >> 3, data[at : at + size]
-        at += size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """A base-128 number and the place behind it. Raises IndexError past the end."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
-
-
-def _view(value: Field) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number where a message was expected")
-    return value
-
-
-def _text(value: Field) -> str:
-    return bytes(_view(value)).decode("utf-8", "replace")
 
 
 def chain_model(length: int) -> bytes:
     """An ONNX model: `length` times the sign changed, of one float32, from input "x" to output "y"."""
     names = ["x", *(f"v{i}" for i in range(1, length)), "y"]
-    nodes = [_part(1, _part(1, a), _part(2, b), _part(4, "Neg")) for a, b in zip(names, names[1:])]
-    one_float = _part(2, _part(1, b"\x08\x01", _part(2, _part(1, b"\x08\x01"))))
-    graph = _part(
-        7, *nodes, _part(2, "chain"), _part(11, _part(1, "x"), one_float), _part(12, _part(1, "y"), one_float)
-    )
-    return b"\x08\x08" + graph + _part(8, b"\x10\x0d")
-
-
-def _part(number: int, *inner: bytes | str) -> bytes:
-    """One length-delimited field of a message."""
-    body = b"".join(part.encode() if isinstance(part, str) else part for part in inner)
-    size, head = len(body), bytearray([number << 3 | _BYTES])
-    while size > 127:
-        head.append(size & 127 | 128)
-        size >>= 7
-    return bytes(head) + bytes([size]) + body
+    nodes = [part(1, part(1, a), part(2, b), part(4, "Neg")) for a, b in zip(names, names[1:])]
+    one_float = part(2, part(1, b"\x08\x01", part(2, part(1, b"\x08\x01"))))
+    graph = part(7, *nodes, part(2, "chain"), part(11, part(1, "x"), one_float), part(12, part(1, "y"), one_float))
+    return b"\x08\x08" + graph + part(8, b"\x10\x0d")

@@ -29,7 +29,7 @@ from evaluate.profiling.graph import chain_model, read_graph
 from evaluate.profiling.node_names import Names
 from evaluate.profiling.trace import Cost, Timed, event_cost, parse_trace, summed
 from evaluate.runtime.providers import load_runtime, runtime_errors
-from evaluate.runtime.session import Session, open_session
+from evaluate.runtime.session import Session, Value, open_session
 
 CHAIN = 32
 
@@ -39,7 +39,7 @@ class Subject(NamedTuple):
 
     name: str
     model: str | Path | bytes
-    feeds: Mapping[str, Array]
+    feeds: Mapping[str, Value]
 
 
 class ProfiledModel:

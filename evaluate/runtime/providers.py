@@ -18,6 +18,8 @@ _NO_LIBRARY = re.compile(
     r"Failed to load library|cannot open shared object|LoadLibrary failed|able to be loaded|install TensorRT", re.I
 )
 _NO_DRIVER = re.compile(r"CUDA failure 35\b|driver version is insufficient", re.I)
+_DAMAGED = re.compile(r"protobuf parsing|no graph|missing opset", re.I)
+_NO_WEIGHTS = re.compile(r"external (data|initializer)", re.I)
 _NO_GPU = re.compile(r"CUDA failure 100\b|no CUDA-capable device", re.I)
 
 
@@ -105,10 +107,18 @@ def load_problem(error: Exception, label: str, provider: str, runtime: Any) -> L
         )
     if any(sign in said for sign in ("an implementation for", "No Op registered", "not a registered")):
         return ModelError(f"{label} needs an operator that onnxruntime {version} lacks on {provider}: {said}.")
-    return ArtifactError(
-        f"{label} is not a complete ONNX model (truncated, damaged, or another kind of file). onnxruntime {version} "
-        f"says: {said}. Export or copy the file again."
-    )
+    damaged = (runtime.capi.onnxruntime_pybind11_state.InvalidProtobuf, UnicodeDecodeError)
+    if isinstance(error, damaged) or _DAMAGED.search(said):
+        return ArtifactError(
+            f"{label} is not a complete ONNX model (truncated, damaged, or another kind of file). onnxruntime "
+            f"{version} says: {said}. Export or copy the file again."
+        )
+    if _NO_WEIGHTS.search(said):
+        return ArtifactError(
+            f"{label} keeps weights in files beside it, which are not there or not whole: {said}. Copy them along, "
+            "under the names they had, or save the model as one file."
+        )
+    return ModelError(f"{label} is an ONNX file that onnxruntime {version} cannot load: {said}.")
 
 
 def run_problem(error: Exception, label: str, provider: str, given: str, wants: str) -> LeanfitError:

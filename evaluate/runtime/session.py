@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError, did_you_mean
 from evaluate.core.execution_providers import FALLBACK, provider_named
 from evaluate.runtime import providers
+from evaluate.runtime.onnx_file import inputs_without_shape
 from evaluate.runtime.providers import load_runtime, runtime_errors
 
 Call = Callable[[], object]
 
 
-def host_call(native: Any, outputs: Sequence[str], arrays: Mapping[str, Array]) -> Call:
+def host_call(native: Any, outputs: Sequence[str], arrays: Mapping[str, Value]) -> Call:
     """numpy in, new numpy arrays out.
 
     Not by a binding to host memory: that would copy the inputs to a GPU once, when they are bound, and never in the
@@ -36,7 +37,7 @@ def host_call(native: Any, outputs: Sequence[str], arrays: Mapping[str, Array]) 
 
 
 def bound_call(
-    runtime: Any, native: Any, outputs: Sequence[str], arrays: Mapping[str, Array], device: str, *, transfers: bool
+    runtime: Any, native: Any, outputs: Sequence[str], arrays: Mapping[str, Value], device: str, *, transfers: bool
 ) -> tuple[Call, Any]:
     """The call, and its binding; nothing is run yet.
 
@@ -83,7 +84,7 @@ def _synchronized(native: Any, binding: Any, kept: object) -> Call:
     return call
 
 
-def _transferring(native: Any, binding: Any, pairs: Sequence[tuple[Any, Array]]) -> Call:
+def _transferring(native: Any, binding: Any, pairs: Sequence[tuple[Any, Value]]) -> Call:
     run = native.run_with_iobinding
 
     def call() -> object:
@@ -106,6 +107,7 @@ _DTYPES = {
 }  # fmt: skip
 
 Array = NDArray[Any]
+Value = Union[Array, list[Any]]  # a list is a sequence of tensors
 
 
 class Port(NamedTuple):
@@ -123,7 +125,8 @@ class Port(NamedTuple):
 class Session:
     """An ONNX model ready to run; made by `open_session`, and a context manager that closes it.
 
-    warnings : sentences on what runs elsewhere than on the provider asked for.
+    warnings      : sentences on what runs elsewhere than on the provider asked for.
+    without_shape : inputs of which the file says no shape, not even how many dimensions.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class Session:
         self.provider, self.threads, self.label = provider, threads, label
         self.io, self.graphs = io, graphs
         self.warnings: tuple[str, ...] = ()
+        self.without_shape: frozenset[str] = frozenset()
         self._native: Any = native
         self._binding: Any = None
 
@@ -148,7 +152,7 @@ class Session:
         """Let go of the model; its memory is free as soon as the calls that `bind` gave are dropped as well."""
         self._native = self._binding = None
 
-    def run(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def run(self, feeds: Mapping[str, Value]) -> list[Array]:
         """All outputs for these inputs (name -> array). Raises ModelError where they do not fit the model.
 
         Not with CUDA graphs (UsageError): those replay what was bound, whatever is fed; `fetch` gives its outputs.
@@ -162,7 +166,7 @@ class Session:
         with self.explained(ready):
             return list(native.run(None, ready))
 
-    def bind(self, feeds: Mapping[str, Array], *, try_once: bool = True) -> Call:
+    def bind(self, feeds: Mapping[str, Value], *, try_once: bool = True) -> Call:
         """A call without arguments that runs the model once on these inputs, ready to be timed.
 
         io "device" : inputs are laid out on the provider's device here and outputs stay there, in the same memory at
@@ -181,7 +185,9 @@ class Session:
                 f"{self.label} is bound already, and a session with CUDA graphs replays one set of inputs; "
                 "open it again"
             )
-        names, host = [port.name for port in self.outputs], self.io == "host"
+        names = [port.name for port in self.outputs]
+        plain = all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in ready.values())
+        host = self.io == "host" or not plain  # texts and sequences cannot be bound
         with self.explained(ready):
             if host and not self.graphs:
                 call = host_call(native, names, ready)
@@ -207,12 +213,12 @@ class Session:
         return Path(str(self._open().end_profiling()))
 
     @contextlib.contextmanager
-    def explained(self, feeds: Mapping[str, Array]) -> Iterator[None]:
+    def explained(self, feeds: Mapping[str, Value]) -> Iterator[None]:
         """Turns the runtime's errors on a call into one sentence that shows both sides."""
         try:
             yield
         except runtime_errors() as error:
-            given = ", ".join(f"{name} {list(a.shape)} {a.dtype}" for name, a in feeds.items())
+            given = ", ".join(f"{name} {described(value)}" for name, value in feeds.items())
             raise providers.run_problem(error, self.label, self.provider, given, self._wants()) from error
 
     def _try(self, call: Call) -> None:
@@ -233,7 +239,7 @@ class Session:
             raise UsageError(f"the session of {self.label} is closed; open it again")
         return self._native
 
-    def _checked(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def _checked(self, feeds: Mapping[str, Value]) -> dict[str, Value]:
         names = {port.name for port in self.inputs}
         for name in feeds:
             if name not in names:
@@ -244,10 +250,10 @@ class Session:
         if missing:
             raise ModelError(f"{self.label} was given no {', '.join(missing)}. It takes {self._wants()}.")
         # Not `ascontiguousarray`: it makes a scalar input a vector of one.
-        return {name: np.asarray(array, order="C") for name, array in feeds.items()}
+        return {n: a if isinstance(a, list) else np.asarray(a, order="C") for n, a in feeds.items()}
 
     def _wants(self) -> str:
-        return ", ".join(f"{p.name} {_shape_text(p.shape)} {p.dtype}" for p in self.inputs)
+        return ", ".join(f"{p.name} {shape_text(p.shape)} {p.dtype}" for p in self.inputs)
 
 
 def open_session(
@@ -289,6 +295,8 @@ def open_session(
     if native.get_providers()[0] != wanted.native:
         raise NoRuntimeError(providers.fallen_back(provider, native.get_providers()[0], missing))
     session = Session(native, provider, threads, label, io=io, graphs=graphs)
+    if not all(port.shape for port in session.inputs):  # a scalar, or of no known rank
+        session.without_shape = inputs_without_shape(source)
     session.warnings = tuple(providers.misplaced(native, provider, label)) if wanted.native != FALLBACK else ()
     return session
 
@@ -360,10 +368,19 @@ def _ports(native: Any) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
 
 
 def _port(node: Any) -> Port:
-    text = str(node.type)
-    inner = text.removeprefix("tensor(").removesuffix(")")
-    return Port(str(node.name), tuple(node.shape or ()), _DTYPES.get(inner, text))
+    return Port(str(node.name), tuple(node.shape or ()), dtype_name(str(node.type)))
 
 
-def _shape_text(shape: tuple[int | str | None, ...]) -> str:
+def dtype_name(text: str) -> str:
+    """numpy's name for the runtime's "tensor(float)"; the text as it is for what numpy has no type for."""
+    return _DTYPES.get(text.removeprefix("tensor(").removesuffix(")"), text)
+
+
+def shape_text(shape: tuple[int | str | None, ...]) -> str:
+    """`[batch, 3, ?]`."""
     return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+
+
+def described(value: Any) -> str:
+    """`[1, 3] float32` of an array, `a list of 4` of a sequence."""
+    return f"{list(value.shape)} {value.dtype}" if isinstance(value, np.ndarray) else f"a list of {len(value)}"

@@ -13,13 +13,14 @@ import zlib
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from tiny_onnx import cast_onnx, dividing_onnx, hanging_onnx, linear_onnx, model_bytes, nan_onnx
+from tiny_onnx import cast_onnx, dividing_onnx, hanging_onnx, linear_onnx, model_bytes
 
 import evaluate
 from evaluate.benchmark import bench_steps as steps
 from evaluate.benchmark import compare as comparison
-from evaluate.benchmark.candidates import CONTROL, checked, feeds_for, find_candidates, random_feeds, unique_names
+from evaluate.benchmark.candidates import CONTROL, checked, find_candidates, unique_names
 from evaluate.benchmark.compare import compare, measure, serve
+from evaluate.benchmark.model_inputs import NOTHING, calls_for, rows_for
 from evaluate.benchmark.supervise import Ended
 from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError
 from evaluate.metrics.samples import Samples
@@ -131,13 +132,10 @@ def test_models_of_other_inputs_are_measured_and_named(tmp_path, runs):
     assert "x [1, 32] float32" in wide["warnings"][0] and "different work" in wide["warnings"][0]
 
 
-def test_a_fixed_batch_and_open_dimensions_are_named(tmp_path):
+def test_a_fixed_batch_is_named(tmp_path):
     (tmp_path / "fixed.onnx").write_bytes(linear_onnx(batch=8))
-    (tmp_path / "open.onnx").write_bytes(cast_onnx(TensorProto.INT64, ["n", "tokens", None]))
-    fixed, free = compare([tmp_path / "fixed.onnx", tmp_path / "open.onnx"], batch=2, **QUICK).results
+    (fixed,) = compare([tmp_path / "fixed.onnx"], batch=2, **QUICK).results
     assert fixed["latency"]["batch"] == 8 and "fixed batch of 8" in fixed["warnings"][0]
-    assert free["inputs"][0]["shape"] == [2, 1, 1]
-    assert "tokens, dimension 2 open" in free["warnings"][0]
 
 
 def test_a_scenario_says_where_the_batch_is_not_the_one_asked_for(tmp_path):
@@ -151,7 +149,7 @@ def test_a_model_on_another_provider_is_not_profiled_on_the_runs_own(runs, monke
     monkeypatch.setattr(steps, "run_job", lambda *given, **options: pytest.fail("nothing is to be profiled"))
     settings = checked("cpu", "device", False, 1, 1, 1.0, 0, False, 5.0, 1)
     found, _ = find_candidates([f"{runs / 'small'}@cuda"], None, "cpu", None)
-    profiling = steps.Steps(settings, runs, None, lambda *step: None)
+    profiling = steps.Steps(settings, runs, None, NOTHING, lambda *step: None)
     assert profiling.profile(found, 1.0) == []
     assert "small" in profiling.warnings[0] and "--provider cuda" in profiling.warnings[0]
 
@@ -162,7 +160,7 @@ def test_profiles_of_many_models_leave_time_to_measure_them(models):
 
 
 def test_what_fails_is_named_and_the_others_are_measured(runs):
-    bad = {"nan": nan_onnx(), "hang": hanging_onnx(), "divide": dividing_onnx(), "cut": linear_onnx()[:200]}
+    bad = {"hang": hanging_onnx(), "divide": dividing_onnx(), "cut": linear_onnx()[:200]}
     for name, data in bad.items():
         (runs / f"{name}.onnx").write_bytes(data)
     paths = [runs / "big", *(runs / f"{name}.onnx" for name in bad), f"{runs / 'big'}@cuda", runs / "small"]
@@ -170,12 +168,12 @@ def test_what_fails_is_named_and_the_others_are_measured(runs):
     assert [entry["name"] for entry in found.results] == ["big", "small"]
     assert found.results[1]["speedup"]["verdict"] == "faster"
     told = {entry["name"]: (entry["kind"], entry["exit_code"]) for entry in found.failed}
-    assert told["nan"] == ("not finite", 4) and told["hang"] == ("hung", 4)
+    assert told["hang"] == ("hung", 4)
     assert told["divide"] == ("refused", 4) and told["cut"] == ("refused", 7)
     assert told["big (2)"] == ("missing provider", 8)
     assert "no answer for 6 s" in next(e["reason"] for e in found.failed if e["name"] == "hang")
     assert found.exit_code == 4
-    assert all(name in found.table() for name in ("hang", "not finite", "missing provider"))
+    assert all(name in found.table() for name in ("hang", "refused", "missing provider"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
@@ -217,10 +215,33 @@ def test_what_fails_only_while_it_is_timed_is_left_out_and_the_rest_timed_anew(r
         assert any("no speed-up" in warning for warning in found.record["warnings"])
 
 
+def test_where_the_first_cannot_be_measured_the_next_is_what_the_others_are_compared_with(runs):
+    (runs / "divide.onnx").write_bytes(dividing_onnx())
+    found = compare([runs / "divide.onnx", runs / "big", runs / "small"], **QUICK)
+    assert found.record["baseline"] == "big" and found.results[1]["speedup"]["value"] > 0
+    assert any("speed-up is against big" in warning for warning in found.record["warnings"])
+    asked = compare([runs / "big", runs / "small"], runs / "divide.onnx", **QUICK)  # not where it was asked for
+    assert asked.results[0]["speedup"] is None and any("no speed-up" in w for w in asked.record["warnings"])
+
+
+def test_a_budget_that_opening_the_models_would_exceed_opens_them_once_and_says_so(runs, monkeypatch):
+    monkeypatch.setattr("evaluate.benchmark.bench_steps.LEAST_SHARE", 1e-3)
+    monkeypatch.setattr(comparison, "LEAST_SHARE", 1e-3)
+    monkeypatch.setattr(comparison, "LATE", -100.0)
+    heard = []
+    found = compare(
+        [runs / "big", runs / "small"], seconds=0.1, status=lambda message, done, total: heard.append(message)
+    )
+    assert any("opened once" in warning for warning in found.record["warnings"])
+    assert found.results[1]["noise_floor"] >= 0.02
+    assert any("where 0.1 were asked for" in warning for warning in found.record["warnings"])
+    assert any("sittings take some" in message for message in heard)
+
+
 def test_where_nothing_can_be_measured_the_first_reason_is_the_error(runs):
-    (runs / "nan.onnx").write_bytes(nan_onnx())
-    with pytest.raises(ModelError, match=r"NaN or infinite"):
-        compare([runs / "nan.onnx"], **QUICK)
+    (runs / "divide.onnx").write_bytes(dividing_onnx())
+    with pytest.raises(ModelError, match=r"could not run on"):
+        compare([runs / "divide.onnx"], **QUICK)
     with pytest.raises(NoRuntimeError, match=r"'cuda' was asked for"):
         compare([runs / "small"], provider="cuda", **QUICK)
 
@@ -264,7 +285,7 @@ def one_node(operator, shape=None, dtype=TensorProto.FLOAT, **attributes):
 
 def test_what_cannot_be_scored_on_the_samples_is_named_and_the_others_are_measured(runs):
     bad = {
-        "late": (one_node("Sqrt"), "not finite", "are NaN or infinite on the samples"),
+        "late": (one_node("Sqrt"), "not finite", "1 NaN, on the samples"),
         "scalar": (one_node("ReduceSum", keepdims=0), "refused", "numbers for each of 1 samples"),
         "words": (one_node("Cast", None, TensorProto.STRING, to=TensorProto.STRING), "refused", "of object"),
         "three": (linear_onnx(256, 3), "refused", "the model's output has 3 classes"),
@@ -301,22 +322,22 @@ def test_a_baseline_from_outside_never_takes_the_name_of_a_model(runs):
 )
 def test_inputs_of_every_type_are_filled_and_run(dtype, name, most):
     session = open_session(cast_onnx(dtype, ["batch", 500]))
-    feeds = random_feeds(session, batch=4, seed=1)
+    (feeds,) = calls_for(session, batch=4, seed=1)
     assert feeds["x"].shape == (4, 500) and str(feeds["x"].dtype) == name
     assert len(np.unique(feeds["x"])) > 1 and float(feeds["x"].max()) <= most
     session.bind(feeds)()
-    np.testing.assert_array_equal(feeds["x"], random_feeds(session, batch=4, seed=1)["x"])
+    np.testing.assert_array_equal(feeds["x"], calls_for(session, batch=4, seed=1)[0]["x"])
 
 
 def test_real_inputs_begin_anew_where_a_batch_needs_more():
     session = open_session(linear_onnx(2))
     real = {"x": np.arange(6, dtype=np.float32).reshape(3, 2)}
-    np.testing.assert_array_equal(feeds_for(session, 5, 0, real)["x"][3:], real["x"][:2])
+    np.testing.assert_array_equal(rows_for(session, 5, real)["x"][3:], real["x"][:2])
 
 
 def test_an_input_that_is_no_number_is_named():
     with pytest.raises(ModelError, match=r"'x' is a tensor\(string\)"):
-        random_feeds(open_session(cast_onnx(TensorProto.STRING, ["n"])))
+        calls_for(open_session(cast_onnx(TensorProto.STRING, ["n"])), 1, 0)
 
 
 def test_a_provider_that_is_none_is_named_beside_the_nearest(runs):

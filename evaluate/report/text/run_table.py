@@ -72,7 +72,7 @@ def _metric_rows(record: CompressRecord) -> Iterator[Row]:
     shown = [interval_text(a.value, a.low, a.high, metric.decimals(a.value, a.high)) for a in (base, comp)]
     first = f"{clean(record.heads[0].name or 'head', 20)}: " if record.heads else ""
     label = f"{first}{clean(metric.label, 12)} {metric.unit}".strip()
-    yield Row(label, *shown, words.change_text(drop, metric), words.drop_verdict(drop, metric))
+    yield Row(label, shown[0], shown[1], words.change_text(drop, metric), words.drop_verdict(drop, metric))
     if drop.value is not None:
         if drop.gained is not None and drop.lost is not None:
             yield Row(metric.test, change=f"{drop.gained} gained, {drop.lost} lost", verdict=p_value(drop.p))
