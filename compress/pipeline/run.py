@@ -258,7 +258,7 @@ class _Run(Chain):
         folder, told = self.stages.run("bench", key, work)
         self.remarks += (f"{text[0].upper()}{text[1:]}." for text in Watch.warnings(told["machine"]))
         with np.load(folder / "samples.npz", allow_pickle=False) as stored:
-            times = (stored[name] for name in ("baseline", "again", "compressed"))
+            times = stored["baseline"], stored["again"], stored["compressed"]
             return Samples(*times, told["loops"], told["opened_once"])
 
     def report(self, steps: list[Net], evaluation: Evaluation, samples: Samples) -> None:
