@@ -25,9 +25,11 @@ METHODS = ("minmax", "percentile", "mse", "entropy")
 def ours(method: str, images: int) -> None:
     """Calibrate by leanfit and print seconds and peak memory."""
     from compress.passes.quantization.calibrate import clip_range, collect_histograms, collect_ranges
+    from compress.passes.quantization.quantize import NumpySplit
     from compress.passes.quantization.quantize_settings import CalibrateConfig
 
-    graph, split = _graph_and_split(images)
+    graph, images_of = _graph_and_split(images)
+    split = NumpySplit(images_of)
     config = CalibrateConfig(method=method, samples=images)  # type: ignore[arg-type]
     began = time.perf_counter()
     ranges = collect_ranges(graph, split, config.batch_size, lambda share: None)
@@ -42,7 +44,7 @@ def theirs(method: str, images: int) -> None:
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
-    from compress.graph.export import serialise
+    from compress.graph.onnx_graph import serialise
 
     graph, split = _graph_and_split(images)
 

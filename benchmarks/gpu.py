@@ -25,7 +25,8 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
 
-from compress.graph.export import export_onnx, load_graph, serialise
+from compress.graph.export import export_onnx
+from compress.graph.onnx_graph import load_graph, serialise
 from compress.models import build_model, load_weights
 from evaluate.benchmark.bench_record import judge, summarise
 from evaluate.benchmark.latency import Call, Opener, measure_conditions

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from compress.graph.export import export_onnx, serialise
+from compress.graph.export import export_onnx
+from compress.graph.onnx_graph import serialise
 from compress.models import build_model
 
 __all__ = ["busy", "exported"]

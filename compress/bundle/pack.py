@@ -14,7 +14,7 @@ from compress.bundle.packable import BenchmarkBlock, PackedModel, is_onnx, model
 from compress.core.files import write_bytes, writing
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
-from compress.graph.export import load_graph
+from compress.graph.onnx_graph import load_graph
 from compress.tasks import Task
 from evaluate.benchmark.first_call import first_call
 from evaluate.benchmark.model_inputs import Wanted, calls_for, wanted_of, write_values

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from compress.core.files import file_hash
 from compress.core.progress import Status, silent
-from compress.graph.export import serialise
+from compress.graph.onnx_graph import serialise
 from compress.pipeline.manifest import Manifest, read_manifest
 from compress.recipe.load import read_text
 from compress.recipe.yaml_text import read_yaml

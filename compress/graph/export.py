@@ -11,7 +11,6 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from compress.core.forward import call, copy_model, flattened
 from compress.core.sources import structure_key
+from compress.graph.onnx_graph import with_bodies
 from evaluate.core.errors import LeanfitError, ModelError
 from evaluate.runtime.session import Session, open_session
 
@@ -123,20 +123,6 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(
         itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
     )
-
-
-def serialise(graph: onnx.ModelProto) -> bytes:
-    """The bytes of the ONNX file; the same model gives the same bytes."""
-    return bytes(graph.SerializeToString(deterministic=True))
-
-
-def load_graph(data: bytes | Path) -> onnx.ModelProto:
-    """Read an ONNX model from bytes or a file. Raises ModelError where it is not one."""
-    try:
-        raw = data if isinstance(data, bytes) else data.read_bytes()
-        return onnx.load_model_from_string(raw)
-    except Exception as error:  # protobuf's DecodeError is not part of a stable API
-        raise ModelError(f"not a readable ONNX model: {error}. Export it again.") from error
 
 
 def check_parity(
@@ -299,14 +285,6 @@ def _rename(graph: onnx.GraphProto, tied: set[str]) -> None:
         node.output[:] = [values.get(n, n) for n in node.output]
     for value in (value for part in graphs[1:] for value in (*part.input, *part.output)):
         value.name = values.get(value.name, value.name)
-
-
-def with_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph, and those inside of its loops and conditions, which read the values around them by name."""
-    yield graph
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            yield from with_bodies(body)
 
 
 def _layer_of(node: onnx.NodeProto, constants: set[str], tied: set[str]) -> str:

@@ -14,9 +14,11 @@ from compress.training.settings import TrainConfig
 from evaluate.core.components import Component
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
     from compress.graph.model_state import ModelState
+    from compress.passes.quantization.calibrate import Calibration
     from compress.tasks.task import Task
     from compress.training.train import TrainResult
 
@@ -94,6 +96,33 @@ class Preview:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class GraphContext:
+    """What a pass may use beside a graph.
+
+    calibration : at most so many samples to find ranges by, the same ones every time.
+    """
+
+    calibration: Callable[[int], Calibration]
+    status: Callable[[str, float, float], None] = lambda message, done, total: None
+
+
+@dataclass(frozen=True)
+class GraphResult:
+    """The graph that a pass wrote, and what a `PassResult` says beside its model."""
+
+    graph: onnx.ModelProto
+    changes: tuple[Change, ...] = ()
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class GraphPass(Protocol):
+    """A technique on a graph in fp32, without torch: how an ONNX file is compressed that brings no network."""
+
+    def __call__(self, graph: onnx.ModelProto, config: Any, context: GraphContext) -> GraphResult: ...
+
+
 class Pass(Protocol):
     """A technique: a pure function of its arguments, which works on a copy and is deterministic under the seed."""
 
@@ -106,6 +135,7 @@ class Registered:
 
     kind    : what a recipe calls it: plain for a built-in one, `module:name` for one of the user's own.
     summary : its line in a list.
+    on_graph : the same for an ONNX file that no network belongs to; None for a technique that needs one.
     """
 
     kind: str
@@ -114,6 +144,7 @@ class Registered:
     preview: Callable[[nn.Module, Any, Context], Preview] | None
     summary: str
     traits: Traits
+    on_graph: GraphPass | None = None
 
 
 def register_pass(
@@ -122,6 +153,7 @@ def register_pass(
     *,
     preview: Callable[[nn.Module, Any, Context], Preview] | None = None,
     traits: Traits | None = None,
+    on_graph: GraphPass | None = None,
 ) -> Callable[[Pass], Pass]:
     """Register a pass function under the `kind` a recipe names it by.
 
@@ -131,7 +163,7 @@ def register_pass(
     ...     return PassResult(model)
     >>> PASSES.forget("noop")
     """
-    return PASSES.register(kind, config=config, preview=preview, traits=traits or Traits())
+    return PASSES.register(kind, config=config, preview=preview, traits=traits or Traits(), on_graph=on_graph)
 
 
 def pass_kinds() -> dict[str, Registered]:

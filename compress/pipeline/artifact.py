@@ -18,8 +18,8 @@ from torch import nn
 
 from compress.core.files import file_hash
 from compress.core.forward import JUDGED
-from compress.graph.export import load_graph
 from compress.graph.model_state import ModelState, network_from, read_constraints, read_rewrites
+from compress.graph.onnx_graph import load_graph
 from compress.graph.sizes import measure_sizes
 from compress.models import build_model
 from compress.pipeline.manifest import HASHED, Manifest, random_inputs, random_parity, read_manifest

@@ -22,7 +22,7 @@ from compress.core.progress import Status
 from compress.core.seeding import derive_seed, seeded
 from compress.core.sources import source_of, sources_named
 from compress.core.traits import Traits
-from compress.graph.export import Parity, check_parity, export_onnx, load_graph, require_parity, serialise
+from compress.graph.export import Parity, check_parity, export_onnx, require_parity
 from compress.graph.model_state import (
     Constraint,
     ModelState,
@@ -31,6 +31,7 @@ from compress.graph.model_state import (
     read_rewrites,
     save_state,
 )
+from compress.graph.onnx_graph import load_graph, serialise
 from compress.graph.sizes import measure_sizes
 from compress.passes.base import Context, PassResult, get_pass
 from compress.pipeline.stages import Stages, Work

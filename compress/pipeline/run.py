@@ -16,7 +16,7 @@ from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, w
 from compress.core.forward import call, copy_model, not_finite, run_model
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed
-from compress.graph.export import load_graph
+from compress.graph.onnx_graph import load_graph
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
 from compress.pipeline.given import given_model, given_task

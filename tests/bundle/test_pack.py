@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from compress.bundle.pack import pack
 from compress.cli.bench_command import samples_of_runs, with_baselines
 from compress.core.files import file_hash
-from compress.graph.export import export_onnx, serialise
+from compress.graph.export import export_onnx
+from compress.graph.onnx_graph import serialise
 from compress.models import build_model
 from compress.pipeline.manifest import write_artifact
 from compress.tasks import Task

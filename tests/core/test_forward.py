@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from compress.core.forward import call, copy_model, flattened, run_model
-from compress.graph.export import check_parity, export_onnx, serialise
+from compress.graph.export import check_parity, export_onnx
+from compress.graph.onnx_graph import serialise
 from evaluate.core.errors import ModelError
 from evaluate.runtime.session import open_session
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from compress.graph import export
-from compress.graph.export import check_parity, export_onnx, load_graph, serialise
-from compress.graph.sizes import count_macs, count_nonzero, count_params, graph_bits, measure_sizes
+from compress.graph.export import check_parity, export_onnx
+from compress.graph.onnx_graph import graph_bits, load_graph, serialise
+from compress.graph.sizes import count_macs, count_nonzero, count_params, measure_sizes
 from compress.models import build_model
 from compress.tasks import Task
 from evaluate.core.errors import ModelError

@@ -11,8 +11,9 @@ from torch import nn
 
 import compress.passes  # noqa: F401  (registers the passes)
 from compress.core.errors import RecipeError
-from compress.graph.export import check_parity, export_onnx, serialise
+from compress.graph.export import check_parity, export_onnx
 from compress.graph.model_state import ModelState, save_state
+from compress.graph.onnx_graph import serialise
 from compress.passes.base import Context, PassResult, get_pass, pass_kinds, register_pass
 from compress.recipe.load import load_recipe
 from compress.tasks import Task

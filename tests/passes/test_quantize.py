@@ -14,8 +14,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from compress.core.errors import PassError
-from compress.graph.export import export_onnx, load_graph, serialise
+from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState
+from compress.graph.onnx_graph import load_graph, serialise
 from compress.passes.base import Context, PassResult
 from compress.passes.quantization.calibrate import (
     BINS,
@@ -24,7 +25,8 @@ from compress.passes.quantization.calibrate import (
     collect_histograms,
     collect_ranges,
 )
-from compress.passes.quantization.quantize import quantize, saturation_db, scheme_for
+from compress.passes.quantization.quantize import NumpySplit, quantize
+from compress.passes.quantization.quantize_graph import saturation_db, scheme_for
 from compress.passes.quantization.quantize_settings import CalibrateConfig, QuantizeConfig
 from compress.tasks import Task, TensorSplit
 from evaluate.core.errors import DataError
@@ -105,12 +107,12 @@ def test_excluding_everything_is_an_error(trained: nn.Module, digits: Task):
 
 
 def test_a_file_safe_on_every_x86_is_asked_for_where_this_one_is_not(trained: nn.Module, digits: Task, monkeypatch):
-    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "vnni")
+    monkeypatch.setattr("compress.passes.quantization.quantize_graph.int8_path", lambda: "vnni")
     assert any("target: avx2" in w for w in run(trained, digits).warnings)
     assert scheme_for("auto").target == "vnni"
-    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "neon-dot")
+    monkeypatch.setattr("compress.passes.quantization.quantize_graph.int8_path", lambda: "neon-dot")
     assert scheme_for("auto").target == "arm"
-    monkeypatch.setattr("compress.passes.quantization.quantize.int8_path", lambda: "other")
+    monkeypatch.setattr("compress.passes.quantization.quantize_graph.int8_path", lambda: "other")
     assert scheme_for("auto").reduce_range
 
 
@@ -125,11 +127,11 @@ def test_calibration_finds_the_extremes_of_all_samples(trained: nn.Module, digit
     graph = export_onnx(trained, digits.example())
     split = digits.calibration(100, seed=3)
     shares: list[float] = []
-    ranges = collect_ranges(graph, split, 7, shares.append)
+    ranges = collect_ranges(graph, NumpySplit(split), 7, shares.append)
     name, inputs = next(iter(split.inputs.items()))
     assert ranges[name] == (float(inputs.min()), float(inputs.max()))
     assert shares == sorted(shares) and shares[-1] == 1.0
-    other = collect_ranges(graph, split, 64, shares.append)
+    other = collect_ranges(graph, NumpySplit(split), 64, shares.append)
     assert list(ranges) == list(other)
     np.testing.assert_allclose(list(ranges.values()), list(other.values()), rtol=1e-5)
 
@@ -137,8 +139,8 @@ def test_calibration_finds_the_extremes_of_all_samples(trained: nn.Module, digit
 def test_histograms_hold_every_value_once(trained: nn.Module, digits: Task):
     graph = export_onnx(trained, digits.example())
     split = digits.calibration(50, seed=3)
-    ranges = collect_ranges(graph, split, 16, lambda share: None)
-    found = collect_histograms(graph, split, 16, ranges, lambda share: None)
+    ranges = collect_ranges(graph, NumpySplit(split), 16, lambda share: None)
+    found = collect_histograms(graph, NumpySplit(split), 16, ranges, lambda share: None)
     name, inputs = next(iter(split.inputs.items()))
     assert found[name].counts.sum() == inputs.numel()
     assert len(found[name].counts) == BINS
@@ -149,7 +151,7 @@ def test_nan_in_an_activation_is_named(trained: nn.Module, digits: Task):
     weight = next(t for t in graph.graph.initializer if t.name == "linear.bias")
     weight.CopyFrom(numpy_helper.from_array(np.full(10, np.nan, np.float32), "linear.bias"))
     with pytest.raises(DataError, match="'output' holds NaN"):
-        collect_ranges(graph, digits.calibration(16, 0), 16, lambda share: None)
+        collect_ranges(graph, NumpySplit(digits.calibration(16, 0)), 16, lambda share: None)
 
 
 def heavy_tailed(seed: int = 0) -> Histogram:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compress.core.traits import Traits
-from compress.passes.base import Context, PassResult, Preview, register_pass
+from compress.passes.base import Context, GraphContext, GraphResult, PassResult, Preview, register_pass
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
     from compress.graph.model_state import ModelState
@@ -20,7 +21,19 @@ def _preview(model: nn.Module, config: QuantizeConfig, context: Context) -> Prev
     return preview_quantize(model, config, context)
 
 
-@register_pass("quantize", QuantizeConfig, preview=_preview, traits=Traits(writes_graph=True, needs_data=True))
+def _on_graph(graph: onnx.ModelProto, config: QuantizeConfig, context: GraphContext) -> GraphResult:
+    from compress.passes.quantization.quantize_graph import quantize_graph
+
+    return quantize_graph(graph, config, context)
+
+
+@register_pass(
+    "quantize",
+    QuantizeConfig,
+    preview=_preview,
+    traits=Traits(writes_graph=True, needs_data=True),
+    on_graph=_on_graph,
+)
 def _quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
     from compress.passes.quantization.quantize import quantize

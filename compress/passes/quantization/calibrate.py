@@ -8,20 +8,29 @@ reading fixes the histograms' edges, so that no histogram is ever rebinned.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
+from compress.graph.onnx_graph import session_with_outputs
 from compress.passes.quantization.quantize_settings import CalibrateConfig
-from compress.tasks.splits import TensorSplit
 from evaluate.core.errors import DataError
-from evaluate.runtime.session import Session, open_session
+from evaluate.hardware.environment import usable_cores
 
 Range = tuple[float, float]
 BINS = 2048
 LEVELS = 256
+
+
+class Calibration(Protocol):
+    """The samples that ranges are found on."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int) -> Iterator[Mapping[str, NDArray[Any]]]:
+        """Inputs by name, `size` samples at a time; the same ones every time."""
 
 
 class Histogram:
@@ -41,7 +50,7 @@ class Histogram:
 
 
 def collect_ranges(
-    graph: onnx.ModelProto, split: TensorSplit, batch_size: int, status: Callable[[float], None]
+    graph: onnx.ModelProto, samples: Calibration, batch_size: int, status: Callable[[float], None]
 ) -> dict[str, Range]:
     """Smallest and largest value of every float tensor of `graph` over all samples, and of its inputs.
 
@@ -51,7 +60,7 @@ def collect_ranges(
     names = [name for node in graph.graph.node for name in node.output if name]
     names += [value.name for value in graph.graph.input]
     ranges: dict[str, Range] = {}
-    for share, batch in _activations(graph, names, split, batch_size):
+    for share, batch in _activations(graph, names, samples, batch_size):
         for name, values in batch:
             low, high = float(values.min()), float(values.max())
             if np.isnan(low):
@@ -64,14 +73,14 @@ def collect_ranges(
 
 def collect_histograms(
     graph: onnx.ModelProto,
-    split: TensorSplit,
+    samples: Calibration,
     batch_size: int,
     ranges: Mapping[str, Range],
     status: Callable[[float], None],
 ) -> dict[str, Histogram]:
     """One histogram for each tensor named in `ranges`, over its own range."""
     found = {name: Histogram(*limits) for name, limits in ranges.items() if limits[0] < limits[1]}
-    for share, batch in _activations(graph, list(found), split, batch_size):
+    for share, batch in _activations(graph, list(found), samples, batch_size):
         for name, values in batch:
             found[name].add(values)
         status(share)
@@ -92,28 +101,19 @@ def clip_range(histogram: Histogram, config: CalibrateConfig) -> Range:
 
 
 def _activations(
-    graph: onnx.ModelProto, names: Iterable[str], split: TensorSplit, batch_size: int
+    graph: onnx.ModelProto, names: Iterable[str], samples: Calibration, batch_size: int
 ) -> Iterator[tuple[float, list[tuple[str, NDArray[np.float32]]]]]:
     """Per batch: the share of samples read so far, and (name, values) of each named float tensor."""
     inputs = {value.name for value in graph.graph.input}
     wanted = sorted(set(names))
-    session = _session_with_outputs(graph, [name for name in wanted if name not in inputs])
+    session = session_with_outputs(graph, [name for name in wanted if name not in inputs], usable_cores())
     outputs = [output[0] for output in session.outputs]
     done = 0
-    for batch, _ in split.batches(batch_size):
-        feeds = {name: tensor.cpu().numpy() for name, tensor in batch.items()}
-        results = dict(zip(outputs, session.run(feeds), strict=True)) | feeds
+    for feeds in samples.batches(batch_size):
+        results = dict(zip(outputs, session.run(feeds), strict=True)) | dict(feeds)
         done += len(next(iter(feeds.values())))
         found = ((name, results[name]) for name in wanted)  # a sequence, of a loop's results, is a list
-        yield done / len(split), [(n, v) for n, v in found if getattr(v, "dtype", None) == np.float32 and v.size]
-
-
-def _session_with_outputs(graph: onnx.ModelProto, names: Iterable[str]) -> Session:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(graph)
-    present = {value.name for value in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(names) - present))
-    return open_session(watched.SerializeToString(), threads=torch.get_num_threads())
+        yield done / len(samples), [(n, v) for n, v in found if getattr(v, "dtype", None) == np.float32 and v.size]
 
 
 def _percentile(histogram: Histogram, percentile: float) -> Range:

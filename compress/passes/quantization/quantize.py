@@ -1,74 +1,27 @@
-"""Static int8 quantization of the exported graph, in the QDQ form that ONNX Runtime fuses into integer kernels.
-
-Ranges come from our own streaming calibration; the QuantizeLinear / DequantizeLinear pairs are placed by onnxruntime's
-quantizer. Which integer types are fast and do not saturate depends on the CPU the file will run on:
-
-| target         | activations, weights     | because |
-|----------------|--------------------------|---------|
-| vnni           | uint8, int8              | one instruction multiplies u8 by s8, adds into 32 bits: exact |
-| avx2, avx512   | uint8, int8 in 7 bits    | pairs of products add in 16 bits and saturate with 8-bit weights |
-| arm            | int8, int8               | signed kernels are the native ones |
-"""
+"""Static int8 of a network in torch: exported, and quantized as a graph."""
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
-import onnx
-from onnx import numpy_helper
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from compress.core.errors import PassError
-from compress.graph.export import export_onnx, serialise, with_bodies
+from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState
-from compress.passes.base import Change, Context, PassResult, Preview
-from compress.passes.quantization.calibrate import clip_range, collect_histograms, collect_ranges
+from compress.passes.base import Context, GraphContext, PassResult, Preview
+from compress.passes.quantization.quantize_graph import chosen, quantize_graph, scheme_for
 from compress.passes.quantization.quantize_settings import QuantizeConfig
-from evaluate.hardware.environment import int8_path
-from evaluate.runtime.session import open_session
-
-WEIGHTED = {"Conv", "Gemm", "MatMul", "ConvTranspose"}
-ENDLESS, MASKED = 1e30, -9999.0  # no activation's value, and no score's: masks
-# Trained nets gave 38 to 48 dB between their integer kernels and the simulation where clean, about 29 dB saturated.
-SATURATED_BELOW_DB = 34.0
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """The integer types of a target: activations unsigned or not, weights in 7 bits or 8, and why."""
-
-    target: str
-    unsigned_activations: bool
-    reduce_range: bool
-    reason: str
-
-
-_SCHEMES = {
-    "vnni": Scheme("vnni", True, False, "u8 x s8 accumulates in 32 bits"),
-    "avx512": Scheme("avx512", True, True, "without VNNI, u8 x s8 pairs saturate at 16 bits: weights keep 7 bits"),
-    "avx2": Scheme("avx2", True, True, "without VNNI, u8 x s8 pairs saturate at 16 bits: weights keep 7 bits"),
-    "arm": Scheme("arm", False, False, "signed int8 kernels are native"),
-}
-
-
-def scheme_for(target: str) -> Scheme:
-    """The integer types for a target; `auto` asks the machine this runs on."""
-    if target != "auto":
-        return _SCHEMES[target]
-    path = int8_path()
-    return _SCHEMES["arm" if path.startswith("neon") else path if path in _SCHEMES else "avx2"]
+from compress.tasks.splits import TensorSplit
 
 
 def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> Preview:
     """The layers that would be quantized, without running anything."""
     weighted = [n for n, m in model.named_modules() if isinstance(m, _ConvNd | nn.Linear)]
-    layers = tuple(n for n in weighted if _chosen(n, config))
+    layers = tuple(n for n in weighted if chosen(n, config))
     scheme = scheme_for(config.target)
     return Preview(model, layers, 8.0, (f"int8 for {scheme.target}: {scheme.reason}",))
 
@@ -76,198 +29,20 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
 def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
     graph = export_onnx(model.module, context.task.example(2), opset=context.opset)
-    excluded = _excluded_nodes(graph, config)
-    split = context.task.calibration(config.calibrate.samples, context.seed)
-    scheme = scheme_for(config.target)
-    ranges = collect_ranges(graph, split, config.calibrate.batch_size, _reporter(context, "ranges"))
-    left = [*excluded, *_masked_nodes(graph, ranges), *_unweighted_nodes(graph, config)]
-    quantized = _write_qdq(graph, ranges, left, scheme, config.per_channel)
-    if config.calibrate.method != "minmax":
-        # Only the tensors that the first writing quantized need a histogram.
-        used = {n: ranges[n] for n in _quantized_activations(quantized) if n in ranges}
-        counts = collect_histograms(graph, split, config.calibrate.batch_size, used, _reporter(context, "histograms"))
-        ranges |= {name: clip_range(histogram, config.calibrate) for name, histogram in counts.items()}
-        quantized = _write_qdq(graph, ranges, left, scheme, config.per_channel)
-    sample = {k: v.numpy() for k, v in split.take(min(len(split), 32), context.seed).inputs.items()}
-    decibel = saturation_db(serialise(quantized), sample)
-    changes = tuple(Change(name, "weight bits", 32, 8) for name in _quantized_layers(graph, quantized))
-    details = {
-        "target": scheme.target,
-        "activations": "uint8" if scheme.unsigned_activations else "int8",
-        "weight_bits": 7 if scheme.reduce_range else 8,
-        "per_channel": config.per_channel,
-        "calibration": {"method": config.calibrate.method, "samples": len(split)},
-        "kernels_vs_simulation_db": decibel,
-        "left_in_fp32": excluded,
-    }
-    warnings = tuple(_warnings(scheme, decibel, config))
-    return PassResult(replace(model, graph=quantized), changes, warnings, details)
+    of_graph = GraphContext(lambda count: NumpySplit(context.task.calibration(count, context.seed)), context.status)
+    found = quantize_graph(graph, config, of_graph)
+    return PassResult(replace(model, graph=found.graph), found.changes, found.warnings, found.details)
 
 
-def saturation_db(data: bytes, feeds: Mapping[str, np.ndarray]) -> float | None:
-    """Signal-to-noise ratio, in dB, of the integer kernels' outputs against the same file run without any fusion.
+@dataclass(frozen=True)
+class NumpySplit:
+    """A split as numpy sees it."""
 
-    About 29 dB means that integer kernels saturate on this machine, 38 to 48 dB that they do not. None where the two
-    are equal, or where the simulation gives nothing but zeros.
-    """
-    kernels, simulated = (open_session(data, optimize=o).run(feeds)[0].astype(np.float64) for o in (True, False))
-    signal, noise = float(np.square(simulated).sum()), float(np.square(kernels - simulated).sum())
-    return round(10 * float(np.log10(signal / noise)), 1) if signal > 0 and noise > 0 else None
+    split: TensorSplit
 
+    def __len__(self) -> int:
+        return len(self.split)
 
-def _chosen(layer: str, config: QuantizeConfig) -> bool:
-    def matches(patterns: Iterable[str]) -> bool:
-        return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
-
-    return matches(config.layers) and not matches(config.exclude)
-
-
-def _excluded_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
-    weighted = [node.name for node in graph.graph.node if node.op_type in WEIGHTED]
-    excluded = [name for name in weighted if not _chosen(name, config)]
-    if len(excluded) == len(weighted):
-        shown = ", ".join(weighted[:8]) or "none"
-        raise PassError(
-            f"quantize would change nothing: layers {list(config.layers)} without {list(config.exclude)} leaves no "
-            f"layer with weights. Layers of this model: {shown}."
-        )
-    return excluded
-
-
-def _masked_nodes(graph: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Operators that read or write what no 256 steps hold: masks of attention up to their softmax.
-
-    A mask is infinity, the lowest float32 (Transformers), or, where it is what a softmax reads, -10,000 and less.
-    """
-    scores = {node.input[0] for node in graph.graph.node if node.op_type == "Softmax"}
-    endless = {
-        name
-        for name, (low, high) in ranges.items()
-        if not max(abs(low), abs(high)) < ENDLESS or (name in scores and low <= MASKED)
-    }
-    return [node.name for node in graph.graph.node if endless.intersection((*node.input, *node.output))]
-
-
-def _unweighted_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
-    """Operators without weights of their own, where only those with weights shall become integers.
-
-    The scores, sums and norms of a transformer have a few values far from all others (Dettmers et al. 2022,
-    "LLM.int8()", section 4), so that 256 steps over their range are coarse: MiniLM lost 3 points of correlation.
-    """
-    normed = any(node.op_type == "LayerNormalization" for node in graph.graph.node)
-    if config.operators == "all" or (config.operators == "auto" and not normed):
-        return []
-    constants = {tensor.name for tensor in graph.graph.initializer}
-    weighted = WEIGHTED | {"Gather"}
-    return [
-        node.name for node in graph.graph.node if node.op_type not in weighted or not constants.intersection(node.input)
-    ]
-
-
-def _tied(graph: onnx.ModelProto) -> list[str]:
-    """Weights that an embedding looks up rows of and a layer multiplies by: one scale, as the rows take it along."""
-    looked_up = {node.input[0] for node in graph.graph.node if node.op_type == "Gather"}
-    multiplied = {name for node in graph.graph.node if node.op_type in WEIGHTED for name in node.input[1:2]}
-    return sorted({tensor.name for tensor in graph.graph.initializer} & looked_up & multiplied)
-
-
-def _write_qdq(
-    graph: onnx.ModelProto,
-    ranges: Mapping[str, tuple[float, float]],
-    excluded: list[str],
-    scheme: Scheme,
-    per_channel: bool,
-) -> onnx.ModelProto:
-    from onnxruntime.quantization import CalibrationMethod, QuantType
-    from onnxruntime.quantization.calibrate import TensorData, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-
-    model = onnx.shape_inference.infer_shapes(graph)
-    model.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")  # the quantizer's mark of inferred shapes
-    limits = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
-        for name, (low, high) in ranges.items()
-        if max(abs(low), abs(high)) < ENDLESS
-    }
-    quantizer = QDQQuantizer(
-        model,
-        per_channel=per_channel,
-        reduce_range=scheme.reduce_range,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QUInt8 if scheme.unsigned_activations else QuantType.QInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, limits),
-        nodes_to_quantize=[],
-        nodes_to_exclude=excluded,
-        op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
-        extra_options={"TensorQuantOverrides": {name: [{"quant_type": QuantType.QInt8}] for name in _tied(graph)}},
-    )
-    with _quiet_quantizer():
-        quantizer.quantize_model()
-    return _finish(quantizer.model.model)
-
-
-@contextlib.contextmanager
-def _quiet_quantizer() -> Iterator[None]:
-    """Silence what onnxruntime's quantizer tells the root logger of weights that it takes as a whole."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave the network's output in fp32 (8-bit scores tie) and drop what the quantizer wrote for itself."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    for output in model.graph.output:
-        last = producers.get(output.name)
-        before = producers.get(last.input[0]) if last is not None and last.op_type == "DequantizeLinear" else None
-        if last is None or before is None or before.op_type != "QuantizeLinear":
-            continue
-        source = producers.get(before.input[0])
-        readers = [node for node in model.graph.node if before.input[0] in node.input]
-        if source is None or len(readers) != 1:
-            continue
-        source.output[:] = [output.name if name == before.input[0] else name for name in source.output]
-        model.graph.node.remove(last)
-        model.graph.node.remove(before)
-    used = {name for part in with_bodies(model.graph) for node in part.node for name in node.input}
-    unused = [tensor for tensor in model.graph.initializer if tensor.name not in used]
-    for tensor in unused:
-        model.graph.initializer.remove(tensor)
-    model.ClearField("metadata_props")
-    model.graph.ClearField("value_info")
-    model.producer_name, model.producer_version = "leanfit", ""
-    return model
-
-
-def _quantized_activations(model: onnx.ModelProto) -> list[str]:
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return [n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in constants]
-
-
-def _quantized_layers(graph: onnx.ModelProto, quantized: onnx.ModelProto) -> list[str]:
-    """Layers whose weights are stored as integers in the quantized graph."""
-    integer = {t.name for t in quantized.graph.initializer if numpy_helper.to_array(t).dtype in (np.int8, np.uint8)}
-    widened = {n.output[0] for n in quantized.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in integer}
-    weighted = {node.name for node in graph.graph.node if node.op_type in WEIGHTED}
-    return [n.name for n in quantized.graph.node if n.name in weighted and widened.intersection(n.input)]
-
-
-def _warnings(scheme: Scheme, decibel: float | None, config: QuantizeConfig) -> Iterable[str]:
-    if decibel is not None and decibel < SATURATED_BELOW_DB:
-        yield (
-            f"The integer kernels of this machine are {decibel:.0f} dB from what the file says (clean files give "
-            f"38 to 48): they saturate. Set target: avx2 to keep weights within 7 bits."
-        )
-    if scheme.target == "vnni" and config.target == "auto":
-        yield (
-            "Weights use all 8 bits, which is right for CPUs with VNNI, as here. On an x86 CPU without VNNI this file "
-            "would saturate: set target: avx2 for a file that is safe on both."
-        )
-
-
-def _reporter(context: Context, what: str) -> Callable[[float], None]:
-    return lambda share: context.status(f"quantize: {what}", share, 1.0)
+    def batches(self, size: int) -> Iterator[Mapping[str, NDArray[Any]]]:
+        for inputs, _ in self.split.batches(size):
+            yield {name: tensor.cpu().numpy() for name, tensor in inputs.items()}

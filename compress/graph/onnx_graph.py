@@ -1,0 +1,189 @@
+"""An ONNX model in memory: read, written, and measured, without torch."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from evaluate.core.errors import ModelError
+from evaluate.runtime.session import Session, Value, open_session
+
+# Operators of ONNX Runtime (docs/ContribOperators.md there) that read weights packed in bytes: which input holds them.
+_PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+
+
+class Sizes(TypedDict):
+    """The sizes of one deployed model. `bytes` is the ONNX file, `packed_bytes` the same after zlib level 9."""
+
+    params: int
+    nonzero: int
+    macs: int
+    bytes: int
+    packed_bytes: int
+    bits: float
+
+
+def serialise(graph: onnx.ModelProto) -> bytes:
+    """The bytes of the ONNX file; the same model gives the same bytes."""
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+def load_graph(data: bytes | Path) -> onnx.ModelProto:
+    """Read an ONNX model from bytes or a file. Raises ModelError where it is not one."""
+    try:
+        raw = data if isinstance(data, bytes) else data.read_bytes()
+        return onnx.load_model_from_string(raw)
+    except Exception as error:  # protobuf's DecodeError is not part of a stable API
+        raise ModelError(f"not a readable ONNX model: {error}. Export it again.") from error
+
+
+def with_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those inside of its loops and conditions, which read the values around them by name."""
+    yield graph
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield from with_bodies(body)
+
+
+def graph_bits(graph: onnx.ModelProto) -> float:
+    """Average stored bits per weight of an ONNX model; 32.0 where it holds none.
+
+    The weights are the elements of its initializers of rank 2 and above, and those packed in bytes for an operator of
+    `_PACKED`. Their block-wise scales and zero points are stored for their sake: these add bits, and no weights.
+    Not counted are scales of whole channels (rank 1) and biases.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    weights = {name: math.prod(tensor.dims) for name, tensor in tensors.items() if len(tensor.dims) > 1}
+    for node in graph.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            weights |= {name: 0 for name in node.input[1:] if name in weights}
+        elif node.op_type in _PACKED and node.input[_PACKED[node.op_type]] in tensors:
+            packed = node.input[_PACKED[node.op_type]]
+            weights[packed] = _packed_weights(node, tensors[packed])
+            weights |= {name: 0 for name in node.input[2:4] if name in tensors}  # scales and zero points
+    bits = sum(math.prod(tensors[name].dims) * _element_bits(tensors[name]) for name in weights)
+    return bits / sum(weights.values()) if any(weights.values()) else 32.0
+
+
+def _packed_weights(node: onnx.NodeProto, tensor: onnx.TensorProto) -> int:
+    """How many weights of `bits` each an operator reads from a tensor; a matrix says so itself, without its padding."""
+    known: dict[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
+    if {"K", "N"} <= set(known):
+        return int(known["K"] * known["N"])
+    return int(math.prod(tensor.dims) * _element_bits(tensor) // known.get("bits", 4))
+
+
+def _element_bits(tensor: onnx.TensorProto) -> int:
+    """Stored bits of an element, which the name of its type tells: INT4, FLOAT8E4M3FN, BFLOAT16, and FLOAT for 32."""
+    name = str(onnx.TensorProto.DataType.Name(tensor.data_type))
+    width = re.search(r"\d+", name)
+    return int(width[0] if width else {"FLOAT": 32, "DOUBLE": 64}.get(name, 8))
+
+
+def file_sizes(graph: onnx.ModelProto, data: bytes, feeds: Mapping[str, Value], samples: int = 1) -> Sizes:
+    """All sizes of an ONNX file whose bytes are `data`; `feeds` is one call on `samples` samples, for the MACs.
+
+    Parameters are the constants that operators compute with in floating point, integer ones that are dequantized among
+    them; bodies of loops and conditions are left out, in parameters and in MACs.
+    """
+    weights = list(_weights(graph))
+    return Sizes(
+        params=sum(int(array.size) for array, _ in weights),
+        nonzero=sum(int(np.count_nonzero(array != zero)) for array, zero in weights),
+        macs=graph_macs(graph, feeds) // samples,
+        bytes=len(data),
+        packed_bytes=len(zlib.compress(data, 9)),
+        bits=round(graph_bits(graph), 3),
+    )
+
+
+def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
+    """Every constant that is computed with, and what stands for 0 in it."""
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    constants |= {node.output[0]: value for node in graph.graph.node if (value := _constant(node)) is not None}
+    widened = {n.output[0]: n for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
+    seen: set[str] = set()
+    for node in graph.graph.node:
+        for name in node.input if node.op_type not in _QDQ else ():
+            source = widened[name].input if name in widened else [name]
+            if source[0] not in constants or source[0] in seen:
+                continue
+            array = numpy_helper.to_array(constants[source[0]])
+            if len(source) == 1 and array.dtype.kind != "f":
+                continue  # a shape, an axis, an index
+            seen.add(source[0])
+            zero = numpy_helper.to_array(constants[source[2]]) if len(source) > 2 and source[2] in constants else 0
+            yield array, zero if np.size(zero) == 1 else 0
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    return next((a.t for a in node.attribute if node.op_type == "Constant" and a.name == "value"), None)
+
+
+def graph_macs(graph: onnx.ModelProto, feeds: Mapping[str, Value]) -> int:
+    """Multiply-adds of one call on these inputs, of convolutions, matrix products and recurrent layers; 0 without any.
+
+    Shapes are those that the runtime gives, whatever the file says of them.
+    """
+    counted = [node for node in graph.graph.node if node.op_type in _MACS]
+    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.graph.initializer}
+    names = {name for node in counted for name in (*node.input[:3], node.output[0]) if name and name not in constants}
+    session = session_with_outputs(graph, names - set(feeds))
+    found = dict(zip((port.name for port in session.outputs), session.run(feeds), strict=True))
+    shapes = {**constants, **{name: np.shape(value) for name, value in {**found, **feeds}.items() if _is_array(value)}}
+    return sum(_MACS[node.op_type](node, shapes) for node in counted)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
+
+
+def session_with_outputs(graph: onnx.ModelProto, names: Iterable[str], threads: int = 1) -> Session:
+    """A session that gives these values too."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(graph)
+    present = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(names) - present))
+    return open_session(watched.SerializeToString(), threads=threads)
+
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def _of_conv(node: onnx.NodeProto, shapes: Shapes) -> int:
+    return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
+
+
+def _of_transposed(node: onnx.NodeProto, shapes: Shapes) -> int:
+    return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
+
+
+def _of_product(node: onnx.NodeProto, shapes: Shapes) -> int:
+    return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+
+
+def _of_gemm(node: onnx.NodeProto, shapes: Shapes) -> int:
+    turned = any(a.name == "transA" and a.i for a in node.attribute)
+    return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if turned else 1]
+
+
+def _of_recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
+    """Of x (length, batch, features) or (batch, length, features), W (directions, gates * hidden, features) and R."""
+    rows = math.prod(shapes[node.input[0]][:2])
+    return rows * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))
+
+
+_MACS = {
+    "Conv": _of_conv, "ConvTranspose": _of_transposed, "MatMul": _of_product, "Gemm": _of_gemm,
+    "LSTM": _of_recurrent, "GRU": _of_recurrent, "RNN": _of_recurrent,
+}  # fmt: skip
