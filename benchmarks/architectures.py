@@ -240,11 +240,14 @@ def run(name: str, way: str = "") -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Counts, then every failure."""
-    lines = [f"{len(rows)} networks"]
-    for way in ("quantize", "prune", "both"):
-        good = sum(row[way] == "ok" for row in rows)
-        lines.append(f"{way:<9} {good:4} ({100 * good / max(1, len(rows)):.0f} %)")
+    """Counts by where the networks come from, as Markdown, then every failure."""
+    ways, sources = ("quantize", "prune", "both"), list(dict.fromkeys(row["name"].split()[0] for row in rows))
+    lines = ["| networks | number | int8 | half the MACs | both |", "|---|---|---|---|---|"]
+    for source in [*sources, ""]:
+        mine = [row for row in rows if row["name"].startswith(source)]
+        good = [sum(row[way] == "ok" for row in mine) for way in ways]
+        counts = [f"{n} ({100 * n / max(1, len(mine)):.0f} %)" for n in good]
+        lines.append(f"| {' | '.join([source or 'all', str(len(mine)), *counts])} |")
     said = [row[way] for row in rows for way in ("quantize", "prune", "both")]
     lines.append(f"tracebacks {sum(text.startswith('TRACEBACK') for text in said)}")
     for row in rows:
