@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Recipe,
         Task,
         compress,
+        compress_onnx,
         load_recipe,
         plan,
         register_loss,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Artifact": "compress.Artifact", "Head": "compress.Head", "LeanfitError": "evaluate.core.errors.LeanfitError",
     "Recipe": "compress.Recipe", "Task": "compress.Task", "bench": "evaluate.benchmark.compare.compare",
-    "compress": "compress.compress",
+    "compress": "compress.compress", "compress_onnx": "compress.compress_onnx",
     "fit_law": "evaluate.scaling.law.select_law", "load_recipe": "compress.load_recipe", "plan": "compress.plan",
     "register_law": "evaluate.scaling.forms.form.register_law", "register_loss": "compress.register_loss",
     "register_metric": "evaluate.metrics.base.register_metric", "register_model": "compress.register_model",
@@ -46,9 +47,9 @@ _HOMES = {
     "verify": "compress.verify", "whole_metric": "compress.whole_metric",
 }  # fmt: skip
 __all__ = [
-    "Artifact", "Head", "LeanfitError", "Recipe", "Task", "__version__", "bench", "compress", "fit_law", "load",
-    "load_recipe", "plan", "register_law", "register_loss", "register_metric", "register_model", "register_pass",
-    "register_task", "register_trainer", "verify", "whole_metric",
+    "Artifact", "Head", "LeanfitError", "Recipe", "Task", "__version__", "bench", "compress", "compress_onnx",
+    "fit_law", "load", "load_recipe", "plan", "register_law", "register_loss", "register_metric", "register_model",
+    "register_pass", "register_task", "register_trainer", "verify", "whole_metric",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from compress.models import build_model, register_model
     from compress.passes.base import register_pass
     from compress.pipeline.artifact import Artifact, verify
+    from compress.pipeline.onnx_run import compress_onnx
     from compress.pipeline.plan import plan
     from compress.pipeline.run import compress
     from compress.recipe.load import load_recipe
@@ -24,6 +25,7 @@ __all__ = [
     "Task",
     "build_model",
     "compress",
+    "compress_onnx",
     "get_task",
     "load_recipe",
     "plan",
@@ -43,6 +45,7 @@ _HOMES = {
     "Task": "compress.tasks",
     "build_model": "compress.models",
     "compress": "compress.pipeline.run",
+    "compress_onnx": "compress.pipeline.onnx_run",
     "get_task": "compress.tasks",
     "load_recipe": "compress.recipe.load",
     "plan": "compress.pipeline.plan",

@@ -29,6 +29,7 @@ from compress.core.files import WEIGHT_FILES
 from evaluate.bundle.terminal import say
 
 if TYPE_CHECKING:
+    from compress.pipeline.artifact import Artifact
     from compress.recipe.schema import Recipe
 
 WrongCommandLine: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
@@ -93,6 +94,15 @@ def compress(
     task: Annotated[
         str | None, typer.Option(help="A registered name, images:FOLDER, csv:FILE, npz:FILE, or package.module:name.")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="For an ONNX file: what it will see, by input, as .npz, .npy or .json.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="For an ONNX file: labels of the data, as .npy.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="For an ONNX file: what the labels are judged by (leanfit list metrics).")
+    ] = None,
+    shape: bench_command.Shapes = None,
+    dim: bench_command.Dims = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value, as in passes.0.keep.macs=0.4."),
@@ -112,6 +122,14 @@ def compress(
     with error_boundary(as_json, resumes=True):
         from compress.recipe.load import load_recipe
 
+        given = {"data": data, "labels": labels, "metric": metric, "shape": shape, "dim": dim}
+        file = _onnx_file(recipe, model)
+        if file is not None:
+            name = _one_recipe(None if file == recipe else recipe, chosen, given=True)
+            loaded = load_recipe(name if name != "half-int8" or chosen or recipe != file else "int8", overrides or ())
+            _run_file(file, loaded, given, dry_run, weights or task, out, quiet, as_json)
+            return
+        _refuse_for_networks(given)
         name = _one_recipe(recipe, chosen, given=model is not None)
         blocks, objects = _brought(model, weights, task)
         loaded = load_recipe(name, [*blocks, *(overrides or ())])
@@ -122,6 +140,50 @@ def compress(
             _dry_run(loaded, objects, as_json)
         else:
             _run(loaded, {**objects, "force": force}, out, device, quiet, as_json)
+
+
+def _onnx_file(recipe: str | None, model: str | None) -> str | None:
+    """The ONNX file that was named, as the model or in the recipe's place."""
+    return next((text for text in (model, recipe) if text and Path(text).suffix.lower() == ".onnx"), None)
+
+
+def _refuse_for_networks(given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter(f"--{name} is for an ONNX file; a network's data come by --task")
+
+
+def _run_file(
+    file: str,
+    recipe: Recipe,
+    given: dict[str, Any],
+    dry_run: bool,
+    network: str | None,
+    out: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Compress an ONNX file. No torch is imported."""
+    if network is not None:
+        raise typer.BadParameter(
+            f"{file} is a whole model: it takes no --weights and no --task, and --data FILE instead"
+        )
+    if given["data"] is None:
+        raise typer.BadParameter(f"--data FILE is needed: what {file} will see, by input, as .npz, .npy or .json")
+    if dry_run:
+        raise typer.BadParameter(
+            "--dry-run predicts what passes do to a network; an ONNX file is compressed in seconds"
+        )
+    from compress.pipeline.onnx_run import compress_onnx
+
+    said = bench_command.said_of_inputs(given["shape"], given["dim"], None)
+    del said["inputs"]
+    with Progress(quiet) as progress:
+        artifact = compress_onnx(
+            file, recipe, data=given["data"], labels=given["labels"], metric=given["metric"], out=out, status=progress,
+            **said,
+        )  # fmt: skip
+    _show(artifact, as_json)
 
 
 def _one_recipe(argument: str | None, option: str | None, given: bool) -> str:
@@ -186,11 +248,17 @@ def _dry_run(recipe: Recipe, objects: dict[str, Any], as_json: bool) -> None:
 
 
 def _run(recipe: Recipe, objects: dict[str, Any], out: Path | None, device: str, quiet: bool, as_json: bool) -> None:
-    from compress.core.errors import GoalMissedError
     from compress.pipeline.run import compress as run
 
     with Progress(quiet) as progress:
         artifact = run(recipe=recipe, out=out, device=device, status=progress, **objects)
+    _show(artifact, as_json)
+
+
+def _show(artifact: Artifact, as_json: bool) -> None:
+    """What came out; exit code 6 where a goal was missed."""
+    from compress.core.errors import GoalMissedError
+
     if as_json:
         emit(artifact.summary())
     else:

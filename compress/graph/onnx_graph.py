@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,76 @@ from typing import Any, TypedDict
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from evaluate.core.errors import ModelError
+from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, Value, open_session
 
 # Operators of ONNX Runtime (docs/ContribOperators.md there) that read weights packed in bytes: which input holds them.
 _PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
+
+
+QDQ_OPSET = 13  # from here on scales may be one for each channel
+
+
+def prepared(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph as passes want it: constants folded into initializers, batch norm into convolutions, every node named.
+
+    By the runtime's own basic optimisations, which give standard operators; a graph that it cannot write is only named.
+    Raises ModelError for an operator set that is too old and cannot be brought up.
+    """
+    opset = max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    try:
+        newer = graph if opset >= QDQ_OPSET else onnx.version_converter.convert_version(graph, QDQ_OPSET)
+    except Exception as error:  # the converter raises what its C++ raises
+        raise ModelError(
+            f"the file has operator set {opset}, and integers for each channel need {QDQ_OPSET}; it cannot be "
+            f"converted: {str(error)[:200]}. Export it with a newer operator set."
+        ) from error
+    folded = _folded(newer)
+    named = onnx.ModelProto()
+    named.CopyFrom(folded if folded is not None else newer)
+    taken = {node.name for node in named.graph.node}
+    for number, node in enumerate(named.graph.node):
+        if not node.name:
+            node.name = next(n for n in (f"{node.op_type}_{number}", f"{node.op_type}_{number}_") if n not in taken)
+    _flatten_biases(named.graph)
+    return named
+
+
+def _flatten_biases(graph: onnx.GraphProto) -> None:
+    """Biases of matrix products as vectors: rows and scalars, which Gemm takes too, fail in the runtime's quantizer."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3:
+            continue
+        weight, bias, name = constants.get(node.input[1]), constants.get(node.input[2]), f"{node.name}.bias"
+        if weight is None or bias is None or name in constants:
+            continue
+        width = weight.dims[0 if any(a.name == "transB" and a.i for a in node.attribute) else 1]
+        one_row = all(size == 1 for size in bias.dims[:-1]) and math.prod(bias.dims) in (1, width)
+        if one_row and list(bias.dims) != [width]:
+            flat = np.broadcast_to(numpy_helper.to_array(bias).reshape(-1), (width,))
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(flat), name))
+            node.input[2] = name
+
+
+def _folded(graph: onnx.ModelProto) -> onnx.ModelProto | None:
+    runtime = load_runtime()
+    with tempfile.TemporaryDirectory(prefix="leanfit-") as folder:
+        place = Path(folder) / "folded.onnx"
+        options = runtime.SessionOptions()
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath, options.log_severity_level = str(place), 4
+        try:
+            runtime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return onnx.load(place)
+        except runtime_errors():
+            return None
 
 
 class Sizes(TypedDict):
@@ -96,15 +158,28 @@ def file_sizes(graph: onnx.ModelProto, data: bytes, feeds: Mapping[str, Value], 
     Parameters are the constants that operators compute with in floating point, integer ones that are dequantized among
     them; bodies of loops and conditions are left out, in parameters and in MACs.
     """
+    found = constant_sizes(graph, data)
+    whole: Sizes = {
+        "params": int(found["params"]),
+        "nonzero": int(found["nonzero"]),
+        "macs": graph_macs(graph, feeds) // samples,
+        "bytes": len(data),
+        "packed_bytes": int(found["packed_bytes"]),
+        "bits": found["bits"],
+    }
+    return whole
+
+
+def constant_sizes(graph: onnx.ModelProto, data: bytes) -> dict[str, float]:
+    """The sizes of an ONNX file that need no call: all but the MACs, of `file_sizes`."""
     weights = list(_weights(graph))
-    return Sizes(
-        params=sum(int(array.size) for array, _ in weights),
-        nonzero=sum(int(np.count_nonzero(array != zero)) for array, zero in weights),
-        macs=graph_macs(graph, feeds) // samples,
-        bytes=len(data),
-        packed_bytes=len(zlib.compress(data, 9)),
-        bits=round(graph_bits(graph), 3),
-    )
+    return {
+        "params": sum(int(array.size) for array, _ in weights),
+        "nonzero": sum(int(np.count_nonzero(array != zero)) for array, zero in weights),
+        "bytes": len(data),
+        "packed_bytes": len(zlib.compress(data, 9)),
+        "bits": round(graph_bits(graph), 3),
+    }
 
 
 def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:

@@ -6,7 +6,7 @@ All functions here work on names and shapes, so that an artifact repeats them wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -180,3 +180,13 @@ def _check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int
 
 def _few(what: str, names: Sequence[str]) -> str:
     return f"{what}: {a_few(names)}; " if names else ""
+
+
+def layer_widths(module: nn.Module) -> list[dict[str, Any]]:
+    """Output channels of every layer with weights, in the order of the network."""
+    layers = ((n, getattr(m, "weight", None), m) for n, m in module.named_modules())
+    return [
+        {"layer": name, "channels": side_width(module, name, "out") if tensor_dims(layer, "out") else weight.shape[0]}
+        for name, weight, layer in layers
+        if isinstance(weight, nn.Parameter) and weight.ndim >= 2
+    ]

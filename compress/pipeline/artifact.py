@@ -11,19 +11,13 @@ import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from compress.core.files import file_hash
-from compress.core.forward import JUDGED
-from compress.graph.model_state import ModelState, network_from, read_constraints, read_rewrites
-from compress.graph.onnx_graph import load_graph
-from compress.graph.sizes import measure_sizes
-from compress.models import build_model
-from compress.pipeline.manifest import HASHED, Manifest, random_inputs, random_parity, read_manifest
-from compress.tasks.checks import as_inputs
+from compress.graph.onnx_graph import constant_sizes, load_graph
+from compress.pipeline.manifest import Manifest, random_inputs, random_parity, read_manifest
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError
 from evaluate.core.journal import find_records
@@ -34,6 +28,11 @@ from evaluate.report.html.notebook import framed
 from evaluate.report.messages.run_messages import headline
 from evaluate.report.text.run_table import summary, text_table
 from evaluate.runtime.session import open_session
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compress.graph.model_state import ModelState
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ class Artifact:
 
         Raises DataError for inputs of another kind or number, ModelError where the file cannot run on them.
         """
+        from compress.tasks.checks import as_inputs
+
         session = open_session(self.onnx_path.read_bytes(), threads=1)
         given = as_inputs(inputs, "predict")
         names = [port.name for port in session.inputs]
@@ -120,6 +121,11 @@ class Artifact:
 
     def state(self, base: nn.Module | None = None) -> ModelState:
         """The network as `module` gives it, with its graph where a pass wrote one, its rewrites and constraints."""
+        from compress.core.forward import JUDGED
+        from compress.graph.model_state import ModelState, network_from, read_constraints, read_rewrites
+
+        if not self.manifest.has_network:
+            raise ArtifactError(f"{self.path} was made of an ONNX file: there is no network of it in torch")
         base = base if base is not None else self.base
         with only_allowed(self.allow):
             try:
@@ -175,7 +181,7 @@ def verify(path: str | Path, base: nn.Module | None = None, *, allow: Sequence[s
     except ArtifactError as error:
         return [Check("manifest", False, str(error))]
     checks = [Check("manifest", True, "matches its own hash")]
-    checks += [_check_hash(folder, name, artifact.manifest.hashes[name]) for name in HASHED]
+    checks += [_check_hash(folder, name, artifact.manifest.hashes[name]) for name in artifact.manifest.files]
     if all(check.ok for check in checks):
         checks += [_guarded("sizes", _check_sizes, artifact), _guarded("parity", _check_parity, artifact)]
     return checks
@@ -204,11 +210,16 @@ def _guarded(name: str, check: Callable[[Artifact], tuple[bool, str]], artifact:
 
 def _check_sizes(artifact: Artifact) -> tuple[bool, str]:
     data = (artifact.path / "model.onnx").read_bytes()
-    inputs = random_inputs(artifact.manifest.inputs)
-    found: dict[str, Any] = {**measure_sizes(artifact.module(), inputs, load_graph(data), data)}
+    if artifact.manifest.has_network:
+        from compress.graph.sizes import measure_sizes
+
+        inputs = random_inputs(artifact.manifest.inputs)
+        found: dict[str, Any] = {**measure_sizes(artifact.module(), inputs, load_graph(data), data)}
+    else:
+        found = constant_sizes(load_graph(data), data)
     claimed = {unit: value for unit, value in artifact.manifest.sizes.items() if unit in found}
     wrong = [f"{unit}: {found[unit]}, claimed {v}" for unit, v in claimed.items() if _differs(unit, found[unit], v)]
-    detail = ", ".join(f"{found[unit]} {unit}" for unit in ("params", "nonzero", "macs", "bytes"))
+    detail = ", ".join(f"{found[unit]} {unit}" for unit in ("params", "nonzero", "macs", "bytes") if unit in found)
     return not wrong, "; ".join(wrong) or detail
 
 
@@ -218,9 +229,10 @@ def _differs(unit: str, found: float, claimed: float) -> bool:
 
 
 def _check_parity(artifact: Artifact) -> tuple[bool, str]:
-    graph = (artifact.path / "model.onnx").read_bytes()
-    found = random_parity(artifact.module(), graph, artifact.manifest.inputs).relative
-    claimed = artifact.manifest.random_parity.relative
+    graph, claim = (artifact.path / "model.onnx").read_bytes(), artifact.manifest.random_parity
+    if not artifact.manifest.has_network or claim is None:
+        raise _NeedsBase("it was made of an ONNX file, and no network belongs to it")
+    found, claimed = random_parity(artifact.module(), graph, artifact.manifest.inputs).relative, claim.relative
     # Another CPU rounds differently; integer kernels by up to a step of the output.
     allowed = 2 * claimed + (0.05 if artifact.manifest.quantized else 1e-4)
     return found <= allowed, f"differs from torch by {found:.1e} of the output's range (claimed {claimed:.1e})"
@@ -231,6 +243,8 @@ class _NeedsBase(ArtifactError):
 
 
 def _build_base(manifest: Manifest, folder: Path) -> nn.Module:
+    from compress.models import build_model
+
     spec = manifest.model.spec
     if spec is None:
         raise _NeedsBase(

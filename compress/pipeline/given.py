@@ -90,7 +90,10 @@ def _network_of(model: Any, seed: int) -> nn.Module:
     text = str(model)
     suffix = Path(text).suffix.lower()
     if suffix == ".onnx":
-        raise ModelError(f"{text}: an ONNX file; compress takes a PyTorch network. leanfit bench {text} measures it.")
+        raise ModelError(
+            f"{text}: an ONNX file; compress takes a PyTorch network. It is compressed as it is by "
+            f"leanfit.compress_onnx({text!r}, 'int8', data=...), and measured by leanfit bench {text}."
+        )
     if suffix in WEIGHT_FILES or isinstance(model, Path):
         raise ModelError(
             f"{text}: a file of weights says nothing of the network that they belong to. Build it and load them, "

@@ -10,22 +10,29 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor, nn
 
 from compress.core.files import hash_of, json_text
-from compress.core.forward import call
-from compress.graph.export import Parity, check_parity
-from compress.graph.model_state import save_state
 from evaluate.core.errors import ArtifactError
 from evaluate.core.whole_files import write_together
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from compress.graph.export import Parity
+
 MANIFEST = "manifest.json"
 HASHED = ("model.onnx", "weights.safetensors", "recipe.yaml")
+NO_NETWORK = "an ONNX file"  # the class of what was compressed without a network
 LARGEST_INPUT = 2**26
+# Of torch's types those that ONNX Runtime takes, and texts.
+TYPES = frozenset((
+    "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+    "uint64", "bool", "str", "sequence",
+))  # fmt: skip
 
 RANDOM_SAMPLES = 8
 
@@ -45,18 +52,21 @@ class Closeness(_Block):
 
 
 class InputSpec(_Block):
-    """One input: the word "batch" and the shape of a sample, its type, and the range of its values."""
+    """One input: the word "batch" and the shape of a sample, its type, and the range of its values.
+
+    Inputs of an ONNX file that no network belongs to may lack the word.
+    """
 
     name: str = Field(min_length=1)
-    shape: tuple[Literal["batch"] | Annotated[int, Field(ge=1, le=LARGEST_INPUT)], ...] = Field(min_length=1)
+    shape: tuple[Literal["batch"] | Annotated[int, Field(ge=1, le=LARGEST_INPUT)], ...]
     dtype: str
     range: tuple[float, float]
 
     @model_validator(mode="after")
     def _can_be_made(self) -> InputSpec:
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ValueError(f"no type of torch's: {self.dtype[:40]!r}")
-        if [n for n in self.shape if isinstance(n, str)] != [self.shape[0]] or math.prod(self.sample) > LARGEST_INPUT:
+        if self.dtype not in TYPES:
+            raise ValueError(f"no type of an input: {self.dtype[:40]!r}")
+        if "batch" in self.shape[1:] or math.prod(self.sample) > LARGEST_INPUT:
             raise ValueError(f"expected 'batch' and the shape of a sample of at most {LARGEST_INPUT} values")
         return self
 
@@ -73,6 +83,8 @@ class InputSpec(_Block):
 
     def random(self, generator: torch.Generator) -> Tensor:
         """Inputs (RANDOM_SAMPLES, ...) within the range, for where the data is not."""
+        import torch
+
         low, high = self.range
         uniform = torch.rand((RANDOM_SAMPLES, *self.sample), generator=generator)
         return torch.as_tensor(low + (high - low) * uniform, dtype=getattr(torch, self.dtype))
@@ -107,13 +119,27 @@ class Manifest(_Block):
     outputs: list[str] = []  # the judged one first; older manifests do not say
     sizes: dict[str, Figure]
     hashes: dict[str, str]
-    random_parity: Closeness
+    random_parity: Closeness | None = None
+
+    @property
+    def has_network(self) -> bool:
+        """Whether a network can be built from it; else an ONNX file was compressed as it came."""
+        return self.model.class_name != NO_NETWORK
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of the artifact beside the manifest."""
+        return HASHED if self.has_network else tuple(name for name in HASHED if name != "weights.safetensors")
 
     @model_validator(mode="after")
     def _names_its_files(self) -> Manifest:
-        lacking = sorted(set(HASHED) - set(self.hashes))
+        lacking = sorted(set(self.files) - set(self.hashes))
         if lacking:
             raise ValueError(f"no hash of {', '.join(lacking)}")
+        if self.has_network and (
+            self.random_parity is None or any(spec.shape[:1] != ("batch",) for spec in self.inputs)
+        ):
+            raise ValueError("a network's inputs are batches, and its parity was measured")
         return self
 
     def document(self) -> dict[str, Any]:
@@ -171,21 +197,41 @@ def write_artifact(
     `claims` holds what only the pipeline knows: name, recipe_hash, stage, quantized, rewrites, constraints, and the
     sizes and parities of the file.
     """
+    from compress.core.forward import call
+    from compress.graph.model_state import save_state
+
     inputs = [InputSpec.of(name, values) for name, values in example.items()]
-    files = dict(zip(HASHED, (graph, save_state(model), recipe.encode()), strict=True))
-    document: dict[str, Any] = {
-        "schema": 1,
+    document = {
         **claims,
         "model": {
             "spec": getattr(model, "leanfit_spec", None),
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
         },
-        "inputs": [spec.model_dump(mode="json") for spec in inputs],
         "outputs": list(call(model, example)),
         "shapes": {name: list(t.shape) for name, t in model.state_dict().items()},
+        "random_parity": random_parity(model, graph, inputs).as_dict(),
+    }
+    files = dict(zip(HASHED, (graph, save_state(model), recipe.encode()), strict=True))
+    return _write(folder, document, inputs, files)
+
+
+def write_file_artifact(
+    folder: Path, *, graph: bytes, inputs: Sequence[InputSpec], recipe: str, claims: Mapping[str, Any]
+) -> Manifest:
+    """Write the artifact of an ONNX file that no network belongs to, as `write_artifact` does."""
+    document = {**claims, "rewrites": [], "model": {"spec": None, "class": NO_NETWORK}}
+    return _write(folder, document, inputs, {"model.onnx": graph, "recipe.yaml": recipe.encode()})
+
+
+def _write(
+    folder: Path, claims: Mapping[str, Any], inputs: Sequence[InputSpec], files: Mapping[str, bytes]
+) -> Manifest:
+    document: dict[str, Any] = {
+        "schema": 1,
+        **claims,
+        "inputs": [spec.model_dump(mode="json") for spec in inputs],
         "hashes": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
-    document["random_parity"] = random_parity(model, graph, inputs).as_dict()
     document["self"] = hash_of(document)
     folder.mkdir(parents=True, exist_ok=True)
     write_together(folder, {**files, MANIFEST: json_text(document).encode()})
@@ -194,10 +240,14 @@ def write_artifact(
 
 def random_inputs(inputs: Sequence[InputSpec]) -> dict[str, Tensor]:
     """The same random inputs (RANDOM_SAMPLES, ...) every time, by name."""
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     return {spec.name: spec.random(generator) for spec in inputs}
 
 
 def random_parity(model: nn.Module, graph: bytes, inputs: Sequence[InputSpec]) -> Parity:
     """Parity on random inputs within the range of real ones, so that it can be checked where the data is not."""
+    from compress.graph.export import check_parity
+
     return check_parity(model, graph, random_inputs(inputs))

@@ -5,22 +5,18 @@ Whether a run met the goals of its recipe. Every goal is "at most"; intervals de
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from compress import __version__
 from compress.core.files import hash_of
-from compress.graph.surgery import side_width, tensor_dims
-from compress.tasks.heads import HeadMetric, JudgedHead
 from evaluate.benchmark.bench_record import judge, summarise
 from evaluate.core.errors import ModelError, quoted
 from evaluate.core.records import CompressRecord
@@ -29,9 +25,12 @@ from evaluate.hardware.environment import environment
 from evaluate.metrics.base import drop, metric_of, per_class_drop, score
 
 if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, nn
+
     from compress.recipe.named_blocks import Goals
     from compress.recipe.schema import Recipe
-    from compress.tasks import Task
+    from evaluate.metrics.base import Metric
 
 
 Outcome = Literal["met", "missed", "not resolved"]
@@ -120,17 +119,46 @@ class Samples:
 
 @dataclass(frozen=True)
 class Measured:
-    """A network after the baseline stage or after a pass, with what its stage stored."""
+    """What a stage stored of the model that it left, and the output channels of the model's layers."""
 
-    module: nn.Module
     stored: dict[str, Any]
+    widths: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class JudgedOutput:
+    """One of several outputs, or heads, with the outputs and targets that its own metric judges."""
+
+    name: str
+    metric: str | Metric
+    classes: Sequence[str]
+    baseline: NDArray[Any]
+    compressed: NDArray[Any]
+    targets: NDArray[Any]
+
+
+class Judge(Protocol):
+    """What a Record needs to know of the task that judged a run."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def metric(self) -> str | Metric: ...
+    @property
+    def classes(self) -> Sequence[str]: ...
+    def fingerprint(self) -> str:
+        """The hash of its data."""
+
+    def splits(self) -> Mapping[str, Sized]:
+        """Its data, by what they are for."""
 
 
 def make_record(
     recipe: Recipe,
-    task: Task,
+    task: Judge,
     steps: Sequence[Measured],
     evaluation: Evaluation,
+    outputs: Sequence[JudgedOutput],
     samples: Samples,
     hashes: dict[str, str],
     folder: Path,
@@ -162,23 +190,23 @@ def make_record(
         "hashes": hashes,
         "environment": environment(),
     }
-    for side, (step, outputs, times) in sides.items():
+    for side, (step, found, times) in sides.items():
         record[side] = {
             "sizes": step.stored["sizes"],
-            "accuracy": score(outputs, evaluation.targets, task.metric, task.classes),
+            "accuracy": score(found, evaluation.targets, task.metric, task.classes),
             "latency": summarise(
                 times, provider=bench.provider, threads=bench.threads, batch=bench.batch, loops=samples.loops
             ),
             "validation": step.stored["validation"],
             "parity": step.stored["parity"],
-            "widths": _widths(step.module),
+            "widths": list(step.widths),
         }
     record["passes"] = [_pass(before, after) for before, after in pairwise(steps)]
     record["drop"] = drop(evaluation.baseline, evaluation.compressed, evaluation.targets, task.metric)
     record["per_class_drop"] = per_class_drop(
         evaluation.baseline, evaluation.compressed, evaluation.targets, task.classes, task.metric
     )
-    record["heads"] = [_head(head, evaluation) for head in task.heads]
+    record["heads"] = [_output(output) for output in outputs]
     candidates = {"baseline": samples.baseline, "again": samples.control, "compressed": samples.compressed}
     (judged,) = judge([candidates], "baseline", "again", seed=recipe.seed, opened_once=samples.opened_once)
     record["speedup"] = judged.speedups["compressed"]
@@ -190,34 +218,23 @@ def make_record(
     return dict(CompressRecord.of(record).raw)
 
 
-def _head(head: JudgedHead, evaluation: Evaluation) -> dict[str, Any]:
-    """The figures of one of several heads: its score before and after, and what was lost on the same samples."""
-    metric, (before, after) = HeadMetric.of(head), (evaluation.baseline, evaluation.compressed)
+def _output(output: JudgedOutput) -> dict[str, Any]:
+    """The figures of one of several outputs: its score before and after, and what was lost on the same samples."""
+    sides = {"baseline": output.baseline, "compressed": output.compressed}
     return {
-        "name": head.name,
-        "baseline": score(before, evaluation.targets, metric, head.classes),
-        "compressed": score(after, evaluation.targets, metric, head.classes),
-        "drop": drop(before, after, evaluation.targets, metric),
+        "name": output.name,
+        **{side: score(values, output.targets, output.metric, output.classes) for side, values in sides.items()},
+        "drop": drop(output.baseline, output.compressed, output.targets, output.metric),
     }
 
 
-def _task(task: Task) -> dict[str, Any]:
+def _task(task: Judge) -> dict[str, Any]:
     return {
         "name": task.name,
         "fingerprint": task.fingerprint(),
         "classes": list(task.classes),
         "splits": {name: len(split) for name, split in task.splits().items()},
     }
-
-
-def _widths(module: nn.Module) -> list[dict[str, Any]]:
-    """Output channels of every layer with weights, in the order of the network."""
-    layers = ((n, getattr(m, "weight", None), m) for n, m in module.named_modules())
-    return [
-        {"layer": name, "channels": side_width(module, name, "out") if tensor_dims(layer, "out") else weight.shape[0]}
-        for name, weight, layer in layers
-        if isinstance(weight, nn.Parameter) and weight.ndim >= 2
-    ]
 
 
 def _pass(before: Measured, after: Measured) -> dict[str, Any]:

@@ -12,30 +12,32 @@ from torch import nn
 
 from compress import __version__
 from compress.core.errors import RecipeError
-from compress.core.files import clear_parts, file_hash, hash_of, write_arrays, writing
+from compress.core.files import clear_parts, hash_of, write_arrays, writing
 from compress.core.forward import call, copy_model, not_finite, run_model
 from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed
 from compress.graph.onnx_graph import load_graph
+from compress.graph.surgery import layer_widths
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
 from compress.pipeline.given import given_model, given_task
-from compress.pipeline.manifest import Manifest, read_manifest, write_artifact
+from compress.pipeline.manifest import read_manifest, write_artifact
 from compress.pipeline.progress_bar import Progress
-from compress.pipeline.record import Deployed, Evaluation, Measured, Samples, make_record, own_sizes
+from compress.pipeline.record import Deployed, Evaluation, JudgedOutput, Measured, Samples, make_record, own_sizes
+from compress.pipeline.run_folder import hashes_of, is_written, keep_record, require_own, time_files, times_in
 from compress.pipeline.sanity import Sanity, examine, require_sane
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.load import load_recipe
 from compress.recipe.schema import Recipe
 from compress.tasks import Task
+from compress.tasks.heads import HeadMetric
 from compress.training.placement import check_device
 from compress.training.settings import TrainConfig
 from compress.training.train import check_training
-from evaluate.benchmark.latency import Opener, measure_latency
-from evaluate.core.errors import ArtifactError, MachineError, ModelError
+from evaluate.benchmark.latency import Opener
+from evaluate.core.errors import ModelError
 from evaluate.core.journal import JOURNAL, Journal
 from evaluate.core.text import a_few
-from evaluate.hardware.monitor import Watch
 from evaluate.metrics.base import get_metric
 from evaluate.runtime.session import open_session, require_provider
 
@@ -76,7 +78,7 @@ def compress(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
     with writing(folder):
-        _check_folder(folder)
+        require_own(folder)
     device = device_for(device)
     require_provider(recipe.benchmark.provider)  # before a training is paid for, not after
     network, task = prepare(recipe, model, task, status, weights)
@@ -194,7 +196,7 @@ class _Run(Chain):
 
     def write(self, folder: Path, net: Net) -> None:
         """Write an artifact, unless this very one is there already, whole."""
-        if _is_written(folder, net.key, self.recipe.hash):
+        if is_written(folder, net.key, self.recipe.hash):
             return
         claims = {
             "leanfit": __version__,
@@ -242,53 +244,31 @@ class _Run(Chain):
                     {name: array.copy() for name, array in feeds.items()}
                 )
 
-            candidates = {"baseline": opener(baseline), "again": opener(baseline), "compressed": opener(final)}
-            watch = Watch()
+            openers = {"baseline": opener(baseline), "compressed": opener(final)}
+            return time_files(folder, openers, config, self.recipe.seed, self.status)
 
-            def status(message: str, done: float, total: float) -> None:
-                if message == "timing":  # after the pilot: a clock that wakes up is not one that swings
-                    watch.mark()
-                self.status(message, done, total)
-
-            timing = measure_latency(candidates, seconds=config.seconds, seed=self.recipe.seed, status=status)
-            write_arrays(folder / "samples.npz", timing.samples)
-            loops = timing.candidates["baseline"].loops
-            return {"loops": loops, "opened_once": timing.opened_once, "machine": watch.summary()}
-
-        folder, told = self.stages.run("bench", key, work)
-        self.remarks += (f"{text[0].upper()}{text[1:]}." for text in Watch.warnings(told["machine"]))
-        with np.load(folder / "samples.npz", allow_pickle=False) as stored:
-            times = stored["baseline"], stored["again"], stored["compressed"]
-            return Samples(*times, told["loops"], told["opened_once"])
+        samples, said = times_in(*self.stages.run("bench", key, work))
+        self.remarks += said
+        return samples
 
     def report(self, steps: list[Net], evaluation: Evaluation, samples: Samples) -> None:
         """Append the Record, once, and write the page from it."""
-        hashes = {
-            name: file_hash(self.folder / name) for name in ("model.onnx", "weights.safetensors", "baseline/model.onnx")
-        }
-        measured = [Measured(step.model.module, self._stored(step)) for step in steps]
+        measured = [Measured(self._stored(step), layer_widths(step.model.module)) for step in steps]
+        sides = evaluation.baseline, evaluation.compressed, evaluation.targets
+        heads = [JudgedOutput(head.name, HeadMetric.of(head), head.classes, *sides) for head in self.task.heads]
         record = make_record(
             self.recipe,
             self.task,
             measured,
             evaluation,
+            heads,
             samples,
-            hashes,
+            hashes_of(self.folder),
             self.folder,
             self.stages.seconds,
             self.remarks,
         )
-        known = [r for r in self.journal.read() if r.get("kind") == "compress" and r["id"] == record["id"]]
-        page = self.folder / "report.html"
-        if known:
-            self.status(f"nothing to do: this was done on {known[0]['created']}", 0, 0)
-            if _is_newer(page, self.folder / JOURNAL):
-                return
-        else:
-            self.journal.append(record)
-        from evaluate.report.html.pages import write_page  # charts take a second to import
-
-        write_page([*known, record][:1], page)
+        keep_record(self.folder, record, self.status)
 
     def _stored(self, step: Net) -> dict[str, Any]:
         """What a stage stored, with its sizes in the user's own units: these are measured anew, by the code of now."""
@@ -297,45 +277,12 @@ class _Run(Chain):
         return {**step.stored, "sizes": sizes}
 
 
-def _is_written(folder: Path, stage: str, recipe_hash: str) -> bool:
-    found = _manifest(folder)
-    return (
-        found is not None
-        and (found.stage, found.recipe_hash) == (stage, recipe_hash)
-        and all((folder / name).is_file() and file_hash(folder / name) == h for name, h in found.hashes.items())
-    )
-
-
-def _is_newer(page: Path, journal: Path) -> bool:
-    """Whether a page was written after the last Record: `leanfit report` draws one anew."""
-    return page.is_file() and page.stat().st_mtime_ns >= journal.stat().st_mtime_ns
-
-
-def _manifest(folder: Path) -> Manifest | None:
-    try:
-        return read_manifest(folder)
-    except ArtifactError:
-        return None
-
-
 def device_for(device: str) -> str:
     """ "cpu" or "cuda" for what was asked; "auto" takes CUDA where it is. Raises MachineError."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
     return device
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise MachineError for a folder of somebody else's: stages/ and manifest.json are names that others use too."""
-    if folder.exists() and not folder.is_dir():
-        raise MachineError(f"{folder} is a file; --out must name a folder")
-    ours = (folder / ".lock").exists() or _manifest(folder) is not None
-    if folder.is_dir() and any(folder.iterdir()) and not ours:
-        raise MachineError(
-            f"{folder} holds other files and no leanfit run; give an empty or new folder with --out, "
-            "so that nothing is lost"
-        )
 
 
 def _not_given(what: str, example: str) -> ModelError:

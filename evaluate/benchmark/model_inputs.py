@@ -56,9 +56,9 @@ NOTHING = Wanted()
 
 
 def wanted_of(
-    shapes: Mapping[str, Sequence[int]] | None,
-    dims: Mapping[str, int] | None,
-    inputs: str | Path | Call | Sequence[Call] | None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    inputs: str | Path | Call | Sequence[Call] | None = None,
 ) -> Wanted:
     """What was said of inputs: values are a mapping, several, or a file of them. Raises DataError for the file."""
     source, calls = "inputs", list[Call]()
@@ -150,8 +150,16 @@ def stored_calls(file: str | Path, places: Sequence[Mapping[str, Any]]) -> list[
         ]
 
 
-def calls_for(session: Session, batch: int, seed: int, wanted: Wanted = NOTHING, *, zeros: bool = False) -> list[Feeds]:
-    """Inputs for the calls to make, in turn; one call where no values were given.
+def calls_for(
+    session: Session,
+    batch: int,
+    seed: int,
+    wanted: Wanted = NOTHING,
+    *,
+    zeros: bool = False,
+    most: int | None = MOST_CALLS,
+) -> list[Feeds]:
+    """Inputs for the calls to make, in turn, at most so many; one call where no values were given.
 
     Rows of a value beyond the batch are further calls, and so is what stands along one dimension more than the input
     has. What was not given is filled by seeded values: floats standard normal, uint8 an image's 0 to 255, other
@@ -159,8 +167,8 @@ def calls_for(session: Session, batch: int, seed: int, wanted: Wanted = NOTHING,
     Raises UsageError for a free dimension that nothing binds, or that is bound twice; DataError for values that do not
     fit; ModelError for an input that no seeded values can fill.
     """
-    given = [expanded for call in wanted.calls or ({},) for expanded in _expanded(session, call, batch, wanted)]
-    return [_feeds(session, values, batch, seed, wanted, zeros) for values in given[:MOST_CALLS]]
+    given = [values for call in wanted.calls or ({},) for values in _expanded(session, call, batch, wanted, most)]
+    return [_feeds(session, values, batch, seed, wanted, zeros) for values in given[:most]]
 
 
 def rows_for(session: Session, batch: int, real: Mapping[str, NDArray[Any]]) -> Feeds:
@@ -191,6 +199,17 @@ def batch_of(session: Session, feeds: Feeds) -> int:
             if _key(port, axis, dim) in batches:
                 return int(np.shape(feeds[port.name])[axis])
     return fixed_batch(session) or 1
+
+
+def batch_axes(session: Session) -> dict[str, int]:
+    """Where in each input the batch stands: the free dimension that is one, or the first of a fixed batch."""
+    batches, fixed = _batch_dims(session), fixed_batch(session)
+    found = {}
+    for port in session.inputs:
+        axis = next((a for a, dim in enumerate(port.shape) if _key(port, a, dim) in batches), None)
+        if axis is not None or (not batches and port.shape and port.shape[0] == fixed):
+            found[port.name] = axis or 0
+    return found
 
 
 def input_warnings(path: Path, session: Session, feeds: Feeds, asked: int) -> list[str]:
@@ -239,7 +258,7 @@ def _batch_dims(session: Session) -> set[Any]:
     return found
 
 
-def _expanded(session: Session, call: Call, batch: int, wanted: Wanted) -> list[dict[str, Value]]:
+def _expanded(session: Session, call: Call, batch: int, wanted: Wanted, most: int | None) -> list[dict[str, Value]]:
     """The calls that one mapping of values stands for."""
     parts = dict[str, list[Value]]()
     for name, value in _by_port(session, call, wanted.source).items():
@@ -251,8 +270,8 @@ def _expanded(session: Session, call: Call, batch: int, wanted: Wanted) -> list[
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise DataError(f"{session.label}: {wanted.source} holds unequally many calls: {told}")
-    total = min(MOST_CALLS, max([1, *counts.values()]))
-    return [{name: values[n % len(values)] for name, values in parts.items()} for n in range(total)]
+    total = range(max([1, *counts.values()]))[:most]
+    return [{name: values[n % len(values)] for name, values in parts.items()} for n in total]
 
 
 def _cut(session: Session, port: Port, value: NDArray[Any], batch: int, source: str) -> list[Value]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluate.metrics import class_rates, correlations, label_sets, perplexity, right_shares
+from evaluate.metrics import class_rates, correlations, label_sets, likeness, perplexity, right_shares
 from evaluate.metrics.accuracy import Accuracy
 from evaluate.metrics.base import Metric, Score, drop, get_metric, per_class_drop, register_metric, score
 from evaluate.metrics.squared_error import SquaredError
@@ -17,6 +17,7 @@ __all__ = [
     "drop",
     "get_metric",
     "label_sets",
+    "likeness",
     "per_class_drop",
     "perplexity",
     "register_metric",

@@ -119,7 +119,7 @@ def test_a_file_safe_on_every_x86_is_asked_for_where_this_one_is_not(trained: nn
 def test_seven_bit_weights_do_not_saturate_here(trained: nn.Module, digits: Task):
     data = serialise(run(trained, digits, target="avx2").model.graph)
     feeds = {k: v.numpy() for k, v in digits.example(32).items()}
-    decibel = saturation_db(data, feeds)
+    decibel = saturation_db(data, [feeds])
     assert decibel is None or decibel > 34
 
 

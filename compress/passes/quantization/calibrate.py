@@ -8,7 +8,7 @@ reading fixes the histograms' edges, so that no histogram is ever rebinned.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from compress.graph.onnx_graph import session_with_outputs
 from compress.passes.quantization.quantize_settings import CalibrateConfig
 from evaluate.core.errors import DataError
 from evaluate.hardware.environment import usable_cores
+from evaluate.runtime.session import Value
 
 Range = tuple[float, float]
 BINS = 2048
@@ -29,8 +30,8 @@ class Calibration(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int) -> Iterator[Mapping[str, NDArray[Any]]]:
-        """Inputs by name, `size` samples at a time; the same ones every time."""
+    def batches(self, size: int) -> Iterator[tuple[int, Mapping[str, Value]]]:
+        """How many samples, and their inputs by name, about `size` at a time; the same ones every time."""
 
 
 class Histogram:
@@ -109,11 +110,12 @@ def _activations(
     session = session_with_outputs(graph, [name for name in wanted if name not in inputs], usable_cores())
     outputs = [output[0] for output in session.outputs]
     done = 0
-    for feeds in samples.batches(batch_size):
+    for count, feeds in samples.batches(batch_size):
         results = dict(zip(outputs, session.run(feeds), strict=True)) | dict(feeds)
-        done += len(next(iter(feeds.values())))
+        done += count
         found = ((name, results[name]) for name in wanted)  # a sequence, of a loop's results, is a list
-        yield done / len(samples), [(n, v) for n, v in found if getattr(v, "dtype", None) == np.float32 and v.size]
+        floats = [(n, v) for n, v in found if isinstance(v, np.ndarray) and v.dtype == np.float32 and v.size]
+        yield done / len(samples), floats
 
 
 def _percentile(histogram: Histogram, percentile: float) -> Range:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -16,6 +14,7 @@ from compress.passes.base import Context, GraphContext, PassResult, Preview
 from compress.passes.quantization.quantize_graph import chosen, quantize_graph, scheme_for
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.tasks.splits import TensorSplit
+from evaluate.runtime.session import Value
 
 
 def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> Preview:
@@ -43,6 +42,8 @@ class NumpySplit:
     def __len__(self) -> int:
         return len(self.split)
 
-    def batches(self, size: int) -> Iterator[Mapping[str, NDArray[Any]]]:
+    def batches(self, size: int) -> Iterator[tuple[int, Mapping[str, Value]]]:
+        """Inputs by name, as arrays (size, ...)."""
         for inputs, _ in self.split.batches(size):
-            yield {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
+            arrays: dict[str, Value] = {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
+            yield len(next(iter(arrays.values()))), arrays

@@ -25,12 +25,14 @@ from onnx import numpy_helper
 from compress.core.errors import PassError
 from compress.graph.onnx_graph import serialise, with_bodies
 from compress.passes.base import Change, GraphContext, GraphResult
-from compress.passes.quantization.calibrate import clip_range, collect_histograms, collect_ranges
+from compress.passes.quantization.calibrate import Calibration, clip_range, collect_histograms, collect_ranges
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from evaluate.hardware.environment import int8_path
-from evaluate.runtime.session import open_session
+from evaluate.runtime.session import Value, open_session
 
 WEIGHTED = {"Conv", "Gemm", "MatMul", "ConvTranspose"}
+# Of layers, groups, rows; a root is what other exporters write one with (of batch norm it is of constants, and folded).
+_NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Sqrt"}
 ENDLESS, MASKED = 1e30, -9999.0  # no activation's value, and no score's: masks
 # Trained nets gave 38 to 48 dB between their integer kernels and the simulation where clean, about 29 dB saturated.
 SATURATED_BELOW_DB = 34.0
@@ -68,6 +70,8 @@ def quantize_graph(graph: onnx.ModelProto, config: QuantizeConfig, context: Grap
 
     Raises PassError where no layer with weights is left to quantize, DataError for an activation that is NaN.
     """
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.graph.node):
+        raise PassError("quantize: this graph holds integers already; give the file in fp32 that it was made of.")
     excluded = excluded_nodes(graph, config)
     samples = context.calibration(config.calibrate.samples)
     scheme = scheme_for(config.target)
@@ -80,7 +84,7 @@ def quantize_graph(graph: onnx.ModelProto, config: QuantizeConfig, context: Grap
         counts = collect_histograms(graph, samples, config.calibrate.batch_size, used, _reporter(context, "histograms"))
         ranges |= {name: clip_range(histogram, config.calibrate) for name, histogram in counts.items()}
         quantized = _write_qdq(graph, ranges, left, scheme, config.per_channel)
-    decibel = saturation_db(serialise(quantized), next(iter(samples.batches(min(len(samples), SATURATION_SAMPLES)))))
+    decibel = saturation_db(serialise(quantized), _first(samples, SATURATION_SAMPLES))
     changes = tuple(Change(name, "weight bits", 32, 8) for name in _quantized_layers(graph, quantized))
     details = {
         "target": scheme.target,
@@ -94,14 +98,28 @@ def quantize_graph(graph: onnx.ModelProto, config: QuantizeConfig, context: Grap
     return GraphResult(quantized, changes, tuple(_warnings(scheme, decibel, config)), details)
 
 
-def saturation_db(data: bytes, feeds: Mapping[str, np.ndarray]) -> float | None:
+def _first(samples: Calibration, most: int) -> Iterator[Mapping[str, Value]]:
+    seen = 0
+    for count, feeds in samples.batches(min(len(samples), most)):
+        yield feeds
+        seen += count
+        if seen >= most:
+            return
+
+
+def saturation_db(data: bytes, calls: Iterable[Mapping[str, Value]]) -> float | None:
     """Signal-to-noise ratio, in dB, of the integer kernels' outputs against the same file run without any fusion.
 
     About 29 dB means that integer kernels saturate on this machine, 38 to 48 dB that they do not. None where the two
-    are equal, or where the simulation gives nothing but zeros.
+    are equal, or where the simulation gives nothing but zeros. Of the first output; what is not finite is left out.
     """
-    kernels, simulated = (open_session(data, optimize=o).run(feeds)[0].astype(np.float64) for o in (True, False))
-    signal, noise = float(np.square(simulated).sum()), float(np.square(kernels - simulated).sum())
+    kernels, simulation = (open_session(data, optimize=optimize) for optimize in (True, False))
+    signal = noise = 0.0
+    for feeds in calls:
+        found, wanted = (np.asarray(s.run(feeds)[0], dtype=np.float64) for s in (kernels, simulation))
+        finite = np.isfinite(found) & np.isfinite(wanted)
+        signal += float(np.square(wanted[finite]).sum())
+        noise += float(np.square((found - wanted)[finite]).sum())
     return round(10 * float(np.log10(signal / noise)), 1) if signal > 0 and noise > 0 else None
 
 
@@ -144,7 +162,7 @@ def _unweighted_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[st
     The scores, sums and norms of a transformer have a few values far from all others (Dettmers et al. 2022,
     "LLM.int8()", section 4), so that 256 steps over their range are coarse: MiniLM lost 3 points of correlation.
     """
-    normed = any(node.op_type == "LayerNormalization" for node in graph.graph.node)
+    normed = any(node.op_type in _NORMS for node in graph.graph.node)
     if config.operators == "all" or (config.operators == "auto" and not normed):
         return []
     constants = {tensor.name for tensor in graph.graph.initializer}

@@ -12,6 +12,7 @@ from evaluate.core.records import BenchRecord, CompressRecord, Record, as_record
 from evaluate.core.text import clean, duration, finite, interval_text, p_value, ratio
 from evaluate.core.units import show_amount, size_labels
 from evaluate.core.whole_files import plain
+from evaluate.metrics.base import Metric
 from evaluate.metrics.base import metric_of as base_metric_of
 from evaluate.report.messages import run_messages as words
 from evaluate.report.messages.bench_messages import bench_headline
@@ -70,8 +71,7 @@ def _metric_rows(record: CompressRecord) -> Iterator[Row]:
         words.metric_of(record),
     )
     shown = [interval_text(a.value, a.low, a.high, metric.decimals(a.value, a.high)) for a in (base, comp)]
-    first = f"{clean(record.heads[0].name or 'head', 20)}: " if record.heads else ""
-    label = f"{first}{clean(metric.label, 12)} {metric.unit}".strip()
+    label = _label(record.heads[0].name if record.heads else None, metric)
     yield Row(label, shown[0], shown[1], words.change_text(drop, metric), words.drop_verdict(drop, metric))
     if drop.value is not None:
         if drop.gained is not None and drop.lost is not None:
@@ -89,8 +89,12 @@ def _head_rows(record: CompressRecord) -> Iterator[Row]:
         decimals = metric.decimals(head.baseline.value, head.baseline.high)
         shown = [interval_text(a.value, a.low, a.high, decimals) for a in (head.baseline, head.compressed)]
         verdict = words.drop_verdict(head.drop, metric)
-        name = f"{clean(head.name or 'head', 20)}: {clean(metric.label, 12)} {metric.unit}".strip()
-        yield Row(name, shown[0], shown[1], words.change_text(head.drop, metric), verdict)
+        yield Row(_label(head.name, metric), shown[0], shown[1], words.change_text(head.drop, metric), verdict)
+
+
+def _label(name: str | None, metric: Metric) -> str:
+    """`kind: accuracy %`; without the name of the output where there is only one."""
+    return f"{clean(name, 14) + ': ' if name else ''}{clean(metric.label, 12)} {metric.unit}".strip()
 
 
 def _macro(macro: ClassScore) -> str:
