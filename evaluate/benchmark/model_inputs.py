@@ -130,8 +130,12 @@ def write_values(calls: Sequence[Call]) -> tuple[bytes, list[dict[str, Any]]]:
     with zipfile.ZipFile(buffer, "w") as archive:
 
         def put(value: Any) -> Any:
-            if not isinstance(value, np.ndarray):
+            if isinstance(value, (list, tuple)) and any(isinstance(item, np.ndarray) for item in value):
+                return {"several": [put(item) for item in value]}
+            if not isinstance(value, (np.ndarray, np.generic)):
                 return {"value": value}
+            if value.dtype.kind == "O":  # numpy's way to hold texts of any length
+                value = np.asarray(value, dtype=str)
             place = f"{len(archive.filelist)}.npy"
             with archive.open(zipfile.ZipInfo(place), "w") as member:
                 np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
@@ -144,10 +148,13 @@ def write_values(calls: Sequence[Call]) -> tuple[bytes, list[dict[str, Any]]]:
 def stored_calls(file: str | Path, places: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What `write_values` wrote."""
     with np.load(file, allow_pickle=False) as stored:
-        return [
-            {name: stored[put["place"]] if "place" in put else put["value"] for name, put in call.items()}
-            for call in places
-        ]
+
+        def got(put: Mapping[str, Any]) -> Any:
+            if "several" in put:
+                return [got(item) for item in put["several"]]
+            return stored[put["place"]] if "place" in put else put["value"]
+
+        return [{name: got(put) for name, put in call.items()} for call in places]
 
 
 def calls_for(
@@ -278,7 +285,7 @@ def _cut(session: Session, port: Port, value: NDArray[Any], batch: int, source: 
     """A value as the inputs of one or several calls of `batch` samples. Raises DataError."""
     if value.ndim == len(port.shape) + 1 and len(value):
         return list(value)
-    if value.ndim != len(port.shape) or not value.size:
+    if value.ndim != len(port.shape):
         raise DataError(
             f"{session.label}: input {port.name!r} is {shape_text(port.shape)}, and {source} gives one of shape "
             f"{list(value.shape)}"
@@ -290,6 +297,10 @@ def _cut(session: Session, port: Port, value: NDArray[Any], batch: int, source: 
     if axis is None or batch < 1:
         return [value]
     rows = value.shape[axis]
+    if rows == 0:
+        raise DataError(
+            f"{session.label}: {source} gives no sample for input {port.name!r}: its shape is {list(value.shape)}"
+        )
     if rows < batch:
         return [np.take(value, np.arange(batch) % rows, axis)]
     return list(np.split(np.take(value, range(rows // batch * batch), axis), rows // batch, axis))
@@ -310,6 +321,9 @@ def _by_port(session: Session, call: Call, source: str) -> dict[str, Any]:
 def _typed(port: Port, value: Any, label: str, source: str) -> Value:
     """A value in the type of its input. Raises DataError."""
     try:
+        if port.dtype.startswith("optional("):
+            inner = Port(port.name, port.shape, dtype_name(port.dtype.removeprefix("optional(").removesuffix(")")))
+            return _typed(inner, value, label, source)
         if port.dtype.startswith("seq("):
             inner = Port(port.name, (), dtype_name(port.dtype.removeprefix("seq(").removesuffix(")")))
             return [_typed(inner, item, label, source) for item in value]

@@ -208,7 +208,7 @@ def test_texts_and_scalars_and_sequences_are_fed(tmp_path):
     [
         ([[["a"]]], r"input 'x' is float32, and what inputs gives does not fit"),
         ([1.0], r"\[batch, 2\], and inputs gives one of shape \[1\]"),
-        (np.zeros((0, 2), "f"), r"gives one of shape \[0, 2\]"),
+        (np.zeros((0, 2), "f"), r"gives no sample for input 'x': its shape is \[0, 2\]"),
     ],
 )
 def test_values_that_do_not_fit_are_refused(value, sentence):
@@ -242,11 +242,16 @@ def test_objects_in_a_file_are_not_loaded(tmp_path):
 
 def test_values_travel_to_another_process_as_they_are(tmp_path):
     calls = [{"file": np.arange(3.0), "names": ["a", "b"], "n": 3}, {"file": np.ones((2, 2), "i1")}]
+    calls.append(
+        {"texts": np.array(["a", "bcd"], dtype=object), "list": [np.zeros(2), np.ones(1)], "one": np.float32(2)}
+    )
     data, places = write_values(calls)
     (tmp_path / "v.npz").write_bytes(data)
     back = stored_calls(tmp_path / "v.npz", json.loads(json.dumps(places)))
     assert back[0]["names"] == ["a", "b"] and back[0]["n"] == 3 and back[1]["file"].dtype == np.int8
     np.testing.assert_array_equal(back[0]["file"], calls[0]["file"])
+    assert back[2]["texts"].tolist() == ["a", "bcd"] and [len(v) for v in back[2]["list"]] == [2, 1]
+    assert back[2]["one"] == 2 and back[2]["one"].shape == ()
 
 
 # --- how a model can be run ----------------------------------------------------------------------------------------
