@@ -153,7 +153,7 @@ def missing_baseline(at):
     return ["bench", at.file("m.onnx", linear_onnx()), "--baseline", at.path / "n.onnx", *BRIEF]
 
 
-@broken(4, "m.onnx: input 'x' is a tensor(string)", "only numeric tensors")
+@broken(4, "m.onnx: input 'x' is a tensor(string)", "--inputs FILE.json")
 def onnx_of_texts(at):
     return ["bench", at.file("m.onnx", cast_onnx(TensorProto.STRING, [1, 4])), *BRIEF]
 

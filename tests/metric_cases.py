@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy import stats as scipy_stats
+from scipy.spatial import distance as scipy_distance
 from sklearn import metrics as sklearn_metrics
 
 IGNORED = -100
@@ -120,6 +121,11 @@ def error(function):
     return lambda outputs, targets: function(targets.ravel(), outputs.ravel())
 
 
+def distance(outputs, targets):
+    pairs = zip(outputs.reshape(len(outputs), -1), targets.reshape(len(targets), -1), strict=True)
+    return np.mean([scipy_distance.euclidean(x, y) / scipy_distance.euclidean(y, 0 * y) for x, y in pairs])
+
+
 @dataclass(frozen=True)
 class MetricCase:
     """data: (generator, skill) -> outputs and targets, better with skill. reference: what another library gives."""
@@ -135,6 +141,7 @@ class MetricCase:
 MACRO: dict[str, Any] = {"average": "macro", "zero_division": 0}
 REFERENCES = {
     "accuracy": ([classified], by_class(sklearn_metrics.accuracy_score)),
+    "agreement": ([classified], by_class(sklearn_metrics.accuracy_score)),
     "token_accuracy": ([classified, tokens, pixels], by_class(sklearn_metrics.accuracy_score)),
     "top5": ([classified, tokens, pixels], top5),
     "macro_f1": ([classified, tokens, pixels], by_class(sklearn_metrics.f1_score, **MACRO)),
@@ -151,6 +158,7 @@ REFERENCES = {
     "mse": ([values, rows, one_column], error(sklearn_metrics.mean_squared_error)),
     "rmse": ([values, rows, one_column], error(sklearn_metrics.root_mean_squared_error)),
     "mae": ([values, rows, one_column], error(sklearn_metrics.mean_absolute_error)),
+    "rel_error": ([values, rows, one_column], distance),
     "r2": ([values, rows, one_column], columns(lambda x, y: sklearn_metrics.r2_score(y, x))),
     "pearson": ([values, rows, one_column], columns(lambda x, y: scipy_stats.pearsonr(x, y).statistic)),
     "spearman": ([values, rows, one_column], columns(lambda x, y: scipy_stats.spearmanr(x, y).statistic)),

@@ -206,7 +206,12 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 
 def graph_macs(graph: onnx.ModelProto, feeds: Mapping[str, Value]) -> int:
-    """Multiply-adds of one call on these inputs, of convolutions, matrix products and recurrent layers; 0 without any.
+    """Multiply-adds of one call on these inputs: of convolutions, matrix products and recurrent layers."""
+    return sum(macs for _, macs in macs_of_nodes(graph, feeds))
+
+
+def macs_of_nodes(graph: onnx.ModelProto, feeds: Mapping[str, Value]) -> list[tuple[onnx.NodeProto, int]]:
+    """The nodes that multiply and add, with how often in one call on these inputs.
 
     Shapes are those that the runtime gives, whatever the file says of them.
     """
@@ -216,7 +221,7 @@ def graph_macs(graph: onnx.ModelProto, feeds: Mapping[str, Value]) -> int:
     session = session_with_outputs(graph, names - set(feeds))
     found = dict(zip((port.name for port in session.outputs), session.run(feeds), strict=True))
     shapes = {**constants, **{name: np.shape(value) for name, value in {**found, **feeds}.items() if _is_array(value)}}
-    return sum(_MACS[node.op_type](node, shapes) for node in counted)
+    return [(node, _MACS[node.op_type](node, shapes)) for node in counted]
 
 
 def _is_array(value: Any) -> bool:

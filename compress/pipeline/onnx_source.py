@@ -17,8 +17,8 @@ from compress.graph.onnx_graph import load_graph, serialise
 from compress.pipeline.manifest import InputSpec
 from compress.pipeline.record import Evaluation, JudgedOutput
 from evaluate.benchmark.first_call import first_call
-from evaluate.benchmark.model_inputs import Feeds, Wanted, batch_axes, batch_of, calls_for
-from evaluate.core.errors import DataError, ModelError, UsageError, did_you_mean
+from evaluate.benchmark.model_inputs import Feeds, Wanted, batch_axes, batch_of, calls_for, require_known
+from evaluate.core.errors import DataError, ModelError
 from evaluate.core.text import a_few
 from evaluate.metrics.base import get_metric
 from evaluate.runtime.onnx_file import external_files
@@ -89,7 +89,7 @@ class Source:
             raise DataError(
                 f"{path}: say what the model will see, values by input in an .npz, .npy or .json: --data FILE"
             )
-        _require_known(session, wanted)
+        require_known(session, wanted)
         status("trying the model", 0, 0)
         calls = calls_for(session, 1, seed, wanted, most=None)
         ran, each = first_call(session, lambda zeros: calls[:1], ()), batch_of(session, calls[0])
@@ -184,24 +184,14 @@ def judged_outputs(
     else:
         asked, targets = metric or "rel_error", first
     sides = before[usable[0]], after[usable[0]], targets
-    several = len(usable) > 1
-    outputs = [JudgedOutput(usable[0] if several else "", get_metric(asked), (), *sides)]
+    several, judged = len(usable) > 1, get_metric(asked)
+    outputs = [JudgedOutput(usable[0] if several else "", judged, (), *sides)]
     outputs += [
         JudgedOutput(name if several else "", "rel_error", (), before[name], after[name], before[name])
         for name in usable
-        if name != usable[0] or asked != "rel_error"
+        if name != usable[0] or targets is not first
     ]
     return asked, Evaluation(*sides), outputs if len(outputs) > 1 else []
-
-
-def _require_known(session: Session, wanted: Wanted) -> None:
-    known = [*(p.name for p in session.inputs), *(d for p in session.inputs for d in p.shape if isinstance(d, str))]
-    for name in wanted.names():
-        if name not in known:
-            raise UsageError(
-                f"{session.label} has no input and no free dimension {name!r}{did_you_mean(name, known) or '.'} It has "
-                f"{a_few(known)}"
-            )
 
 
 def _labels(given: str | Path | NDArray[Any] | None, samples: int) -> NDArray[Any] | None:

@@ -237,6 +237,17 @@ def free_names(session: Session) -> list[str]:
     return list(dict.fromkeys([*(port.name for port in session.inputs), *dims]))
 
 
+def require_known(session: Session, wanted: Wanted) -> None:
+    """Raise UsageError for a name that is none of the model's."""
+    known = free_names(session)
+    for name in wanted.names():
+        if name not in known:
+            raise UsageError(
+                f"{session.label} has no input and no free dimension {name!r}{did_you_mean(name, known) or '.'} It has "
+                f"{a_few(known)}"
+            )
+
+
 def _key(port: Port, axis: int, dim: int | str | None) -> str | tuple[str, int] | None:
     """What a free dimension is bound by: its name, or its place where it has none; None for a fixed one."""
     return None if isinstance(dim, int) else _name(dim) or (port.name, axis)

@@ -1,0 +1,135 @@
+"""What an ONNX file holds, layer by layer: types, parameters, bytes, multiply-adds, and what int8 could do about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from compress.graph.onnx_graph import QDQ_OPSET, constant_sizes, load_graph, macs_of_nodes, with_bodies
+from evaluate.runtime.onnx_file import external_files
+from evaluate.runtime.session import Value
+
+WEIGHTED = frozenset(("Conv", "Gemm", "MatMul", "ConvTranspose"))  # what static int8 makes integers of
+_OTHERS = frozenset(("LSTM", "GRU", "RNN", "Einsum", "Attention", "MultiHeadAttention"))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node with weights of its own. macs is None where no inputs were given; why is "" where int8 takes it."""
+
+    name: str
+    op: str
+    dtype: str
+    params: int
+    bytes: int
+    macs: int | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An ONNX file: what it says of itself, its operators, and its layers in their order."""
+
+    producer: str
+    opset: int
+    ir_version: int
+    operators: dict[str, int]
+    sizes: dict[str, float]
+    macs: int | None
+    layers: tuple[Layer, ...]
+    beside: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def inspect(path: Path, feeds: Mapping[str, Value] | None, samples: int = 1) -> Inspection:
+    """feeds : inputs of one call on so many samples, for the multiply-adds. Raises ModelError for what is no model."""
+    outside = external_files(path)
+    graph = onnx.load(path) if outside else load_graph(path)
+    data = path.read_bytes()
+    counted = {node.output[0]: macs for node, macs in macs_of_nodes(graph, feeds)} if feeds is not None else {}
+    layers = tuple(_layers(graph, counted if feeds is not None else None, samples))
+    sizes = constant_sizes(graph, data)
+    sizes["bytes"] += sum(file.stat().st_size for file in outside)
+    operators = Counter(node.op_type for part in with_bodies(graph.graph) for node in part.node)
+    opset = max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    macs = sum(counted.values()) // samples if feeds is not None else None
+    producer = f"{graph.producer_name} {graph.producer_version}".strip()
+    return Inspection(
+        producer, opset, graph.ir_version, dict(operators.most_common()), sizes, macs, layers,
+        tuple(file.name for file in outside), tuple(_remarks(graph, opset, layers, operators)),
+    )  # fmt: skip
+
+
+def _layers(graph: onnx.ModelProto, counted: Mapping[str, int] | None, samples: int) -> list[Layer]:
+    found = []
+    for depth, part in enumerate(with_bodies(graph.graph)):
+        constants = {tensor.name: tensor for tensor in part.initializer}
+        constants |= {
+            n.output[0]: a.t for n in part.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"
+        }
+        widened = {n.output[0]: n.input[0] for n in part.node if n.op_type == "DequantizeLinear"}
+        for number, node in enumerate(part.node):
+            held = [constants[source] for name in node.input[1:] if (source := widened.get(name, name)) in constants]
+            if node.op_type not in WEIGHTED | _OTHERS or not held:
+                continue
+            macs = None if counted is None else counted.get(node.output[0], 0) // samples
+            found.append(
+                Layer(
+                    node.name or f"{node.op_type}_{number}",
+                    node.op_type,
+                    onnx.TensorProto.DataType.Name(held[0].data_type).lower(),
+                    sum(_count(tensor) for tensor in held),
+                    sum(_bytes(tensor) for tensor in held),
+                    macs,
+                    _why_not(node, held[0], inside=depth > 0),
+                )
+            )
+    return found
+
+
+def _count(tensor: onnx.TensorProto) -> int:
+    total = 1
+    for size in tensor.dims:
+        total *= size
+    return total
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    width = {"FLOAT": 32, "DOUBLE": 64}.get(name) or int("".join(c for c in name.split("E")[0] if c.isdigit()) or 8)
+    return -(-_count(tensor) * width // 8)
+
+
+def _why_not(node: onnx.NodeProto, weight: onnx.TensorProto, *, inside: bool) -> str:
+    if weight.data_type != onnx.TensorProto.FLOAT:
+        return f"its weights are {onnx.TensorProto.DataType.Name(weight.data_type).lower()} already"
+    if inside:
+        return "it stands inside of a loop or a condition"
+    return "" if node.op_type in WEIGHTED else f"static int8 knows no {node.op_type}"
+
+
+def _remarks(graph: onnx.ModelProto, opset: int, layers: tuple[Layer, ...], operators: Mapping[str, int]) -> list[str]:
+    params = sum(layer.params for layer in layers)
+    good = sum(layer.params for layer in layers if not layer.why)
+    found = []
+    if not layers:
+        found.append("no layer with weights: there is nothing to compress")
+    elif "DequantizeLinear" in operators or "QuantizeLinear" in operators:
+        found.append("it holds integers already: compress the file in fp32 that it was made of")
+    else:
+        found.append(f"int8 takes {100 * good / max(1, params):.0f} % of the {params:,} parameters of its layers")
+    if opset < QDQ_OPSET:
+        found.append(f"its operator set {opset} is brought up to {QDQ_OPSET} for integers of each channel")
+    if any(len(part.node) and depth for depth, part in enumerate(with_bodies(graph.graph))):
+        found.append("bodies of loops and conditions stay as they are, and are not in the multiply-adds")
+    return found
+
+
+def as_json(found: Inspection) -> dict[str, Any]:
+    """The whole of it as plain data."""
+    return {**vars(found), "layers": [vars(layer) for layer in found.layers]}
