@@ -29,6 +29,7 @@ from evaluate.metrics.samples import Samples
 
 # Two sessions of one file differ by 0.2 to 0.3 % (decision 6), and by more where a model fills the caches.
 ONCE = 0.02
+DOUBTFUL = 0.1  # share of an output's size by which runtimes differ
 TAILS = {"p90": 90.0, "p95": 95.0, "p99": 99.0}
 
 
@@ -355,7 +356,11 @@ def _entry(found: Found, candidate: Candidate, index: int, table: Floats, judged
         ),
         **_scores(found, candidate),
         "samples": table.tolist(),
-        "warnings": [*candidate.probed["warnings"][index], *_other_work(found, candidate, index)],
+        "warnings": [
+            *candidate.probed["warnings"][index],
+            *_other_work(found, candidate, index),
+            *_other_answers(found, candidate),
+        ],
     }
 
 
@@ -393,6 +398,24 @@ def _other_work(found: Found, candidate: Candidate, index: int) -> list[str]:
         f"{candidate.path} takes {_inputs_text(candidate.probed['inputs'][index])}, the baseline {base.path} takes "
         f"{_inputs_text(base.probed['inputs'][index])}: the speed-up compares different work"
     ]
+
+
+def _other_answers(found: Found, candidate: Candidate) -> list[str]:
+    """Says how far outputs of another runtime are from the baseline's, of the same first call."""
+    base = found.baseline()
+    if base is None or base is candidate or base.provider == candidate.provider:
+        return []
+    mine, theirs = candidate.outputs, base.outputs
+    if mine is None or theirs is None or not theirs.size or _other_work(found, candidate, 0):
+        return []
+    if mine.shape != theirs.shape:
+        return [
+            f"{candidate.name} gives {list(mine.shape)} where {base.name} gives {list(theirs.shape)}: other models?"
+        ]
+    size, apart = (float(np.linalg.norm(a.astype(np.float64))) for a in (theirs, mine - theirs))
+    share = apart / size if size else apart
+    doubt = ": are these the same model?" if not share < DOUBTFUL else ""
+    return [f"{candidate.name} gives what {base.name} gives on the same inputs within {share:.1g} of its size{doubt}"]
 
 
 def _inputs_text(inputs: Sequence[Mapping[str, Any]]) -> str:

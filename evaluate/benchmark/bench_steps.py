@@ -78,9 +78,9 @@ class Steps:
     def _score(self, candidate: Candidate, outputs: Path) -> dict[str, Any] | None:
         """Metric and agreement of a candidate's outputs; how it failed, where they do not fit the samples."""
         samples = self.samples
+        candidate.outputs = found = np.load(outputs, allow_pickle=False)
         if samples is None:
             return None
-        candidate.outputs = found = np.load(outputs, allow_pickle=False)
         try:
             if samples.targets is not None:
                 candidate.scores["accuracy"] = score(found, samples.targets, samples.metric, samples.classes)

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from evaluate.core.errors import ArtifactError, UsageError, did_you_mean
-from evaluate.core.execution_providers import PROVIDERS, provider_named
+from evaluate.core.execution_providers import PROVIDERS, provider_named, provider_of
 from evaluate.runtime.onnx_file import external_files
 
 
@@ -32,11 +32,13 @@ def model_file(path: str | Path) -> Path:
 def split_provider(path: str | Path, provider: str) -> tuple[Path, str]:
     """`model.onnx@cuda` is that file on that provider; a path that exists as it stands is taken as it stands.
 
+    A file that one runtime alone reads, as .tflite, is measured by that.
+
     Raises UsageError where the file is there and the provider is none.
     """
     head, at, tail = str(path).rpartition("@")
     if not at or not head or Path(path).exists():
-        return Path(path), provider
+        return Path(path), provider_of(Path(path).suffix, provider)
     if tail in PROVIDERS.all():
         return Path(head), tail
     if Path(head).exists():

@@ -81,7 +81,9 @@ def check_needs(
     Raises NoRuntimeError or MachineError (exit code 8) that says what is missing and how to get it here.
     """
     place = host or here()
-    runtime = provider_named(provider).package
+    wanted_provider = provider_named(provider)
+    own = wanted_provider.opens is not None
+    runtime = "onnxruntime" if own else wanted_provider.package
     least = {"numpy": NUMPY, "onnxruntime": max(needs.get("onnxruntime", RUNTIME), RUNTIME, key=_numbers)}
     line = _too_new(place, least["onnxruntime"]) or pip_line(
         place, [f"numpy>={NUMPY}", f"{runtime}>={least['onnxruntime']}"]
@@ -97,7 +99,14 @@ def check_needs(
             f"onnxruntime {found['onnxruntime']} was built for numpy 1 and crashes beside numpy {found['numpy']}. "
             + pip_line(place, ["numpy<2"])
         )
-    _check_provider(modules["onnxruntime"], provider, place, least["onnxruntime"])
+    if own:
+        if importlib.util.find_spec(wanted_provider.module) is None:
+            package = wanted_provider.package
+            raise NoRuntimeError(
+                f"provider {provider!r} needs {package}, which is not here. {pip_line(place, [package])}"
+            )
+    else:
+        _check_provider(modules["onnxruntime"], provider, place, least["onnxruntime"])
     return found
 
 

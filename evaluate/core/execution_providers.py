@@ -1,4 +1,4 @@
-"""The execution providers of ONNX Runtime, each a component: its names, where its data lies, how it is asked for.
+"""What runs models, each a component: the execution providers of ONNX Runtime, and runtimes of their own.
 
 Options are those of ONNX Runtime's own documents. Everything that changes a result is left at its default, because that
 is what ships: TF32 on NVIDIA's newer GPUs among it. Only Python's own library is imported: a bundle asks what it needs
@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, TypeVar, Union
+from typing import Any, Callable, Protocol, TypeVar, Union
 
 from evaluate.core.components import Registry
 from evaluate.core.errors import UsageError, did_you_mean
@@ -21,9 +22,30 @@ Source = Union[str, bytes]
 Asked = list[tuple[str, dict[str, Any]]]
 F = TypeVar("F", bound=Callable[..., Any])
 
-PROVIDERS: Registry[Any] = Registry("provider", home="evaluate.core.execution_providers")
+PROVIDERS: Registry[Any] = Registry("provider", home="evaluate.runtime.known_providers")
 FALLBACK = "CPUExecutionProvider"  # what the runtime itself adds at the end, and takes quietly
 _GPU = 'pip uninstall -y onnxruntime onnxruntime-gpu && pip install "leanfit[gpu]"'
+
+
+class Native(Protocol):
+    """A model that a runtime of its own has opened, as onnxruntime's InferenceSession shows one.
+
+    said : what to know of how it runs: the runtime's version, the precision it computes in.
+    """
+
+    said: str
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Objects with `name`, `shape` (an int, a name or None for each dimension) and `type`, as "tensor(float)"."""
+
+    def get_outputs(self) -> Sequence[Any]:
+        """The same of the outputs."""
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any]) -> list[Any]:
+        """Outputs of one call, which stay as they are in later calls."""
+
+    def bound(self, feeds: Mapping[str, Any]) -> Callable[[], object]:
+        """A call on these inputs, to be timed; what it returns may be overwritten by the next one."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,8 @@ class Provider:
     native  : the runtime's name.  memory : where inputs and outputs live, as OrtValue calls it.
     package : the distribution of onnxruntime that has it.  install : how to get that; libraries : and what it loads.
     ask     : (runtime, source, graphs) -> what to ask the runtime for, in order: (its name, options).
+    opens   : (source, threads) -> a Native, of a runtime of its own; None for those of ONNX Runtime.
+    suffix  : of files that this runtime alone reads, as .tflite.
     """
 
     name: str
@@ -42,6 +66,13 @@ class Provider:
     install: str
     libraries: str
     ask: Callable[[Any, Source, bool], Asked]
+    opens: Callable[[Source, int], Native] | None = None
+    suffix: str = ""
+
+    @property
+    def module(self) -> str:
+        """What is imported of it."""
+        return self.package.replace("-", "_")
 
     @property
     def on_host(self) -> bool:
@@ -61,6 +92,16 @@ def register_provider(
     return PROVIDERS.register(name, **facts)
 
 
+def register_runtime(name: str, *, package: str, install: str, suffix: str = "") -> Callable[[F], F]:
+    """Decorator of a function (source, threads) -> Native: a runtime of its own on the processor, under a name.
+
+    source  : the path of the model, or its bytes.  package : its distribution, imported when a model is opened.
+    install : how to get it.  suffix : of files that it alone reads.
+    """
+    facts = {"native": "", "memory": "cpu", "package": package, "install": install, "libraries": "", "suffix": suffix}
+    return PROVIDERS.register(name, opens=True, **facts)
+
+
 def provider_named(name: str) -> Provider:
     """The provider of a name, or of `module:name`. Raises UsageError, with the nearest name."""
     if not isinstance(name, str) or (":" not in name and name not in PROVIDERS.all()):
@@ -69,8 +110,19 @@ def provider_named(name: str) -> Provider:
             f"unknown provider {name!r}{did_you_mean(str(name), known) or '.'} Known providers: {', '.join(known)}."
         )
     component = PROVIDERS.get(name)
-    facts: dict[str, str] = {**component.facts, "install": component.facts["install"] or f"install {component.address}"}
-    return Provider(name=name, ask=component.target, **facts)
+    facts: dict[str, Any] = {**component.facts, "install": component.facts["install"] or f"install {component.address}"}
+    own = component.target if facts.pop("opens", False) else None
+    return Provider(name=name, ask=component.target if own is None else _asks_nothing, opens=own, **facts)
+
+
+def _asks_nothing(runtime: Any, source: Source, graphs: bool) -> Asked:
+    return []
+
+
+def provider_of(suffix: str, otherwise: str) -> str:
+    """The runtime that alone reads files of a suffix; `otherwise` for those that ONNX Runtime reads."""
+    found = (name for name, known in PROVIDERS.all().items() if known.facts.get("suffix") == suffix.lower() != "")
+    return next(found, otherwise)
 
 
 def computes_on_host(name: str) -> bool:

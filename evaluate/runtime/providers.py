@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import re
 from collections import Counter
@@ -45,6 +46,10 @@ def require(runtime: Any, provider: str) -> str:
     """
     said = io.StringIO()
     wanted = provider_named(provider)
+    if wanted.opens is not None:
+        if importlib.util.find_spec(wanted.module) is None:
+            raise NoRuntimeError(refused(provider, f"{wanted.package} is not installed"))
+        return ""
     if not wanted.on_host and hasattr(runtime, "preload_dlls"):
         # Finds the CUDA libraries that pip installed; a runtime with CUDA as a plugin lists it only after this.
         with contextlib.redirect_stdout(said):
@@ -125,7 +130,8 @@ def run_problem(error: Exception, label: str, provider: str, given: str, wants: 
     """The runtime's error on a call, as the user's own problem; `given` and `wants` describe the inputs."""
     said = _said(error)
     problem = _machine_problem(said, provider) or _memory_problem(said, label, provider, f" on {given}")
-    return problem or ModelError(f"{label} could not run on {given}. It takes {wants}. onnxruntime says: {said}")
+    who = "onnxruntime" if provider_named(provider).opens is None else provider
+    return problem or ModelError(f"{label} could not run on {given}. It takes {wants}. {who} says: {said}")
 
 
 def refused(provider: str, why: str, step: str = "") -> str:

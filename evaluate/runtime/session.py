@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError, did_you_mean
-from evaluate.core.execution_providers import FALLBACK, provider_named
+from evaluate.core.execution_providers import FALLBACK, Native, provider_named
 from evaluate.runtime import providers
 from evaluate.runtime.onnx_file import inputs_without_shape
 from evaluate.runtime.providers import load_runtime, runtime_errors
@@ -189,7 +189,9 @@ class Session:
         plain = all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in ready.values())
         host = self.io == "host" or not plain  # texts and sequences cannot be bound
         with self.explained(ready):
-            if host and not self.graphs:
+            if hasattr(native, "bound"):
+                call: Call = native.bound(ready)
+            elif host and not self.graphs:
                 call = host_call(native, names, ready)
             else:
                 device = provider_named(self.provider).memory
@@ -287,6 +289,9 @@ def open_session(
         raise ArtifactError("the model is empty (0 bytes); an ONNX model was expected")
     runtime = load_runtime()
     missing = providers.require(runtime, provider)
+    opens = provider_named(provider).opens
+    if opens is not None:
+        return _of_own_runtime(opens, source, provider, threads, label)
     options = _options(runtime, threads, optimize, profile)
     wanted = provider_named(provider)
     if wanted.native != FALLBACK:
@@ -298,6 +303,21 @@ def open_session(
     if not all(port.shape for port in session.inputs):  # a scalar, or of no known rank
         session.without_shape = inputs_without_shape(source)
     session.warnings = tuple(providers.misplaced(native, provider, label)) if wanted.native != FALLBACK else ()
+    return session
+
+
+def _of_own_runtime(
+    opens: Callable[[str | bytes, int], Native], source: str | bytes, provider: str, threads: int, label: str
+) -> Session:
+    """A session of a runtime that is none of ONNX Runtime's providers."""
+    try:
+        native = opens(source, threads)
+    except ImportError as error:
+        raise NoRuntimeError(providers.refused(provider, f"it cannot be imported ({error})")) from error
+    except runtime_errors() as error:
+        raise ModelError(f"{label}: {provider} cannot open it: {' '.join(str(error).split())[:400]}") from error
+    session = Session(native, provider, threads, label, io="host")
+    session.warnings = (f"{label}: {native.said}",)
     return session
 
 
