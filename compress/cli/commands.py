@@ -125,9 +125,11 @@ def compress(
         given = {"data": data, "labels": labels, "metric": metric, "shape": shape, "dim": dim}
         file = _onnx_file(recipe, model)
         if file is not None:
-            name = _one_recipe(None if file == recipe else recipe, chosen, given=True)
-            loaded = load_recipe(name if name != "half-int8" or chosen or recipe != file else "int8", overrides or ())
-            _run_file(file, loaded, given, dry_run, weights or task, out, quiet, as_json)
+            if force or device != "auto":
+                raise typer.BadParameter(f"--force and --device are for training, and {file} is compressed as it is")
+            argument = None if file == recipe else recipe
+            name = _one_recipe(argument, chosen, given=True) if argument or chosen else "int8"
+            _run_file(file, load_recipe(name, overrides or ()), given, dry_run, weights or task, out, quiet, as_json)
             return
         _refuse_for_networks(given)
         name = _one_recipe(recipe, chosen, given=model is not None)

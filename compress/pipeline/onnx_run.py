@@ -247,8 +247,8 @@ class _Run:
 
     def session(self, net: _Net) -> Session:
         """The file, opened as it is timed."""
-        benchmark = self.recipe.benchmark
-        return open_session(net.file, provider=benchmark.provider, threads=benchmark.threads)
+        benchmark, io = self.recipe.benchmark, "host" if self.source.unbound else "device"
+        return open_session(net.file, provider=benchmark.provider, threads=benchmark.threads, io=io)
 
     def outputs(self, side: str, net: _Net, key: str) -> dict[str, NDArray[Any]]:
         """The outputs of a file on the calls that it is judged on, by name."""

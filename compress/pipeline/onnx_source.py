@@ -55,6 +55,7 @@ class Source:
     judged   : the calls to judge on; none of `calibration` is among them, unless there are too few.
     example  : inputs of one call of the batch to time.
     labels   : of every sample that is judged; None where none are known.
+    unbound  : whether its outputs cannot be bound, so that it is timed by run().
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Source:
     labels: NDArray[Any] | None
     remarks: tuple[str, ...]
     fingerprint: str
+    unbound: bool
 
     @classmethod
     def read(
@@ -101,7 +103,7 @@ class Source:
             remarks.append(
                 f"{len(calls)} calls are too few to be judged on others than were calibrated on: expect a little worse."
             )
-        known = _labels(labels, len(calls) * each)
+        known = _labels(labels, len(calls) * each, each)
         rows = (judged[:, None] * each + np.arange(each)).reshape(-1)
         outside = external_files(path)
         graph = onnx.load(path) if outside else load_graph(path)
@@ -118,6 +120,7 @@ class Source:
             None if known is None else known[rows],
             tuple(remarks),
             _fingerprint(calls, known),
+            ran.unbound,
         )
 
 
@@ -194,8 +197,8 @@ def judged_outputs(
     return asked, Evaluation(*sides), outputs if len(outputs) > 1 else []
 
 
-def _labels(given: str | Path | NDArray[Any] | None, samples: int) -> NDArray[Any] | None:
-    """Labels of all samples. Raises DataError."""
+def _labels(given: str | Path | NDArray[Any] | None, samples: int, each: int) -> NDArray[Any] | None:
+    """Labels of all samples; samples that fill no call of a fixed batch, `each`, are left out. Raises DataError."""
     if given is None:
         return None
     name = "labels"
@@ -215,7 +218,7 @@ def _labels(given: str | Path | NDArray[Any] | None, samples: int) -> NDArray[An
             f"{name}: {samples} numbers are needed, one for each sample of the data; got {values.dtype} of shape "
             f"{list(values.shape)}"
         )
-    if len(values) > samples and len(values) - samples >= max(1, samples):
+    if len(values) >= samples + each:
         raise DataError(f"{name}: {len(values)} labels for {samples} samples of the data")
     return values[:samples]
 
