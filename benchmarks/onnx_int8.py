@@ -124,10 +124,13 @@ def answers(path: Path, name: str, rows: NDArray[Any]) -> NDArray[Any]:
 def one(title: str, model: Path, name: str, rows: NDArray[Any], seconds: float, folder: Path) -> None:
     """Print a row for each way."""
     fitted, judged = rows[: 2 * CALIBRATED], rows[2 * CALIBRATED :]
-    step = {"kind": "quantize", "calibrate": {"samples": CALIBRATED}}
-    recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 1}}
-    ours = compress_onnx(model, recipe, data={name: fitted}, out=folder / "ours", progress=False)
-    ways = {"fp32": model, "leanfit": ours.onnx_path, **theirs(model, name, fitted[::2], folder)}
+    ways = {"fp32": model}
+    for method in ("minmax", "mse"):
+        step = {"kind": "quantize", "calibrate": {"samples": CALIBRATED, "method": method}}
+        recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 1}}
+        ours = compress_onnx(model, recipe, data={name: fitted}, out=folder / f"ours-{method}", progress=False)
+        ways[f"leanfit-{method}"] = ours.onnx_path
+    ways |= theirs(model, name, fitted[::2], folder)
     found = compare(list(ways.values()), names=list(ways), inputs={name: judged[:8]}, seconds=seconds).results
     truth = answers(model, name, judged).reshape(len(judged), -1)
     print(f"\n{title}: {len(judged)} judged, {CALIBRATED} calibrated on, {int8_path()}")
