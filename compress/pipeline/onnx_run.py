@@ -81,7 +81,9 @@ def compress_onnx(
     path, loaded = Path(model), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     techniques = _techniques(loaded)
     require_provider(loaded.benchmark.provider)
-    folder = Path(out) if out is not None else Path("runs") / f"{path.stem}-{loaded.name}"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{path.stem}-{loaded.name}").lstrip("._-")[:100]
+    loaded = loaded.model_copy(update={"name": name})  # several files by one recipe have names of their own
+    folder = Path(out) if out is not None else Path("runs") / name
     with writing(folder):
         require_own(folder)
     asked = (step.config.calibrate.samples for step in loaded.passes if hasattr(step.config, "calibrate"))

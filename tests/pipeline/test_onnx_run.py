@@ -103,6 +103,7 @@ def test_with_labels_the_record_is_that_of_any_run(file, tmp_path, capsys):
     heard = []
     again = compress_onnx(file, RECIPE, status=lambda message, done, total: heard.append(message), **given)
     assert any("nothing to do" in message for message in heard) and len(again.record()) == len(artifact.record())
+    assert artifact.record()["name"] == "net-int8" and "0.00 (0.00" not in artifact.table()
     checks = {check.name: check.ok for check in verify(tmp_path / "run")}
     assert checks == {"manifest": True, "model.onnx": True, "recipe.yaml": True, "sizes": True, "parity": None}
     with pytest.raises(ArtifactError, match=r"no network of it in torch"):

@@ -86,8 +86,9 @@ def _head_rows(record: CompressRecord) -> Iterator[Row]:
     """The metrics of the heads after the first, whose rows are those of the metric."""
     for head in record.heads[1:]:
         metric = base_metric_of(head.baseline)
-        decimals = metric.decimals(head.baseline.value, head.baseline.high)
-        shown = [interval_text(a.value, a.low, a.high, decimals) for a in (head.baseline, head.compressed)]
+        sides = (head.baseline, head.compressed)
+        decimals = metric.decimals(*(end for side in sides for end in (side.value, side.high)))
+        shown = [interval_text(a.value, a.low, a.high, decimals) for a in sides]
         verdict = words.drop_verdict(head.drop, metric)
         yield Row(_label(head.name, metric), shown[0], shown[1], words.change_text(head.drop, metric), verdict)
 
