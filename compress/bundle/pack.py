@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +15,10 @@ from compress.bundle.packable import BenchmarkBlock, PackedModel, is_onnx, model
 from compress.core.files import write_bytes, writing
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
-from compress.graph.onnx_graph import load_graph
+from compress.graph.onnx_graph import load_graph, opset_of
 from compress.tasks import Task
 from evaluate.benchmark.first_call import first_call
-from evaluate.benchmark.model_inputs import Wanted, calls_for, wanted_of, write_values
+from evaluate.benchmark.model_inputs import Feeds, Wanted, calls_for, seeded_inputs, wanted_of, write_values
 from evaluate.bundle.needs import oldest_runtime
 from evaluate.bundle.zipapp import build_bundle, read_bundle
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, MachineError, ModelError
@@ -198,9 +199,12 @@ def _run_once(models: Mapping[str, _Opened], batch: int, seed: int, wanted: Want
     for opened in models.values():
         session = opened.session
         session.label = str(opened.model.path)
-        given = {name for call in wanted.calls for name in call}
-        seeded = set() if "" in given else {port.name for port in session.inputs} - given
-        first_call(session, lambda zeros, of=session: calls_for(of, batch, seed, wanted, zeros=zeros), seeded)  # type: ignore[misc]
+        feeds_of = functools.partial(_feeds, session, batch, seed, wanted)
+        first_call(session, feeds_of, seeded_inputs(session, wanted))
+
+
+def _feeds(session: Session, batch: int, seed: int, wanted: Wanted, zeros: bool) -> list[Feeds]:
+    return calls_for(session, batch, seed, wanted, zeros=zeros)
 
 
 def _facts(
@@ -225,10 +229,9 @@ def _facts(
 
 def _described(opened: _Opened) -> dict[str, Any]:
     graph = load_graph(opened.model.data)
-    opset = max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1)
     inputs = [{"name": p.name, "shape": list(p.shape), "dtype": p.dtype} for p in opened.session.inputs]
     quantized = any(node.op_type in INTEGERS for node in graph.graph.node)
-    return {"ir_version": graph.ir_version, "opset": opset, "inputs": inputs, "quantized": quantized}
+    return {"ir_version": graph.ir_version, "opset": opset_of(graph), "inputs": inputs, "quantized": quantized}
 
 
 def _newest(versions: Iterable[str]) -> str:

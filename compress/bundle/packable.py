@@ -8,19 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 from pydantic import BaseModel, Field, ValidationError
 
 from compress.core.files import file_hash
 from compress.core.progress import Status, silent
-from compress.graph.onnx_graph import serialise
+from compress.graph.onnx_graph import read_whole
 from compress.pipeline.manifest import Manifest, read_manifest
 from compress.recipe.load import read_text
 from compress.recipe.yaml_text import read_yaml
 from compress.tasks import Task, get_task
 from evaluate.core.errors import ArtifactError, DataError
 from evaluate.core.journal import find_records
-from evaluate.runtime.onnx_file import external_files
 from evaluate.runtime.session import open_session
 
 ONNX, RECIPE = "model.onnx", "recipe.yaml"
@@ -114,7 +112,7 @@ def _name(run: Path) -> str:
 def _whole_file(path: Path) -> bytes:
     """An ONNX file, with the weights that lie in files beside it taken in. Raises ArtifactError for anything else."""
     open_session(path)
-    return serialise(onnx.load(path)) if external_files(path) else path.read_bytes()
+    return read_whole(path)[1]
 
 
 def named(models: Iterable[PackedModel]) -> dict[str, PackedModel]:

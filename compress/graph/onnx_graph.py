@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from evaluate.core.errors import ModelError
+from evaluate.runtime.onnx_file import external_files
 from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, Value, open_session
 
@@ -26,6 +27,21 @@ _QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 QDQ_OPSET = 13  # from here on scales may be one for each channel
+WEIGHTED = frozenset(("Conv", "Gemm", "MatMul", "ConvTranspose"))  # operators whose weights static int8 takes
+
+
+def read_whole(path: Path) -> tuple[onnx.ModelProto, bytes]:
+    """An ONNX file and its bytes, with the weights that lie in files beside it taken in. Raises ModelError."""
+    if external_files(path):
+        graph = onnx.load(path)
+        return graph, serialise(graph)
+    data = path.read_bytes()
+    return load_graph(data), data
+
+
+def opset_of(graph: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a graph asks for."""
+    return max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
 def prepared(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -34,7 +50,7 @@ def prepared(graph: onnx.ModelProto) -> onnx.ModelProto:
     By the runtime's own basic optimisations, which give standard operators; a graph that it cannot write is only named.
     Raises ModelError for an operator set that is too old and cannot be brought up.
     """
-    opset = max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(graph)
     try:
         newer = graph if opset >= QDQ_OPSET else onnx.version_converter.convert_version(graph, QDQ_OPSET)
     except Exception as error:  # the converter raises what its C++ raises
@@ -133,7 +149,7 @@ def graph_bits(graph: onnx.ModelProto) -> float:
             packed = node.input[_PACKED[node.op_type]]
             weights[packed] = _packed_weights(node, tensors[packed])
             weights |= {name: 0 for name in node.input[2:4] if name in tensors}  # scales and zero points
-    bits = sum(math.prod(tensors[name].dims) * _element_bits(tensors[name]) for name in weights)
+    bits = sum(math.prod(tensors[name].dims) * element_bits(tensors[name]) for name in weights)
     return bits / sum(weights.values()) if any(weights.values()) else 32.0
 
 
@@ -142,10 +158,10 @@ def _packed_weights(node: onnx.NodeProto, tensor: onnx.TensorProto) -> int:
     known: dict[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
     if {"K", "N"} <= set(known):
         return int(known["K"] * known["N"])
-    return int(math.prod(tensor.dims) * _element_bits(tensor) // known.get("bits", 4))
+    return int(math.prod(tensor.dims) * element_bits(tensor) // known.get("bits", 4))
 
 
-def _element_bits(tensor: onnx.TensorProto) -> int:
+def element_bits(tensor: onnx.TensorProto) -> int:
     """Stored bits of an element, which the name of its type tells: INT4, FLOAT8E4M3FN, BFLOAT16, and FLOAT for 32."""
     name = str(onnx.TensorProto.DataType.Name(tensor.data_type))
     width = re.search(r"\d+", name)
@@ -184,8 +200,7 @@ def constant_sizes(graph: onnx.ModelProto, data: bytes) -> dict[str, float]:
 
 def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
     """Every constant that is computed with, and what stands for 0 in it."""
-    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    constants |= {node.output[0]: value for node in graph.graph.node if (value := _constant(node)) is not None}
+    constants = constants_of(graph.graph)
     widened = {n.output[0]: n for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
     seen: set[str] = set()
     for node in graph.graph.node:
@@ -199,6 +214,12 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
             seen.add(source[0])
             zero = numpy_helper.to_array(constants[source[2]]) if len(source) > 2 and source[2] in constants else 0
             yield array, zero if np.size(zero) == 1 else 0
+
+
+def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """The tensors of a graph by name: its initializers, and what Constant nodes hold."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    return found | {node.output[0]: value for node in graph.node if (value := _constant(node)) is not None}
 
 
 def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:

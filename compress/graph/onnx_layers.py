@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,20 @@ from typing import Any
 
 import onnx
 
-from compress.graph.onnx_graph import QDQ_OPSET, constant_sizes, load_graph, macs_of_nodes, with_bodies
+from compress.graph.onnx_graph import (
+    QDQ_OPSET,
+    WEIGHTED,
+    constant_sizes,
+    constants_of,
+    element_bits,
+    macs_of_nodes,
+    opset_of,
+    read_whole,
+    with_bodies,
+)
 from evaluate.runtime.onnx_file import external_files
 from evaluate.runtime.session import Value
 
-WEIGHTED = frozenset(("Conv", "Gemm", "MatMul", "ConvTranspose"))  # what static int8 makes integers of
 _OTHERS = frozenset(("LSTM", "GRU", "RNN", "Einsum", "Attention", "MultiHeadAttention"))
 
 
@@ -49,14 +59,13 @@ class Inspection:
 def inspect(path: Path, feeds: Mapping[str, Value] | None, samples: int = 1) -> Inspection:
     """feeds : inputs of one call on so many samples, for the multiply-adds. Raises ModelError for what is no model."""
     outside = external_files(path)
-    graph = onnx.load(path) if outside else load_graph(path)
-    data = path.read_bytes()
+    graph, _ = read_whole(path)
     counted = {node.output[0]: macs for node, macs in macs_of_nodes(graph, feeds)} if feeds is not None else {}
     layers = tuple(_layers(graph, counted if feeds is not None else None, samples))
-    sizes = constant_sizes(graph, data)
+    sizes = constant_sizes(graph, path.read_bytes())
     sizes["bytes"] += sum(file.stat().st_size for file in outside)
     operators = Counter(node.op_type for part in with_bodies(graph.graph) for node in part.node)
-    opset = max((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    opset = opset_of(graph)
     macs = sum(counted.values()) // samples if feeds is not None else None
     producer = f"{graph.producer_name} {graph.producer_version}".strip()
     return Inspection(
@@ -68,10 +77,7 @@ def inspect(path: Path, feeds: Mapping[str, Value] | None, samples: int = 1) -> 
 def _layers(graph: onnx.ModelProto, counted: Mapping[str, int] | None, samples: int) -> list[Layer]:
     found = []
     for depth, part in enumerate(with_bodies(graph.graph)):
-        constants = {tensor.name: tensor for tensor in part.initializer}
-        constants |= {
-            n.output[0]: a.t for n in part.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"
-        }
+        constants = constants_of(part)
         widened = {n.output[0]: n.input[0] for n in part.node if n.op_type == "DequantizeLinear"}
         for number, node in enumerate(part.node):
             held = [constants[source] for name in node.input[1:] if (source := widened.get(name, name)) in constants]
@@ -83,26 +89,13 @@ def _layers(graph: onnx.ModelProto, counted: Mapping[str, int] | None, samples: 
                     node.name or f"{node.op_type}_{number}",
                     node.op_type,
                     onnx.TensorProto.DataType.Name(held[0].data_type).lower(),
-                    sum(_count(tensor) for tensor in held),
-                    sum(_bytes(tensor) for tensor in held),
+                    sum(math.prod(tensor.dims) for tensor in held),
+                    sum(-(-math.prod(tensor.dims) * element_bits(tensor) // 8) for tensor in held),
                     macs,
                     _why_not(node, held[0], inside=depth > 0),
                 )
             )
     return found
-
-
-def _count(tensor: onnx.TensorProto) -> int:
-    total = 1
-    for size in tensor.dims:
-        total *= size
-    return total
-
-
-def _bytes(tensor: onnx.TensorProto) -> int:
-    name = onnx.TensorProto.DataType.Name(tensor.data_type)
-    width = {"FLOAT": 32, "DOUBLE": 64}.get(name) or int("".join(c for c in name.split("E")[0] if c.isdigit()) or 8)
-    return -(-_count(tensor) * width // 8)
 
 
 def _why_not(node: onnx.NodeProto, weight: onnx.TensorProto, *, inside: bool) -> str:

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from compress.core.progress import Status
-from compress.graph.onnx_graph import load_graph, serialise
+from compress.graph.onnx_graph import read_whole
 from compress.pipeline.manifest import InputSpec
 from compress.pipeline.record import Evaluation, JudgedOutput
 from evaluate.benchmark.first_call import first_call
@@ -21,7 +21,6 @@ from evaluate.benchmark.model_inputs import Feeds, Wanted, batch_axes, batch_of,
 from evaluate.core.errors import DataError, ModelError
 from evaluate.core.text import a_few
 from evaluate.metrics.base import get_metric
-from evaluate.runtime.onnx_file import external_files
 from evaluate.runtime.session import Session, open_session
 
 FEW = 16  # calls, below which calibration and judgement have to share them
@@ -105,9 +104,7 @@ class Source:
             )
         known = _labels(labels, len(calls) * each, each)
         rows = (judged[:, None] * each + np.arange(each)).reshape(-1)
-        outside = external_files(path)
-        graph = onnx.load(path) if outside else load_graph(path)
-        data = serialise(graph) if outside else path.read_bytes()
+        graph, data = read_whole(path)
         axes = batch_axes(session)
         return cls(
             path,

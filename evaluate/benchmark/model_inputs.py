@@ -178,6 +178,12 @@ def calls_for(
     return [_feeds(session, values, batch, seed, wanted, zeros) for values in given[:most]]
 
 
+def seeded_inputs(session: Session, wanted: Wanted) -> set[str]:
+    """The inputs that `calls_for` fills with seeded values."""
+    given = {name for call in wanted.calls for name in call}
+    return set() if "" in given else {port.name for port in session.inputs} - given
+
+
 def rows_for(session: Session, batch: int, real: Mapping[str, NDArray[Any]]) -> Feeds:
     """One call of the first `batch` of some samples (repeated where they are fewer), or of the model's fixed batch.
 

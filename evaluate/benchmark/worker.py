@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import time
@@ -25,6 +26,7 @@ from evaluate.benchmark.model_inputs import (
     free_names,
     input_warnings,
     rows_for,
+    seeded_inputs,
     stored_calls,
 )
 from evaluate.benchmark.supervise import Beacon
@@ -76,28 +78,18 @@ def _open(job: Job, candidate: str, condition: Job) -> Session:
     return open_session(model["file"], provider=model["provider"], threads=condition["threads"], **how)
 
 
-def _feeds(job: Job, session: Session, candidate: str, batch: int, real: Any) -> list[Feeds]:
-    """What is fed call by call: samples, what was given, or seeded values."""
+def _wanted(job: Job) -> Wanted:
+    """What was said of inputs."""
+    given = stored_calls(job["given"], job["places"]) if job.get("places") else ()
+    return Wanted(job["shapes"], job["dims"], given, job["source"])
+
+
+def _feeds(job: Job, session: Session, candidate: str, batch: int, real: Any, zeros: bool | None = None) -> list[Feeds]:
+    """What is fed call by call: samples, what was given, or seeded values (zeros: None for what the probe found)."""
     if real is not None:
         return [rows_for(session, batch, real)]
-    given = stored_calls(job["given"], job["places"]) if job.get("places") else ()
-    wanted = Wanted(job["shapes"], job["dims"], given, job["source"])
-    return calls_for(session, batch, job["seed"], wanted, zeros=job["models"][candidate].get("zeros", False))
-
-
-def _feeds_of(job: Job, session: Session, candidate: str, batch: int, real: Any) -> Callable[[bool], list[Feeds]]:
-    def feeds(zeros: bool) -> list[Feeds]:
-        models = {**job["models"], candidate: {**job["models"][candidate], "zeros": zeros}}
-        return _feeds({**job, "models": models}, session, candidate, batch, real)
-
-    return feeds
-
-
-def _seeded(job: Job, session: Session) -> set[str]:
-    """The inputs that seeded values fill."""
-    given = {name for call in job.get("places") or () for name in call}
-    whole = bool(job.get("inputs")) or "" in given
-    return set() if whole else {port.name for port in session.inputs} - given
+    found = job["models"][candidate].get("zeros", False) if zeros is None else zeros
+    return calls_for(session, batch, job["seed"], _wanted(job), zeros=found)
 
 
 def _probe(job: Job, beacon: Beacon, emit: Emit) -> None:
@@ -112,7 +104,8 @@ def _probe(job: Job, beacon: Beacon, emit: Emit) -> None:
         beacon.show(candidate, "opening")
         session = _open(job, candidate, condition)
         beacon.show(candidate, "first call")
-        ran = first_call(session, _feeds_of(job, session, candidate, condition["batch"], real), _seeded(job, session))
+        feeds_of = functools.partial(_feeds, job, session, candidate, condition["batch"], real)
+        ran = first_call(session, feeds_of, set() if real is not None else seeded_inputs(session, _wanted(job)))
         job["models"][candidate]["zeros"] = ran.zeros
         memory = _memory(job["models"][candidate]["provider"], bare, peak_rss_mb())
         beacon.show(candidate, "checking its outputs")

@@ -23,14 +23,13 @@ import onnx
 from onnx import numpy_helper
 
 from compress.core.errors import PassError
-from compress.graph.onnx_graph import serialise, with_bodies
+from compress.graph.onnx_graph import WEIGHTED, serialise, with_bodies
 from compress.passes.base import Change, GraphContext, GraphResult
 from compress.passes.quantization.calibrate import Calibration, clip_range, collect_histograms, collect_ranges
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from evaluate.hardware.environment import int8_path
 from evaluate.runtime.session import Value, open_session
 
-WEIGHTED = {"Conv", "Gemm", "MatMul", "ConvTranspose"}
 # Of layers, groups, rows; a root is what other exporters write one with (of batch norm it is of constants, and folded).
 _NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Sqrt"}
 ENDLESS, MASKED = 1e30, -9999.0  # no activation's value, and no score's: masks
