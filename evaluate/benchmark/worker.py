@@ -33,7 +33,7 @@ from evaluate.benchmark.supervise import Beacon
 from evaluate.core.errors import LeanfitError, ModelError, NoRuntimeError
 from evaluate.core.execution_providers import provider_named
 from evaluate.runtime.providers import load_runtime, runtime_errors
-from evaluate.runtime.session import Session, open_session
+from evaluate.runtime.session import Port, Session, judged_place, open_session
 from evaluate.runtime.worker_process import Message, Parent
 
 Emit = Callable[[Message], None]
@@ -139,14 +139,15 @@ def _described(feeds: Feeds) -> list[dict[str, Any]]:
 
 
 def _outputs(session: Session, feeds: Feeds, real: Any, batch: int) -> tuple[NDArray[Any], list[str]]:
-    """First output (n, ...) on all n real inputs, which has to be finite to be scored; that of one call without them.
+    """The judged output (n, ...) on all n real inputs, which has to be finite to be scored; that of one call without.
 
     Then what is to be said of values that are not finite: a mask or a logarithm gives them on purpose.
     """
     if real is None:
         outputs = session.run(feeds)
-        kept = isinstance(outputs[0], np.ndarray) and outputs[0].dtype.kind == "f" and outputs[0].size <= MOST_KEPT
-        return outputs[0] if kept else np.empty(0), _not_finite(session, outputs, 0)
+        judged = outputs[judged_place(outputs)]
+        kept = isinstance(judged, np.ndarray) and judged.dtype.kind == "f" and judged.size <= MOST_KEPT
+        return judged if kept else np.empty(0), _not_finite(session, session.outputs, outputs)
     size, total = fixed_batch(session) or batch, len(next(iter(real.values())))
     found, unusual = [], list[str]()
     for start in range(0, total, size):
@@ -154,17 +155,19 @@ def _outputs(session: Session, feeds: Feeds, real: Any, batch: int) -> tuple[NDA
         count = len(next(iter(rows.values())))
         full = {name: np.resize(array, (size, *array.shape[1:])) for name, array in rows.items()}
         outputs = session.run(full)
-        for said in _not_finite(session, outputs[:1], 0):
+        place, ports = judged_place(outputs), list(session.outputs)
+        judged, port = outputs.pop(place), ports.pop(place)
+        for said in _not_finite(session, [port], [judged]):
             raise _NotFinite(f"{said}, on the samples: it cannot be scored")
-        unusual = unusual or _not_finite(session, outputs[1:], 1)
-        found.append(_rows(session, outputs[0], size)[:count])
+        unusual = unusual or _not_finite(session, ports, outputs)
+        found.append(_rows(session, port, judged, size)[:count])
     return np.concatenate(found), unusual
 
 
-def _not_finite(session: Session, outputs: Sequence[Any], first: int) -> list[str]:
+def _not_finite(session: Session, ports: Sequence[Port], outputs: Sequence[Any]) -> list[str]:
     """A sentence for each output with NaN or infinity; what is no array of floats (text, a sequence) has neither."""
     said = []
-    for port, array in zip(session.outputs[first:], outputs):
+    for port, array in zip(ports, outputs):
         if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
             continue
         counts = {"NaN": np.isnan(array), "-inf": np.isneginf(array), "inf": np.isposinf(array)}
@@ -176,13 +179,13 @@ def _not_finite(session: Session, outputs: Sequence[Any], first: int) -> list[st
     return said
 
 
-def _rows(session: Session, output: Any, size: int) -> NDArray[Any]:
-    """The first output of a call on `size` samples. Raises ModelError where it does not hold numbers for each."""
+def _rows(session: Session, port: Port, output: Any, size: int) -> NDArray[Any]:
+    """The judged output of a call on `size` samples. Raises ModelError where it does not hold numbers for each."""
     if isinstance(output, np.ndarray) and output.dtype.kind in "fiub" and output.ndim and len(output) == size:
         return output
     got = f"{list(output.shape)} of {output.dtype}" if isinstance(output, np.ndarray) else f"a {type(output).__name__}"
     raise ModelError(
-        f"{session.label}: its first output, {session.outputs[0].name!r}, has to hold numbers for each of {size} "
+        f"{session.label}: its output {port.name!r} has to hold numbers for each of {size} "
         f"samples to be scored, and is {got}; measure it without samples"
     )
 

@@ -20,7 +20,8 @@ class Agreement(Metric):
 
     def per_sample(self, outputs: Floats, targets: Array) -> Floats:
         """100 where outputs (n, classes) are largest at the id (n,) that the uncompressed file's were, else 0."""
-        return np.asarray(100.0 * (outputs.argmax(axis=1) == class_ids(outputs, targets, self.label)), dtype=np.float64)
+        ids = class_ids(outputs, targets, self.label)
+        return np.asarray(100.0 * (outputs.argmax(axis=1) == ids), dtype=np.float64)
 
     def interval(self, values: Floats) -> Interval:
         """Wilson's interval."""

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from evaluate.core.components import only_allowed
 from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelError
 from evaluate.metrics.base import Array, finite_outputs, get_metric
-from evaluate.runtime.session import Session
+from evaluate.runtime.session import Session, judged_place
 
 Source = Union[str, Path, bytes]
 SCHEMA = 1
@@ -208,7 +208,7 @@ class Agreement(TypedDict):
 
 
 def predict(session: Session, batches: Iterable[Mapping[str, Array]], heads: int = 1) -> Array:
-    """The model's first output over all batches (name -> (n, ...) array), joined along the first axis.
+    """The model's first output of floats over all batches (name -> (n, ...) array), joined along the first axis.
 
     heads : where more than 1, the first so many outputs, (n, columns) side by side.
 
@@ -218,7 +218,9 @@ def predict(session: Session, batches: Iterable[Mapping[str, Array]], heads: int
     outputs: list[Array] = []
     for feeds in batches:
         rows = len(next(iter(feeds.values())))
-        given = session.run(feeds)[:heads]
+        found = session.run(feeds)
+        place = judged_place(found)
+        given = found[place : place + heads]
         for output in given:
             if output.ndim == 0 or len(output) != rows:
                 raise ModelError(f"{session.label} gave an output of shape {list(output.shape)} for {rows} samples")
@@ -229,7 +231,7 @@ def predict(session: Session, batches: Iterable[Mapping[str, Array]], heads: int
 
 
 def outputs_on(session: Session, samples: Samples, batch: int = BATCH) -> Array:
-    """The model's first output (n, ...) on packed samples, in batches of `batch`, or of the model's own fixed size.
+    """The model's judged output (n, ...) on packed samples, in batches of `batch`, or of the model's own fixed size.
 
     Where the batch is fixed the last one is filled up with the first samples, and their outputs are cut off.
     Raises as `predict` does.

@@ -258,6 +258,12 @@ class Session:
         return ", ".join(f"{p.name} {shape_text(p.shape)} {p.dtype}" for p in self.inputs)
 
 
+def judged_place(outputs: Sequence[Any]) -> int:
+    """Which of a model's outputs is judged: the first of floats (scikit-learn gives labels before), else the first."""
+    kinds = [getattr(output, "dtype", np.dtype(bool)).kind for output in outputs]
+    return kinds.index("f") if "f" in kinds else 0
+
+
 def open_session(
     model: str | Path | bytes,
     *,
