@@ -16,6 +16,7 @@ from compress.core.files import write_bytes, writing
 from compress.core.progress import Status, silent
 from compress.core.seeding import seeded
 from compress.graph.onnx_graph import load_graph, opset_of
+from compress.pipeline.onnx_source import FileTask
 from compress.tasks import Task
 from evaluate.benchmark.first_call import first_call
 from evaluate.benchmark.model_inputs import Feeds, Wanted, calls_for, seeded_inputs, wanted_of, write_values
@@ -104,7 +105,8 @@ def pack(
     status("reading the models", 0, 1)
     opened = [open_run(path) for path in paths if not is_onnx(path)]
     giver = [open_run(Path(samples_from))] if samples_from is not None else []
-    settings = ((opened[0].recipe.benchmark if opened else None) or BenchmarkBlock()).model_dump()
+    block = (opened[0].recipe.benchmark if opened else None) or BenchmarkBlock()
+    settings = {"threads": block.threads, "batch": block.batch}
     models = {
         name: _Opened(model, open_session(model.data, threads=settings["threads"]))
         for name, model in named(models_of(paths, opened, baseline=baseline)).items()
@@ -113,6 +115,9 @@ def pack(
     judge = shared_task([*giver, *opened], task, status) if samples and not wanted.names() else None
     packed, accuracy = (None, {}) if judge is None else _judged(models, judge, samples, seed, status)
     if packed is None:
+        wanted = replace(
+            wanted, shapes={**(block.shape or {}), **wanted.shapes}, dims={**(block.dim or {}), **wanted.dims}
+        )
         _run_once(models, settings["batch"], seed, wanted)
     facts = {**_facts(models, judge, packed, accuracy), "settings": settings}
     values, places = write_values(wanted.calls)
@@ -131,8 +136,10 @@ def pack(
     return PackResult(place, len(data), sha256, tuple(models), count, accuracy, metric)
 
 
-def samples_of(task: Task, count: int, seed: int = 0) -> Samples:
+def samples_of(task: Task | FileTask, count: int, seed: int = 0) -> Samples:
     """`count` seeded samples of the task's test split, each class by its share; all where there are fewer."""
+    if isinstance(task, FileTask):
+        return task.samples(count, seed)
     with seeded(0):  # a loader that shuffles gives the order of its targets under this seed
         taken = task.test.take(count, seed).materialize()
     inputs = {name: tensor.numpy() for name, tensor in taken.inputs.items()}
@@ -175,7 +182,7 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _judged(
-    models: Mapping[str, _Opened], task: Task, count: int, seed: int, status: Status
+    models: Mapping[str, _Opened], task: Task | FileTask, count: int, seed: int, status: Status
 ) -> tuple[Samples, dict[str, float]]:
     """Seeded samples of the test split, with what each model makes of them here, and the metric of that."""
     bare = samples_of(task, count, seed)
@@ -208,7 +215,7 @@ def _feeds(session: Session, batch: int, seed: int, wanted: Wanted, zeros: bool)
 
 
 def _facts(
-    models: Mapping[str, _Opened], task: Task | None, samples: Samples | None, accuracy: Mapping[str, float]
+    models: Mapping[str, _Opened], task: Task | FileTask | None, samples: Samples | None, accuracy: Mapping[str, float]
 ) -> dict[str, Any]:
     """What the manifest says beyond the files: nothing that changes from one packing to the next."""
     told = {name: _described(opened) for name, opened in models.items()}

@@ -14,7 +14,10 @@ from compress.core.files import file_hash
 from compress.core.progress import Status, silent
 from compress.graph.onnx_graph import read_whole
 from compress.pipeline.manifest import Manifest, read_manifest
-from compress.recipe.load import read_text
+from compress.pipeline.onnx_job import Job
+from compress.pipeline.onnx_source import FileTask
+from compress.recipe.load import load_recipe, read_text
+from compress.recipe.named_blocks import is_file
 from compress.recipe.yaml_text import read_yaml
 from compress.tasks import Task, get_task
 from evaluate.core.errors import ArtifactError, DataError
@@ -35,6 +38,8 @@ class BenchmarkBlock(BaseModel):
 
     threads: int = Field(default=1, ge=1, le=1024)
     batch: int = Field(default=1, ge=1, le=2**20)
+    shape: dict[str, tuple[int, ...]] | None = None
+    dim: dict[str, int] | None = None
 
 
 class RunRecipe(BaseModel):
@@ -126,7 +131,7 @@ def named(models: Iterable[PackedModel]) -> dict[str, PackedModel]:
     return found
 
 
-def shared_task(runs: Sequence[Run], given: Task | None = None, status: Status = silent) -> Task | None:
+def shared_task(runs: Sequence[Run], given: Task | None = None, status: Status = silent) -> Task | FileTask | None:
     """The one task of these runs; `given`, or None, where there are none.
 
     given : the task, where it was brought to the runs as an object in Python.
@@ -134,7 +139,7 @@ def shared_task(runs: Sequence[Run], given: Task | None = None, status: Status =
     """
     if not runs:
         return given
-    task = given if given is not None else _load(runs[0], status)
+    task: Task | FileTask = given if given is not None else _load(runs[0], status)
     for run in runs:
         claimed = _claimed(run)
         if claimed is None and given is None and run.recipe.task != runs[0].recipe.task:
@@ -144,12 +149,15 @@ def shared_task(runs: Sequence[Run], given: Task | None = None, status: Status =
     return task
 
 
-def _load(run: Run, status: Status) -> Task:
+def _load(run: Run, status: Status) -> Task | FileTask:
     if run.recipe.task is None:
         raise DataError(
             f"{run.path}: its task was brought as an object in Python, so its samples are not known here. Call "
             f"pack([...], task=task), or pack {run.path / ONNX}: without samples, on random inputs."
         )
+    if is_file("task", run.recipe.task.model_dump()):
+        job = Job.of(None, load_recipe(run.path / RECIPE))
+        return FileTask.judging(job.source(status), job.metric, status)
     settings = {key: value for key, value in (run.recipe.task.model_extra or {}).items() if key != "status"}
     return get_task(run.recipe.task.name, status=status, **settings)
 
@@ -169,7 +177,7 @@ def _claimed(run: Run) -> str | None:
     return str(prints[-1]) if prints and prints[-1] else None
 
 
-def _difference(run: Run, claimed: str, first: Run, task: Task) -> str:
+def _difference(run: Run, claimed: str, first: Run, task: Task | FileTask) -> str:
     ours = f"{task.name} ({task.fingerprint()[:12]})"
     if run is first:
         return (

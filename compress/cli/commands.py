@@ -121,22 +121,31 @@ def compress(
     """Compress a model by a recipe: a folder to deploy, and one honest table."""
     with error_boundary(as_json, resumes=True):
         from compress.recipe.load import load_recipe
+        from compress.recipe.named_blocks import is_file
 
         given = {"data": data, "labels": labels, "metric": metric, "shape": shape, "dim": dim}
-        file = _onnx_file(recipe, model)
-        if file is not None:
-            if force or device != "auto":
-                raise typer.BadParameter(f"--force and --device are for training, and {file} is compressed as it is")
-            argument = None if file == recipe else recipe
-            name = _one_recipe(argument, chosen, given=True) if argument or chosen else "int8"
-            _run_file(file, load_recipe(name, overrides or ()), given, dry_run, weights or task, out, quiet, as_json)
-            return
-        _refuse_for_networks(given)
-        name = _one_recipe(recipe, chosen, given=model is not None)
-        blocks, objects = _brought(model, weights, task)
+        file = next((text for text in (model, recipe) if text and Path(text).suffix.lower() == ".onnx"), None)
+        argument = None if file is not None and file == recipe else recipe
+        named = argument or chosen or file is None
+        name = _one_recipe(argument, chosen, given=model is not None or file is not None) if named else "int8"
+        blocks, objects = ([], {}) if file is not None else _brought(model, weights, task)
         loaded = load_recipe(name, [*blocks, *(overrides or ())])
         for warning in loaded.warnings:
             say(f"warning: {warning}")
+        if file is not None or is_file("model", loaded.model):
+            if force or device != "auto":
+                raise typer.BadParameter(
+                    "--force and --device are for training, and an ONNX file is compressed as it is"
+                )
+            if weights or task:
+                raise typer.BadParameter(
+                    "an ONNX file is a whole model: it takes no --weights and no --task; --data FILE"
+                )
+            _file(file, loaded, given, out, dry_run, quiet, as_json)
+            return
+        for option, value in given.items():
+            if value:
+                raise typer.BadParameter(f"--{option} is for an ONNX file; a network's data come by --task")
         _check_complete(loaded, name, objects)
         if dry_run:
             _dry_run(loaded, objects, as_json)
@@ -144,48 +153,32 @@ def compress(
             _run(loaded, {**objects, "force": force}, out, device, quiet, as_json)
 
 
-def _onnx_file(recipe: str | None, model: str | None) -> str | None:
-    """The ONNX file that was named, as the model or in the recipe's place."""
-    return next((text for text in (model, recipe) if text and Path(text).suffix.lower() == ".onnx"), None)
-
-
-def _refuse_for_networks(given: dict[str, Any]) -> None:
-    for name, value in given.items():
-        if value:
-            raise typer.BadParameter(f"--{name} is for an ONNX file; a network's data come by --task")
-
-
-def _run_file(
-    file: str,
+def _file(
+    file: str | None,
     recipe: Recipe,
     given: dict[str, Any],
-    dry_run: bool,
-    network: str | None,
     out: Path | None,
+    dry_run: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Compress an ONNX file. No torch is imported."""
-    if network is not None:
-        raise typer.BadParameter(
-            f"{file} is a whole model: it takes no --weights and no --task, and --data FILE instead"
-        )
-    if given["data"] is None:
-        raise typer.BadParameter(f"--data FILE is needed: what {file} will see, by input, as .npz, .npy or .json")
-    if dry_run:
-        raise typer.BadParameter(
-            "--dry-run predicts what passes do to a network; an ONNX file is compressed in seconds"
-        )
-    from compress.pipeline.onnx_run import compress_onnx
+    """Compress an ONNX file, or predict it. No torch is imported."""
+    from compress.pipeline.onnx_run import compress_onnx, plan_onnx
 
     said = bench_command.said_of_inputs(given["shape"], given["dim"], None)
-    del said["inputs"]
+    common = {"data": given["data"], "labels": given["labels"], "metric": given["metric"]}
+    common |= {"shapes": said["shapes"], "dims": said["dims"]}
     with Progress(quiet) as progress:
-        artifact = compress_onnx(
-            file, recipe, data=given["data"], labels=given["labels"], metric=given["metric"], out=out, status=progress,
-            **said,
-        )  # fmt: skip
-    _show(artifact, as_json)
+        if dry_run:
+            planned = plan_onnx(file, recipe, status=progress, **common)
+        else:
+            artifact = compress_onnx(file, recipe, out=out, status=progress, **common)
+    if not dry_run:
+        _show(artifact, as_json)
+    elif as_json:
+        emit(planned.summary())
+    else:
+        print(planned.table())
 
 
 def _one_recipe(argument: str | None, option: str | None, given: bool) -> str:

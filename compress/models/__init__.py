@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from compress.models import libraries, own_networks
+from compress.models import file_model, libraries, own_networks
 from compress.models.model_registry import build_model, check_model, model_args, model_names, models, register_model
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ __all__ = [
     "PadShortcut",
     "build_model",
     "check_model",
+    "file_model",
     "libraries",
     "load_weights",
     "model_args",

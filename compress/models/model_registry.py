@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def register_model(
-    name: str, *, takes: str = "", trained: bool | str = False
+    name: str, *, takes: str = "", trained: bool | str = False, file: bool = False
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Register a builder under the `name` a recipe calls it by.
 
@@ -25,8 +25,9 @@ def register_model(
 
     takes   : the argument that `name:TEXT` gives in short.
     trained : whether what it builds has its trained weights, or the name of the argument that says so.
+    file    : whether it stands for an ONNX file, which is compressed as it is.
     """
-    return MODELS.register(name, takes=takes, trained=trained)
+    return MODELS.register(name, takes=takes, trained=trained, file=file)
 
 
 def build_model(name: str, /, **kwargs: Any) -> nn.Module:

@@ -117,10 +117,25 @@ class GraphResult:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-class GraphPass(Protocol):
-    """A technique on a graph in fp32, without torch: how an ONNX file is compressed that brings no network."""
+@dataclass(frozen=True)
+class GraphPreview:
+    """What `--dry-run` can say of a pass on a graph: as a `Preview`, whose shapes stay as they are."""
 
-    def __call__(self, graph: onnx.ModelProto, config: Any, context: GraphContext) -> GraphResult: ...
+    layers: tuple[str, ...]
+    bits: float = 32.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GraphPass:
+    """A technique on a graph in fp32, without torch: how an ONNX file is compressed that brings no network.
+
+    samples : how many it asks of `GraphContext.calibration` at most.
+    """
+
+    apply: Callable[[onnx.ModelProto, Any, GraphContext], GraphResult]
+    preview: Callable[[onnx.ModelProto, Any], GraphPreview]
+    samples: Callable[[Any], int] = lambda config: 0
 
 
 class Pass(Protocol):

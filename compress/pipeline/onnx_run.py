@@ -18,24 +18,24 @@ import onnx
 from numpy.typing import NDArray
 
 from compress import __version__
-from compress.core.errors import PassError, RecipeError
+from compress.core.errors import PassError
 from compress.core.files import clear_parts, hash_of, write_arrays, write_bytes, writing
-from compress.core.progress import Status
+from compress.core.progress import Status, silent
 from compress.graph.onnx_graph import file_sizes, load_graph, prepared, serialise
-from compress.passes.base import GraphContext, GraphPass, get_pass
+from compress.passes.base import GraphContext, GraphPass
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.manifest import read_manifest, write_file_artifact
+from compress.pipeline.onnx_job import Job
 from compress.pipeline.onnx_source import FileTask, Source, judged_outputs, outputs_of
+from compress.pipeline.predicted import Plan, Step
 from compress.pipeline.progress_bar import Progress
 from compress.pipeline.record import Measured, Samples, make_record
 from compress.pipeline.run_folder import hashes_of, is_written, keep_record, require_own, time_files, times_in
 from compress.pipeline.stages import Stages, locked
-from compress.recipe.load import load_recipe
 from compress.recipe.named_blocks import PassStep
 from compress.recipe.schema import Recipe
 from evaluate.benchmark.first_call import bound_in_turn
 from evaluate.benchmark.latency import Opener
-from evaluate.benchmark.model_inputs import wanted_of
 from evaluate.core.components import source_of_module
 from evaluate.core.errors import LeanfitError
 from evaluate.core.journal import JOURNAL, Journal
@@ -45,10 +45,10 @@ from evaluate.runtime.session import Session, open_session, require_provider
 
 
 def compress_onnx(
-    model: str | Path,
+    model: str | Path | None = None,
     recipe: Recipe | str | Path | Mapping[str, Any] = "int8",
     *,
-    data: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    data: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     labels: str | Path | NDArray[Any] | None = None,
     metric: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -59,10 +59,11 @@ def compress_onnx(
 ) -> Artifact:
     """Compress an ONNX file by a recipe, and measure the file as it came and the result. Imports no torch.
 
-    model  : an ONNX file in fp32, whatever made it; it is only read.
+    model  : an ONNX file in fp32, whatever made it; it is only read. None where the recipe names one.
     recipe : as of `compress`; its passes have to work on graphs, as `quantize` does.
     data   : values by input, as the model will see them: rows of a batch, a stack of calls, or a list of calls; or a
-             file of them (.npz, .npy, .json). Half of them at most are calibrated on, the others are judged on.
+             file of them (.npz, .npy, .json). Half of them at most are calibrated on, the others are judged on. None
+             where the recipe names a file.
     labels : (n,) class ids or (n, ...) floats, one for each sample of `data`, or an .npy file of them. Without, results
              are judged by the outputs of the file as it came: `agreement` of the largest output, or `rel_error`.
     metric : of the labels; accuracy for class ids, mse for floats, unless said.
@@ -77,41 +78,42 @@ def compress_onnx(
             return compress_onnx(
                 model, recipe, data=data, labels=labels, metric=metric, shapes=shapes, dims=dims, out=out, status=shown
             )
-    status("reading the model", 0, 0)
-    path, loaded = Path(model), recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    techniques = _techniques(loaded)
-    require_provider(loaded.benchmark.provider)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{path.stem}-{loaded.name}").lstrip("._-")[:100]
-    loaded = loaded.model_copy(update={"name": name})  # several files by one recipe have names of their own
-    folder = Path(out) if out is not None else Path("runs") / name
+    job = Job.of(model, recipe, data, labels, metric, shapes, dims)
+    require_provider(job.recipe.benchmark.provider)
+    folder = Path(out) if out is not None else Path("runs") / job.recipe.name
     with writing(folder):
         require_own(folder)
-    asked = (step.config.calibrate.samples for step in loaded.passes if hasattr(step.config, "calibrate"))
-    source = Source.read(
-        path, wanted_of(shapes, dims, data), labels, calibrate=max(asked, default=0), batch=loaded.benchmark.batch,
-        seed=loaded.seed, status=status,
-    )  # fmt: skip
+    source = job.source(status)
     with writing(folder), locked(folder):
         clear_parts(folder, folder / "baseline")
-        return _Run(folder, loaded, techniques, source, metric, status).finish()
+        return _Run(folder, job.recipe, job.techniques, source, job.metric, status).finish()
 
 
-def _techniques(recipe: Recipe) -> list[GraphPass]:
-    """The passes of a recipe as they work on graphs. Raises RecipeError for what needs a network."""
-    if recipe.train is not None:
-        raise RecipeError("train: an ONNX file cannot be trained; bring the network in torch: leanfit.compress(...).")
-    found = []
-    for number, step in enumerate(recipe.passes):
-        technique = get_pass(step.kind)
-        if technique.on_graph is None:
-            raise RecipeError(
-                f"passes.{number}: {step.kind} needs the network in torch, and an ONNX file was given. Leave it out, "
-                "or compress the network: leanfit.compress(model, recipe, task=task)."
-            )
-        found.append(technique.on_graph)
-    if len(found) > 1 and all(get_pass(step.kind).traits.writes_graph for step in recipe.passes[:2]):
-        raise RecipeError("passes.1: what comes before it wrote integers into the graph: it has to be the only pass.")
-    return found
+def plan_onnx(
+    model: str | Path | None = None,
+    recipe: Recipe | str | Path | Mapping[str, Any] = "int8",
+    *,
+    data: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    labels: str | Path | NDArray[Any] | None = None,
+    metric: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    status: Status = silent,
+) -> Plan:
+    """Predict the layers that each pass touches in an ONNX file and its size after it, from one call of it.
+
+    Arguments and errors as of `compress_onnx`.
+    """
+    job = Job.of(model, recipe, data, labels, metric, shapes, dims)
+    source = job.source(status)
+    sizes = file_sizes(source.graph, source.data, source.judged.feeds[0], source.judged.each)
+    params, macs = int(sizes["params"]), int(sizes["macs"])
+    steps, bits = [Step("baseline", (), params, macs, round(params * sizes["bits"] / 8))], float(sizes["bits"])
+    for step, technique in zip(job.recipe.passes, job.techniques, strict=True):
+        found = technique.preview(prepared(source.graph), step.config)
+        bits = min(bits, found.bits)
+        steps.append(Step(step.kind, found.layers, params, macs, round(params * bits / 8), found.notes))
+    return Plan(job.recipe.name, tuple(steps))
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class _Run:
         compressed = self.outputs("compressed", after, key)
         samples, remarks = self.bench(before, after, key)
         metric, evaluation, judged = judged_outputs(self.source, uncompressed, compressed, self.metric)
-        task = FileTask(self.source.path.stem, metric, self.source)
+        task = FileTask(self.source.path.stem, metric, self.source, evaluation.targets)
         record = make_record(
             self.recipe, task, [Measured(step.stored) for step in steps], evaluation, judged, samples,
             hashes_of(self.folder), self.folder, self.stages.seconds, [*self.source.remarks, *doubts, *remarks],
@@ -201,7 +203,7 @@ class _Run:
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(step.kind, 0, 1)
-            found = technique(
+            found = technique.apply(
                 prepared(before.graph), step.config, GraphContext(self.source.calibration.first, self.status)
             )
             if not found.changes:

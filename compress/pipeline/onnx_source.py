@@ -21,6 +21,7 @@ from evaluate.benchmark.model_inputs import Feeds, Wanted, batch_axes, batch_of,
 from evaluate.core.errors import DataError, ModelError
 from evaluate.core.text import a_few
 from evaluate.metrics.base import get_metric
+from evaluate.metrics.samples import Samples
 from evaluate.runtime.session import Session, open_session
 
 FEW = 16  # calls, below which calibration and judgement have to share them
@@ -77,11 +78,13 @@ class Source:
         labels: str | Path | NDArray[Any] | None,
         *,
         calibrate: int,
+        timed: Wanted | None = None,
         batch: int,
         seed: int,
         status: Status,
     ) -> Source:
         """calibrate : samples that the passes ask for; they get half of what there is at most.
+        timed     : what one call is timed on, where that is not the data.
 
         Raises ArtifactError and ModelError for a file that cannot be used, UsageError and DataError for the data.
         """
@@ -90,7 +93,8 @@ class Source:
             raise DataError(
                 f"{path}: say what the model will see, values by input in an .npz, .npy or .json: --data FILE"
             )
-        require_known(session, wanted)
+        for said in (wanted, timed or wanted):
+            require_known(session, said)
         status("trying the model", 0, 0)
         calls = calls_for(session, 1, seed, wanted, most=None)
         ran, each = first_call(session, lambda zeros: calls[:1], ()), batch_of(session, calls[0])
@@ -113,7 +117,7 @@ class Source:
             tuple(_described(name, value, axes.get(name) == 0) for name, value in calls[0].items()),
             Calls([calls[i] for i in fitted], each),
             Calls([calls[i] for i in judged], each),
-            calls_for(session, batch, seed, wanted)[0],
+            calls_for(session, batch, seed, timed or wanted)[0],
             None if known is None else known[rows],
             tuple(remarks),
             _fingerprint(calls, known),
@@ -123,12 +127,23 @@ class Source:
 
 @dataclass(frozen=True)
 class FileTask:
-    """What a Record says of the data that judged an ONNX file."""
+    """What a Record says of the data that judged an ONNX file, and what a bundle takes of them.
+
+    targets : of the samples that are judged, for the metric.
+    """
 
     name: str
     metric: str
     source: Source
+    targets: NDArray[Any]
     classes: tuple[str, ...] = ()
+
+    @classmethod
+    def judging(cls, source: Source, metric: str | None, status: Status) -> FileTask:
+        """The task of a file whose run is over. Raises as `judged_outputs`."""
+        outputs = outputs_of(open_session(source.data), source.judged, status, "evaluate: baseline")
+        asked, found, _ = judged_outputs(source, outputs, outputs, metric)
+        return cls(source.path.stem, asked, source, found.targets)
 
     def fingerprint(self) -> str:
         """The hash of all data and labels."""
@@ -137,6 +152,25 @@ class FileTask:
     def splits(self) -> Mapping[str, Calls]:
         """What was calibrated on, and what was judged on."""
         return {"calibration": self.source.calibration, "test": self.source.judged}
+
+    def samples(self, count: int, seed: int) -> Samples:
+        """At most so many samples that were judged, drawn by the seed, in their order.
+
+        Raises DataError where a call is not made of rows that are samples, or calls are of unlike length.
+        """
+        calls = self.source.judged
+        names = {spec.name for spec in self.source.inputs if spec.shape[:1] == ("batch",)}
+        arrays = [{name: np.asarray(value) for name, value in feeds.items()} for feeds in calls.feeds]
+        if len(names) < len(self.source.inputs) or any(
+            array.shape[1:] != arrays[0][name].shape[1:] for feeds in arrays for name, array in feeds.items()
+        ):
+            raise DataError(
+                f"the data of {self.source.path} are not rows of one shape, so that no samples can go along: "
+                "--samples 0, and --inputs FILE for what is to be measured"
+            )
+        whole = {name: np.concatenate([feeds[name] for feeds in arrays]) for name in arrays[0]}
+        taken = np.sort(np.random.default_rng(seed).permutation(len(calls))[:count])
+        return Samples({name: array[taken] for name, array in whole.items()}, self.targets[taken], self.metric)
 
 
 def outputs_of(session: Session, calls: Calls, status: Status, what: str) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,56 +12,13 @@ from compress.core.progress import Status, silent
 from compress.core.seeding import derive_seed
 from compress.graph.sizes import count_macs, count_params
 from compress.passes.base import Context, Preview, get_pass
+from compress.pipeline.onnx_run import plan_onnx
+from compress.pipeline.predicted import Plan, Step
 from compress.pipeline.run import prepare
 from compress.recipe.load import load_recipe
-from compress.recipe.named_blocks import PassStep
+from compress.recipe.named_blocks import PassStep, is_file
 from compress.recipe.schema import Recipe
 from compress.tasks import Task
-from evaluate.core.text import count, size
-
-
-@dataclass(frozen=True)
-class Step:
-    """The model before anything (`kind` "baseline") or after a pass: the layers it touches and the predicted sizes.
-
-    `bytes` is the weights alone, params x bits / 8: the exported file adds its graph, some kilobytes.
-    """
-
-    kind: str
-    layers: tuple[str, ...]
-    params: int
-    macs: int
-    bytes: int
-    notes: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**vars(self), "layers": list(self.layers), "notes": list(self.notes)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The predicted way of a recipe, the baseline first."""
-
-    name: str
-    steps: tuple[Step, ...]
-
-    def summary(self) -> dict[str, Any]:
-        """The plan as JSON-able data."""
-        return {"recipe": self.name, "predicted": True, "steps": [step.as_dict() for step in self.steps]}
-
-    def table(self) -> str:
-        """The plan as text: sizes after each step, then the layers each pass matches."""
-        base = self.steps[0]
-        lines = [f"{'':<12}{'params':>12}{'MACs':>12}{'weights':>12}   of the baseline"]
-        for step in self.steps:
-            ratios = f"{step.params / base.params:.3f}  {step.macs / base.macs:.3f}  {step.bytes / base.bytes:.3f}"
-            sizes = f"{count(step.params):>12}{count(step.macs):>12}{size(step.bytes):>12}"
-            lines.append(f"{step.kind:<12}{sizes}   {ratios}")
-        for step in self.steps[1:]:
-            named = ": " + ", ".join(step.layers) if step.layers else ""
-            lines += ["", f"{step.kind}: {len(step.layers)} layers{named}"]
-            lines += [f"  {note}" for note in step.notes]
-        return "\n".join([*lines, "", "Predicted; nothing was trained or measured."])
 
 
 def plan(
@@ -78,6 +34,8 @@ def plan(
     No data are read or fetched for a task that says what its samples are like (digits, fashion_mnist, cifar10).
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if model is None and is_file("model", recipe.model):
+        return plan_onnx(None, recipe, status=status)
     network, task = prepare(recipe, model, task, status, weights, outlined=True)
     original, bits = network, 32.0
     steps = [_step("baseline", network, bits, task, (), ())]

@@ -22,12 +22,14 @@ from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
 from compress.pipeline.given import given_model, given_task
 from compress.pipeline.manifest import read_manifest, write_artifact
+from compress.pipeline.onnx_run import compress_onnx
 from compress.pipeline.progress_bar import Progress
 from compress.pipeline.record import Deployed, Evaluation, JudgedOutput, Measured, Samples, make_record, own_sizes
 from compress.pipeline.run_folder import hashes_of, is_written, keep_record, require_own, time_files, times_in
 from compress.pipeline.sanity import Sanity, examine, require_sane
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.load import load_recipe
+from compress.recipe.named_blocks import is_file
 from compress.recipe.schema import Recipe
 from compress.tasks import Task
 from compress.tasks.heads import HeadMetric
@@ -76,6 +78,8 @@ def compress(
             )
     status("reading the recipe", 0, 0)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if model is None and is_file("model", recipe.model):
+        return compress_onnx(None, recipe, out=out, status=status)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
     with writing(folder):
         require_own(folder)

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from compress.core.errors import RecipeError
-from compress.recipe.named_blocks import has_weights
+from compress.recipe.named_blocks import has_weights, is_file
 from compress.recipe.plain import plain_data
 from compress.recipe.positions import Key, Problem, RecipeProblems, SourceMap
-from compress.recipe.schema import Recipe
+from compress.recipe.schema import OF_FILES, Recipe
 from compress.recipe.validate import Issue, check, issues_of
 from compress.recipe.yaml_text import MAX_DEPTH, read_yaml
 from evaluate.core.errors import did_you_mean, quoted
@@ -82,6 +82,20 @@ def _cross_issues(data: dict[str, Any]) -> Iterator[Issue]:
     if isinstance(model, dict) and not has_weights(model) and data.get("train") is None:
         message = "the model has no 'weights' and the recipe no 'train' block: there would be nothing to keep accurate"
         yield Issue(("model",), f"{message}; give one of them", "key")
+    task, file = data.get("task"), is_file("model", model)
+    if isinstance(model, dict) and file and model.get("weights") is not None:
+        yield Issue(("model", "weights"), "an ONNX file holds its weights itself", "key")
+    if isinstance(model, dict) and isinstance(task, dict) and file != is_file("task", task):
+        message = "an ONNX file is judged on {data: FILE}" if file else "a network's task is not {data: FILE}"
+        yield Issue(
+            ("task",), f"{message}: {'it has no network to train' if file else 'that is for ONNX files'}", "key"
+        )
+    benchmark = data.get("benchmark")
+    if isinstance(model, dict) and not file and isinstance(benchmark, dict):
+        for key in OF_FILES:
+            if benchmark.get(key) is not None:
+                message = "for ONNX files only: a network is timed on samples of its task"
+                yield Issue(("benchmark", key), message, "key")
 
 
 def _located(issue: Issue, source: SourceMap) -> Problem:

@@ -113,9 +113,9 @@ def _read_named(data: Any, block: Block) -> Named:
     if not isinstance(data, dict):
         example = f"{{name: {data:.40}}}" if isinstance(data, str) else "{name: ...}"
         raise _one(block, f"expected a block of keys such as {example}; got {got(data)}")
+    data = spelled_out(block, data)
     if "name" not in data:
         raise _one(block, f"missing key 'name': expected the name of a {block}{slip('name', data)}", at="block")
-    data = {**data, **in_short(block, data["name"])}
     component, found = _component(REGISTRIES[block], data["name"], "name", f"expected the name of a {block}; got {{}}")
     settings = block_class(arguments_of(component), block)
     return Named(block, check(settings, {**data, "name": component.address}, found))
@@ -123,18 +123,32 @@ def _read_named(data: Any, block: Block) -> Named:
 
 def has_weights(model: Mapping[str, Any]) -> bool:
     """Whether the network of a `model` block comes trained: by a file of weights, or from where it is built."""
-    name = {**model, **in_short("model", model.get("name"))}.get("name")
-    known = MODELS.all(installed=False).get(name) if isinstance(name, str) else None
-    trained = known.facts.get("trained", False) if known is not None else False
-    return model.get("weights") is not None or (bool(model.get(trained)) if isinstance(trained, str) else trained)
+    trained = _fact("model", model, "trained")
+    return model.get("weights") is not None or (bool(model.get(trained)) if isinstance(trained, str) else bool(trained))
 
 
-def in_short(block: Block, name: Any) -> dict[str, Any]:
-    """The keys that `timm:resnet18` stands for: what is before the colon takes one argument in short. Else none."""
-    head, _, text = name.partition(":") if isinstance(name, str) else ("", "", "")
-    known = REGISTRIES[block].all(installed=False).get(head) if text else None
-    takes = known.facts.get("takes") if known is not None else None
-    return {"name": head, takes: text} if takes else {}
+def is_file(block: Block, data: Any) -> bool:
+    """Whether a block means an ONNX file, or what one is judged on, which needs no torch."""
+    return bool(_fact(block, data.dump() if isinstance(data, Named) else data, "file"))
+
+
+def _fact(block: Block, data: Any, fact: str) -> Any:
+    """What is registered of the component that a block names; None where it names none."""
+    name = spelled_out(block, data).get("name") if isinstance(data, dict) else None
+    known = REGISTRIES[block].all(installed=False).get(name) if isinstance(name, str) else None
+    return known.facts.get(fact) if known is not None else None
+
+
+def spelled_out(block: Block, data: dict[str, Any]) -> dict[str, Any]:
+    """A block with `name` and the argument that `{timm: resnet18}` and `{name: "timm:resnet18"}` give in short."""
+    known = REGISTRIES[block].all(installed=False)
+    short = [name for name, found in known.items() if found.facts.get("takes") and name in data]
+    if "name" not in data and len(short) == 1:
+        rest = {key: value for key, value in data.items() if key != short[0]}
+        return {"name": short[0], known[short[0]].facts["takes"]: data[short[0]], **rest}
+    head, _, text = data["name"].partition(":") if isinstance(data.get("name"), str) else ("", "", "")
+    takes = known[head].facts.get("takes") if text and head in known else None
+    return {**data, "name": head, takes: text} if takes else data
 
 
 @lru_cache(maxsize=256)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+OF_FILES = ("shape", "dim", "inputs")  # keys of `benchmark` that say what an ONNX file is called with
 _OWN_NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]*:.+$", "description": "package.module:name"}
 
 
@@ -58,6 +59,17 @@ class Benchmark(Config):
     threads: int = Field(default=1, ge=1, le=1024, description="Threads of one call.")
     batch: int = Field(default=1, ge=1, le=65536, description="Samples of one call.")
     seconds: float = Field(default=20.0, gt=0, le=86_400, description="How long the whole measurement takes.")
+    shape: dict[str, tuple[Annotated[int, Field(ge=0, le=2**31)], ...]] | None = Field(
+        default=None, description="Of an ONNX file: the shape of an input in one call, as {x: [1, 3, 640, 640]}."
+    )
+    dim: dict[str, Annotated[int, Field(ge=0, le=2**31)]] | None = Field(
+        default=None, description="Of an ONNX file: the size of a free dimension by its name, as {sequence: 128}."
+    )
+    inputs: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Of an ONNX file: a file of values to time on (.npz, .npy, .json), in place of the task's data.",
+    )
 
 
 class Export(Config):
@@ -191,6 +203,11 @@ def recipe_schema() -> dict[str, Any]:
             _choice(block, "name", c.address, block_class(arguments_of(c), block), c.summary, definitions)
             for c in REGISTRIES[block].all().values()
         ]
+        known += [
+            _in_short(f"{block}.{c.address}", c.address, takes, definitions)
+            for c in REGISTRIES[block].all().values()
+            if (takes := c.facts.get("takes"))
+        ]
         definitions[block] = {"oneOf": [*known, {"properties": {"name": _OWN_NAME}, "required": ["name"]}]}
     definitions["Goals"] = _adopt(schema_of(goals_class()), "Goals.", definitions)
     return {"$schema": DIALECT, "title": "leanfit recipe", **schema, "$defs": dict(sorted(definitions.items()))}
@@ -206,6 +223,16 @@ def _choice(
     own["description"] = summary
     definitions[f"{block}.{name}"] = own
     return {"$ref": f"#/$defs/{block}.{name}"}
+
+
+def _in_short(of: str, name: str, takes: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The settings of one that takes an argument in short, `{timm: resnet18}`. Returns a reference to them."""
+    known = definitions[of]
+    settings = {key: value for key, value in known["properties"].items() if key not in ("name", takes)}
+    required = [name, *(key for key in known["required"] if key not in ("name", takes))]
+    short = {**known, "properties": {name: known["properties"][takes], **settings}, "required": required}
+    definitions[f"{of}.short"] = short
+    return {"$ref": f"#/$defs/{of}.short"}
 
 
 def _adopt(schema: dict[str, Any], prefix: str, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -98,6 +98,15 @@ def arrays(path: str, validation_fraction: Fraction = 0.1, test_fraction: Fracti
     return _task("npz", read, (validation_fraction, test_fraction), seed, file)
 
 
+@register_task("data", takes="file", file=True)
+def file_data(file: str, labels: str | None = None, metric: str | None = None) -> Task:
+    """What an ONNX file will see (.npz, .npy, .json), with labels (.npy) and their metric, or neither."""
+    raise DataError(
+        f"{file}: the data of an ONNX file, and a task with splits is needed here, such as npz:FILE: a network is "
+        "trained on one split and judged on another"
+    )
+
+
 @register_task("text", takes="path")
 def texts(
     path: str,

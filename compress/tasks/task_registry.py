@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def register_task(
-    name: str, *, takes: str = "", outline: Callable[[], Task] | None = None
+    name: str, *, takes: str = "", outline: Callable[[], Task] | None = None, file: bool = False
 ) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
     """Register a builder of a Task under the `name` a recipe calls it by; its annotated keyword arguments are settings.
 
@@ -26,8 +26,9 @@ def register_task(
     takes   : the argument that `name:TEXT` gives in short.
     outline : gives a Task of a few made-up samples, with the inputs, classes, loss and metric of the real one, where
               these are known without its data. A dry run then reads and fetches nothing.
+    file    : whether it is what an ONNX file is judged on, and no Task.
     """
-    return TASKS.register(name, takes=takes, outline=outline)
+    return TASKS.register(name, takes=takes, outline=outline, file=file)
 
 
 def get_task(name: str, /, *, status: Status = silent, **kwargs: Any) -> Task:

@@ -139,6 +139,8 @@ OTHER_MEANINGS = {
     ("compress/passes/pruning/prune_settings.py", "params"): "what the amounts of a unit are counted in",
     ("evaluate/report/charts/study_charts.py", "bytes"): "a column of the trials",
     ("evaluate/report/charts/study_charts.py", "bits"): "a column of the trials",
+    ("evaluate/report/charts/study_charts.py", "data"): "what an axis of a study varies",
+    ("evaluate/scaling/select/selection.py", "data"): "a role of a column",
     ("evaluate/report/html/run_page.py", "bytes"): "the axis of one of two pictures",
     ("evaluate/report/html/run_page.py", "latency"): "the axis of one of two pictures",
     ("evaluate/report/charts/intervals.py", "bytes"): "the axis of one of two pictures",

@@ -15,6 +15,8 @@ from onnx import TensorProto, helper
 from onnx.numpy_helper import from_array
 from torch import nn
 
+import leanfit
+from compress.bundle.pack import pack
 from compress.core.errors import PassError, RecipeError
 from compress.graph.export import export_onnx
 from compress.graph.onnx_graph import file_sizes, graph_macs, load_graph, prepared, serialise
@@ -23,10 +25,11 @@ from compress.models import build_model
 from compress.passes.quantization.quantize_graph import _unweighted_nodes
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.pipeline.artifact import Artifact, verify
-from compress.pipeline.onnx_run import compress_onnx
+from compress.pipeline.onnx_run import compress_onnx, plan_onnx
 from compress.pipeline.onnx_source import FEW
+from compress.recipe.load import load_recipe
 from compress.tasks import Task
-from evaluate.core.errors import ArtifactError, DataError, ModelError, UsageError
+from evaluate.core.errors import ArtifactError, DataError, LeanfitError, ModelError, UsageError
 from evaluate.runtime.session import open_session
 
 FLOAT = TensorProto.FLOAT
@@ -204,6 +207,114 @@ def test_weights_in_another_file_are_taken_in(tmp_path):
         assert open_session(tmp_path / place / "model.onnx").run(rows(2))[0].shape == (2, 10)
 
 
+# --- by a recipe ---------------------------------------------------------------------------------------------------
+
+
+def recipe_of(file, **more):
+    blocks = {"model": {"onnx": str(file)}, "task": {"data": str(file.parent / "data.npz")}}
+    return {**RECIPE, **blocks, **more}
+
+
+def test_a_recipe_names_the_file_and_its_data(file, tmp_path):
+    """By either door; and the recipe that a run keeps is one that gives it again, however it was given."""
+    labels = str(file.parent / "labels.npy")
+    task = {"data": str(file.parent / "data.npz"), "labels": labels}
+    first = compress_onnx(recipe=recipe_of(file, task=task), out=tmp_path / "a", progress=False)
+    assert first.summary()["baseline"]["accuracy"]["metric"] == "accuracy" and first.record()["name"] == "int8"
+    heard = []
+    for again in (tmp_path / "a" / "recipe.yaml", recipe_of(file, task=task)):
+        leanfit.compress(recipe=again, out=tmp_path / "a", status=lambda message, *_: heard.append(message))
+    assert sum("nothing to do" in message for message in heard) == 2
+    given = {"data": task["data"], "labels": labels, "out": tmp_path / "b", "progress": False}
+    compress_onnx(file, RECIPE, **given)
+    kept = load_recipe(tmp_path / "b" / "recipe.yaml")
+    assert kept.model.args == {"file": str(file)} and kept.task.args["labels"] == labels
+    compress_onnx(recipe=kept, out=tmp_path / "b", status=lambda message, *_: heard.append(message))
+    assert "nothing to do" in heard[-1]
+
+
+def test_what_was_handed_over_in_python_stands_in_no_recipe(tmp_path):
+    compress_onnx(written(linear(), tmp_path / "m.onnx"), RECIPE, data=rows(), out=tmp_path / "a", progress=False)
+    kept = load_recipe(tmp_path / "a" / "recipe.yaml")
+    assert kept.task is None
+    with pytest.raises(DataError, match=r"say what the model will see"):
+        compress_onnx(recipe=kept, out=tmp_path / "a", progress=False)
+
+
+def test_shapes_and_what_is_timed_come_from_the_recipe(tmp_path):
+    """A scale that the data do not hold, of a length that only the recipe knows; other values to time on."""
+    model = linear(nodes=[helper.make_node("ReduceSum", ["s"], ["t"], keepdims=0)], outputs=["t"])
+    model.graph.input.append(info("s", FLOAT, ["length"]))
+    file = written(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", **rows())
+    np.savez(tmp_path / "timed.npz", x=np.zeros((1, 16), "f"), s=np.zeros(5, "f"))
+    with pytest.raises(UsageError, match=r"length"):
+        compress_onnx(recipe=recipe_of(file), out=tmp_path / "a", progress=False)
+    benchmark = {"seconds": 0.5, "dim": {"length": 5}, "inputs": str(tmp_path / "timed.npz")}
+    recipe = recipe_of(file, benchmark=benchmark)
+    compress_onnx(recipe=recipe, out=tmp_path / "a", progress=False)
+    assert load_recipe(tmp_path / "a" / "recipe.yaml").benchmark.dim == {"length": 5}
+    packed = pack([tmp_path / "a"], tmp_path / "b.pyz", samples=0)
+    assert packed.samples == 0 and packed.models == ("baseline", "a")
+
+
+def test_a_dry_run_names_layers_and_sizes(file, tmp_path):
+    found = plan_onnx(recipe=recipe_of(file))
+    assert leanfit.plan(recipe=recipe_of(file)) == found
+    before, after = found.steps
+    done = compress_onnx(recipe=recipe_of(file), out=tmp_path / "a", progress=False).summary()
+    assert list(after.layers) == [change["layer"] for change in done["passes"][0]["changes"]]
+    assert (before.params, before.macs) == tuple(done["baseline"]["sizes"][key] for key in ("params", "macs"))
+    assert after.bytes == before.bytes / 4
+
+
+def test_samples_of_its_data_go_into_a_bundle(file, tmp_path):
+    """With labels, and without; and not where what is judged is not made of rows."""
+    labels = str(file.parent / "labels.npy")
+    for place, more in (("a", {"labels": labels}), ("b", {})):
+        task = {"data": str(file.parent / "data.npz"), **more}
+        run = compress_onnx(recipe=recipe_of(file, task=task), out=tmp_path / place, progress=False)
+        packed = pack([tmp_path / place], tmp_path / "x.pyz", samples=50)
+        assert packed.metric == run.summary()["baseline"]["accuracy"]["metric"] and packed.samples == 50
+        assert packed.accuracy["baseline"] > 85 and packed.models == ("baseline", place)
+    with pytest.raises(DataError, match=r"judged on different tasks"):
+        pack([tmp_path / "a", tmp_path / "b"], tmp_path / "y.pyz")
+    model = made(
+        [helper.make_node("MatMul", ["x", "W"], ["y"])],
+        [info("x", FLOAT, ["time", 16])],
+        [info("y", FLOAT, ["time", 4])],
+        [from_array(rng.normal(size=(16, 4)).astype("f"), "W")],
+    )
+    file = written(model, tmp_path / "m.onnx")
+    np.savez(tmp_path / "data.npz", x=rng.normal(size=(40, 7, 16)).astype("f"))
+    compress_onnx(recipe=recipe_of(file), out=tmp_path / "c", progress=False)
+    with pytest.raises(DataError, match=r"are not rows of one shape"):
+        pack([tmp_path / "c"], tmp_path / "z.pyz")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        ({"task": {"name": "digits"}}, r"task: an ONNX file is judged on {data: FILE}"),
+        ({"model": {"name": "mlp", "weights": "w.pt"}}, r"task: a network's task is not {data: FILE}"),
+        ({"model": {"onnx": "m.onnx", "weights": "w.pt"}}, r"model.weights: an ONNX file holds its weights itself"),
+        ({"model": {"onnx": "m.onnx", "nmae": 1}}, r"unknown key 'nmae'"),
+        ({"model": {"onxn": "m.onnx"}}, r"missing key 'name'"),
+        ({"train": {"epochs": 1}}, r"an ONNX file cannot be trained"),
+        ({"model": {"onnx": "gone.onnx"}}, r"gone\.onnx"),
+        ({"task": {"data": "gone.npz"}}, r"no file gone\.npz"),
+        (
+            {"model": {"name": "mlp", "weights": "w.pt"}, "task": {"name": "digits"}, "benchmark": {"dim": {"n": 1}}},
+            r"benchmark\.dim: for ONNX files only",
+        ),
+    ],
+)
+def test_blocks_that_do_not_fit_are_said(file, tmp_path, blocks, sentence):
+    with pytest.raises(LeanfitError, match=sentence):
+        compress_onnx(recipe=recipe_of(file, **blocks), out=tmp_path / "a", progress=False)
+    assert not (tmp_path / "a" / "model.onnx").exists()
+
+
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 
@@ -258,10 +369,10 @@ def test_labels_in_another_order_are_noticed(file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["m.onnx"], "--data FILE is needed"),
+        (["m.onnx"], "say what the model will see, values by input in an .npz, .npy or .json: --data FILE"),
         (["m.onnx", "--data", "d.npz", "--task", "digits"], "takes no --weights and no --task"),
         (["digits-mlp-int8", "--data", "d.npz"], "--data is for an ONNX file"),
-        (["m.onnx", "--data", "d.npz", "--dry-run"], "--dry-run predicts what passes do to a network"),
+        (["m.onnx", "--data", "d.npz", "--dry-run"], "there is no file d.npz"),
         (["m.onnx", "--data", "d.npz", "--device", "cuda"], "--force and --device are for training"),
         (["--model", "m.onnx", "--data", "d.npz"], "there is no file d.npz"),
     ],

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compress.core.traits import Traits
-from compress.passes.base import Context, GraphContext, GraphResult, PassResult, Preview, register_pass
+from compress.passes.base import (
+    Context,
+    GraphContext,
+    GraphPass,
+    GraphPreview,
+    GraphResult,
+    PassResult,
+    Preview,
+    register_pass,
+)
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 
 if TYPE_CHECKING:
@@ -27,12 +36,18 @@ def _on_graph(graph: onnx.ModelProto, config: QuantizeConfig, context: GraphCont
     return quantize_graph(graph, config, context)
 
 
+def _graph_preview(graph: onnx.ModelProto, config: QuantizeConfig) -> GraphPreview:
+    from compress.passes.quantization.quantize_graph import preview_graph
+
+    return preview_graph(graph, config)
+
+
 @register_pass(
     "quantize",
     QuantizeConfig,
     preview=_preview,
     traits=Traits(writes_graph=True, needs_data=True),
-    on_graph=_on_graph,
+    on_graph=GraphPass(_on_graph, _graph_preview, samples=lambda config: config.calibrate.samples),
 )
 def _quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState
 from compress.passes.base import Context, GraphContext, PassResult, Preview
-from compress.passes.quantization.quantize_graph import chosen, quantize_graph, scheme_for
+from compress.passes.quantization.quantize_graph import chosen, int8_types, quantize_graph
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.tasks.splits import TensorSplit
 from evaluate.runtime.session import Value
@@ -21,8 +21,7 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
     """The layers that would be quantized, without running anything."""
     weighted = [n for n, m in model.named_modules() if isinstance(m, _ConvNd | nn.Linear)]
     layers = tuple(n for n in weighted if chosen(n, config))
-    scheme = scheme_for(config.target)
-    return Preview(model, layers, 8.0, (f"int8 for {scheme.target}: {scheme.reason}",))
+    return Preview(model, layers, float(config.bits), (int8_types(config),))
 
 
 def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:

@@ -24,7 +24,7 @@ from onnx import numpy_helper
 
 from compress.core.errors import PassError
 from compress.graph.onnx_graph import WEIGHTED, serialise, with_bodies
-from compress.passes.base import Change, GraphContext, GraphResult
+from compress.passes.base import Change, GraphContext, GraphPreview, GraphResult
 from compress.passes.quantization.calibrate import Calibration, clip_range, collect_histograms, collect_ranges
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from evaluate.hardware.environment import int8_path
@@ -62,6 +62,20 @@ def scheme_for(target: str) -> Scheme:
         return _SCHEMES[target]
     path = int8_path()
     return _SCHEMES["arm" if path.startswith("neon") else path if path in _SCHEMES else "avx2"]
+
+
+def preview_graph(graph: onnx.ModelProto, config: QuantizeConfig) -> GraphPreview:
+    """The layers that would be quantized. Raises PassError where none is left."""
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    left = {*excluded_nodes(graph, config), *_unweighted_nodes(graph, config)}
+    layers = (n.name for n in graph.graph.node if n.op_type in WEIGHTED and constants.intersection(n.input))
+    return GraphPreview(tuple(name for name in layers if name not in left), float(config.bits), (int8_types(config),))
+
+
+def int8_types(config: QuantizeConfig) -> str:
+    """Which integers a target gets, and why, for a preview."""
+    scheme = scheme_for(config.target)
+    return f"int8 for {scheme.target}: {scheme.reason}"
 
 
 def quantize_graph(graph: onnx.ModelProto, config: QuantizeConfig, context: GraphContext) -> GraphResult:
