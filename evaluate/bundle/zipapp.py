@@ -240,7 +240,7 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: of a version that nobody writes
         raise ArtifactError(
             f"{path} is no whole bundle ({error}): cut off, or another kind of file. {_AGAIN}"
         ) from error
