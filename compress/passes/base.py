@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compress.passes.quantization.calibrate import Calibration
     from compress.tasks.task import Task
     from compress.training.train import TrainResult
+    from evaluate.runtime.session import Value
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,40 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Trials:
+    """What candidates are tried by where a pass chooses by measurement: this device, and what is lost.
+
+    provider, threads, io, feeds : how one call is timed, as the run's own benchmark times it.
+    lost  : of a file: points of the metric that it loses against the uncompressed model, not on the test split.
+    limit : how many may be lost; None where no goal says.
+    fits  : of a file: whether its sizes keep within the goals.
+    """
+
+    provider: str
+    threads: int
+    feeds: Mapping[str, Value]
+    lost: Callable[[bytes], float]
+    limit: float | None
+    fits: Callable[[bytes], bool]
+    io: str = "device"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a pass chose by measurement.
+
+    settings   : those that give the same again with nothing measured; they go into the recipe that is kept.
+    candidates : what it was chosen among, JSON-able: name, bytes, speedup over what came in, lost (points), chosen.
+    kept       : whether the model was left as it came, on purpose.
+    """
+
+    settings: Config
+    candidates: tuple[Mapping[str, Any], ...] = ()
+    kept: bool = False
+
+
+@dataclass(frozen=True)
 class PassResult:
     """What a pass hands on.
 
@@ -43,12 +78,14 @@ class PassResult:
                graph is refused by the pipeline.
     warnings : plain sentences for the report: what to know before shipping.
     details  : numbers of this pass (what was asked, what was achieved, history), JSON-able.
+    choice   : what was chosen by measurement, where something was.
     """
 
     model: ModelState
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +97,7 @@ class Context:
     status     : called with (message, done, total) on long work; the command line draws the progress bar.
     device     : torch device on which training runs.
     opset      : ONNX operator set of the exported file.
+    trials     : how to choose by measurement; None where nothing can be timed: trials of a study share a machine.
     """
 
     task: Task
@@ -69,6 +107,7 @@ class Context:
     device: str = "cpu"
     opset: int = 20
     status: Callable[[str, float, float], None] = lambda message, done, total: None
+    trials: Trials | None = None
 
     def train(self, model: ModelState, config: TrainConfig, **how: Any) -> TrainResult:
         """Train the network of `model`, in place, on this task; its constraints stay true.
@@ -101,10 +140,14 @@ class GraphContext:
     """What a pass may use beside a graph.
 
     calibration : at most so many samples to find ranges by, the same ones every time.
+    trials      : how to choose by measurement; None where nothing can be timed.
+    layers      : the names that a recipe's patterns may match; None where they are the graph's own.
     """
 
     calibration: Callable[[int], Calibration]
     status: Callable[[str, float, float], None] = lambda message, done, total: None
+    trials: Trials | None = None
+    layers: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +158,7 @@ class GraphResult:
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)

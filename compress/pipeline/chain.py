@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from compress import __version__
 from compress.core.errors import PassError
@@ -33,7 +33,8 @@ from compress.graph.model_state import (
 )
 from compress.graph.onnx_graph import load_graph, serialise
 from compress.graph.sizes import measure_sizes
-from compress.passes.base import Context, PassResult, get_pass
+from compress.passes.base import Context, PassResult, Trials, get_pass
+from compress.pipeline.choices import fits, loss_of, told_of, with_choices
 from compress.pipeline.stages import Stages, Work
 from compress.recipe.named_blocks import PassStep
 from compress.recipe.schema import Recipe
@@ -63,20 +64,29 @@ class Chain:
 
     device : where training runs, "cpu" or "cuda".
     stages : the store; several recipes may share one, and then also their first stages.
+    alone  : whether the machine is this chain's alone, so that passes may choose by what they time.
     """
 
     def __init__(
-        self, recipe: Recipe, network: nn.Module, task: Task, device: str, stages: Stages, status: Status
+        self,
+        recipe: Recipe,
+        network: nn.Module,
+        task: Task,
+        device: str,
+        stages: Stages,
+        status: Status,
+        *,
+        alone: bool = False,
     ) -> None:
         self.recipe, self.network, self.task = recipe, network, task
-        self.device, self.stages, self.status = device, stages, status
+        self.device, self.stages, self.status, self.alone = device, stages, status, alone
 
     def steps(self) -> list[Net]:
         """The baseline, then the model after each pass."""
         steps = [self.baseline()]
         self.accept(steps[0])
         for number, step in enumerate(self.recipe.passes):
-            steps.append(self.apply(number, step, steps[-1], steps[0].model.module))
+            steps.append(self.apply(number, step, steps[-1], steps[0]))
         return steps
 
     def accept(self, baseline: Net) -> None:
@@ -103,24 +113,48 @@ class Chain:
 
         return self.load("baseline", key, work)
 
-    def apply(self, number: int, step: PassStep, before: Net, original: nn.Module) -> Net:
+    def apply(self, number: int, step: PassStep, before: Net, original: Net) -> Net:
         """One pass. Raises PassError where it changes nothing, or gives less than it was given."""
         registered, config = get_pass(step.kind), step.dump()
         # Training elsewhere may go on from here; channel counts and integer types are chosen for this machine.
         place = self.measured_on() if registered.traits.writes_graph else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
         sources = sources_named(config, before.model.claims())
-        key = hash_of(before.key, number, config, self.recipe.seed, place, files, sources)
+        timed = (
+            [self.alone, self.recipe.benchmark.batch, self.recipe.goals.drop] if registered.traits.writes_graph else []
+        )
+        key = hash_of(before.key, number, config, self.recipe.seed, place, timed, files, sources)
         name = f"passes.{number} ({step.kind})"
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(f"{step.kind}", 0, 1)
             check_may_follow(name, registered.traits, before.model)
-            result = registered.apply(before.model, step.config, self._context(checkpoints, original, "pass", number))
-            check_nothing_lost(name, before.model, getattr(result, "model", result))
-            return self.save(folder, result) | {"kind": step.kind, "config": config}
+            context = self._context(checkpoints, original.model.module, "pass", number)
+            context = replace(context, trials=self.trials(original) if self.alone else None)
+            result = registered.apply(before.model, step.config, context)
+            choice = getattr(result, "choice", None)
+            if choice is None or not choice.kept:
+                check_nothing_lost(name, before.model, getattr(result, "model", result))
+            return self.save(folder, result) | {"kind": step.kind, "config": config, **told_of(choice)}
 
         return self.load(re.sub(r"[^\w-]", "-", f"{number}-{step.kind}"), key, work)
+
+    def trials(self, original: Net) -> Trials:
+        """How a pass may choose by measurement: calls of the validation split, timed as the run's result will be."""
+        benchmark, found = self.recipe.benchmark, dict[str, NDArray[Any]]()
+
+        def lost(data: bytes) -> float:
+            if not found:
+                found["baseline"] = self.predict(original.file, "validation")
+            outputs, targets = self.predict(data, "validation"), self.task.validation.all_targets().numpy()
+            return loss_of(found["baseline"], outputs, targets, self.task.metric)
+
+        feeds, goals = call_of(self.task.validation.first(benchmark.batch), benchmark.batch), self.recipe.goals
+        sizes = original.stored["sizes"]
+        return Trials(
+            benchmark.provider, benchmark.threads, feeds, lost, goals.drop, lambda data: fits(goals, sizes, data),
+            seed=derive_seed(self.recipe.seed, "trials"),
+        )  # fmt: skip
 
     def _context(self, folder: Path, original: nn.Module, *place: str | int) -> Context:
         return Context(
@@ -163,6 +197,10 @@ class Chain:
         graph = load_graph(data) if written else None
         return Net(ModelState(module, graph, rewrites, read_constraints(stored["constraints"])), data, key, stored)
 
+    def resolved(self, steps: Sequence[Net]) -> Recipe:
+        """The recipe with what passes chose by measurement written into it: it gives the same, and times nothing."""
+        return with_choices(self.recipe, [step.stored for step in steps[1:]])
+
     def validate(self, model: ModelState, data: bytes) -> float:
         """The metric on the validation split: in torch while torch is the truth, in ONNX Runtime once it is not."""
         split = self.task.validation
@@ -197,6 +235,11 @@ class Chain:
         """A hash of the machine, its runtime and how sessions are opened: what a file's outputs depend on."""
         benchmark = self.recipe.benchmark
         return hash_of(machine_id(), onnxruntime_distributions(), benchmark.provider, benchmark.threads)
+
+
+def call_of(inputs: Mapping[str, Tensor], batch: int) -> dict[str, NDArray[Any]]:
+    """The inputs of one call; samples begin anew where there are fewer."""
+    return {name: np.resize(t.numpy(), (batch, *t.shape[1:])) for name, t in inputs.items()}
 
 
 def check_may_follow(name: str, traits: Traits, model: ModelState) -> None:

@@ -22,8 +22,9 @@ from compress.core.errors import PassError
 from compress.core.files import clear_parts, hash_of, write_arrays, write_bytes, writing
 from compress.core.progress import Status, silent
 from compress.graph.onnx_graph import file_sizes, load_graph, prepared, serialise
-from compress.passes.base import GraphContext, GraphPass
+from compress.passes.base import GraphContext, GraphPass, Trials
 from compress.pipeline.artifact import Artifact
+from compress.pipeline.choices import fits, loss_of, told_of, with_choices
 from compress.pipeline.manifest import read_manifest, write_file_artifact
 from compress.pipeline.onnx_job import Job
 from compress.pipeline.onnx_source import FileTask, Source, judged_outputs, outputs_of
@@ -33,6 +34,7 @@ from compress.pipeline.record import Measured, Samples, make_record
 from compress.pipeline.run_folder import hashes_of, is_written, keep_record, require_own, time_files, times_in
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.named_blocks import PassStep
+from compress.recipe.plain import plain
 from compress.recipe.schema import Recipe
 from evaluate.benchmark.first_call import bound_in_turn
 from evaluate.benchmark.latency import Opener
@@ -139,7 +141,7 @@ class _Run:
         status: Status,
     ) -> None:
         self.folder, self.recipe, self.techniques, self.source = folder, recipe, techniques, source
-        self.metric, self.status = metric, status
+        self.metric, self.status, self.kept = metric, status, recipe
         self.stages = Stages(folder / "stages", Journal(folder / JOURNAL))
 
     def finish(self) -> Artifact:
@@ -149,15 +151,18 @@ class _Run:
         for number, (step, technique) in enumerate(zip(self.recipe.passes, self.techniques, strict=True)):
             steps.append(self.apply(number, step, technique, steps[-1]))
         before, after = steps[0], steps[-1]
+        self.kept = with_choices(self.recipe, [step.stored for step in steps[1:]])
         self.write(self.folder / "baseline", before)
         self.write(self.folder, after)
         key = hash_of(before.key, after.key)
         compressed = self.outputs("compressed", after, key)
         samples, remarks = self.bench(before, after, key)
-        metric, evaluation, judged = judged_outputs(self.source, uncompressed, compressed, self.metric)
+        metric, evaluation, judged = judged_outputs(
+            self.source.path, self.source.judged, uncompressed, compressed, self.metric
+        )
         task = FileTask(self.source.path.stem, metric, self.source, evaluation.targets)
         record = make_record(
-            self.recipe, task, [Measured(step.stored) for step in steps], evaluation, judged, samples,
+            self.kept, task, [Measured(step.stored) for step in steps], evaluation, judged, samples,
             hashes_of(self.folder), self.folder, self.stages.seconds, [*self.source.remarks, *doubts, *remarks],
         )  # fmt: skip
         keep_record(self.folder, record, self.status)
@@ -179,12 +184,12 @@ class _Run:
 
     def accept(self, outputs: Mapping[str, NDArray[Any]]) -> list[str]:
         """Judge the file as it came before any pass is paid for, and say what makes its labels doubtful."""
-        metric, found, _ = judged_outputs(self.source, outputs, outputs, self.metric)
+        metric, found, _ = judged_outputs(self.source.path, self.source.judged, outputs, outputs, self.metric)
         asked = get_metric(metric)
         scored = score(found.baseline, found.targets, asked)
         unit = f" {asked.unit}" if asked.unit else ""
         self.status(f"baseline: {asked.label} {scored['value']:.4g}{unit} on {scored['n']:,} samples", 0, 0)
-        if self.source.labels is None or asked.labels is not True or found.targets.ndim != 1:
+        if self.source.judged.labels is None or asked.labels is not True or found.targets.ndim != 1:
             return []
         constant = np.zeros_like(found.baseline)
         constant[:, np.bincount(found.targets.astype(np.int64)).argmax()] = 1.0
@@ -199,31 +204,51 @@ class _Run:
     def apply(self, number: int, step: PassStep, technique: GraphPass, before: _Net) -> _Net:
         """One pass on the graph. Raises PassError where it changes nothing, or writes what does not run."""
         name = f"passes.{number} ({step.kind})"
-        key = hash_of(before.key, number, step.dump(), self.recipe.seed)
+        key = hash_of(
+            before.key, number, step.dump(), self.recipe.seed, self.recipe.benchmark.batch, plain(self.recipe.goals)
+        )
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(step.kind, 0, 1)
-            found = technique.apply(
-                prepared(before.graph), step.config, GraphContext(self.source.calibration.first, self.status)
-            )
-            if not found.changes:
+            context = GraphContext(self.source.calibration.first, self.status, self.trials(before))
+            found = technique.apply(prepared(before.graph), step.config, context)
+            kept = found.choice is not None and found.choice.kept
+            if not found.changes and not kept:
                 raise PassError(
                     f"{name} changed nothing in {self.source.path}: are its weights in fp32, outside of loops?"
                 )
-            data = serialise(found.graph)
+            graph, data = (before.graph, before.file) if kept else (found.graph, serialise(found.graph))
             try:
-                told = self.measured(found.graph, data)
+                told = self.measured(graph, data)
             except LeanfitError as error:
                 raise PassError(f"{name} wrote a file that does not run: {error}") from error
             write_bytes(folder / "model.onnx", data)
             return {
                 **told, "kind": step.kind, "config": step.dump(), "changes": [vars(c) for c in found.changes],
-                "warnings": list(found.warnings), "details": dict(found.details),
+                "warnings": list(found.warnings), "details": dict(found.details), **told_of(found.choice),
             }  # fmt: skip
 
         folder, stored = self.stages.run(re.sub(r"[^\w-]", "-", f"{number}-{step.kind}"), key, work)
         data = (folder / "model.onnx").read_bytes()
         return _Net(load_graph(data), data, key, stored)
+
+    def trials(self, before: _Net) -> Trials:
+        """How a pass may choose by measurement: what is lost is seen on the calls that are calibrated on."""
+        benchmark, source = self.recipe.benchmark, self.source
+        calls, found = source.calibration, dict[str, NDArray[Any]]()
+
+        def lost(data: bytes) -> float:
+            outputs = outputs_of(self.session(data), calls, self.status, "quantize: validation")
+            if not found:
+                found.update(outputs_of(self.session(before.file), calls, self.status, "quantize: validation"))
+            metric, judged, _ = judged_outputs(source.path, calls, found, outputs, self.metric)
+            return loss_of(judged.baseline, judged.compressed, judged.targets, metric)
+
+        goals, sizes = self.recipe.goals, before.stored["sizes"]
+        return Trials(
+            benchmark.provider, benchmark.threads, source.example, lost, goals.drop,
+            lambda data: fits(goals, sizes, data), "host" if source.unbound else "device", self.recipe.seed,
+        )  # fmt: skip
 
     def measured(self, graph: onnx.ModelProto, data: bytes) -> dict[str, Any]:
         """The sizes of a file that runs; there is no network to compare it with, and no validation split."""
@@ -233,12 +258,12 @@ class _Run:
 
     def write(self, folder: Path, net: _Net) -> None:
         """Write an artifact, unless this very one is there already, whole."""
-        if is_written(folder, net.key, self.recipe.hash):
+        if is_written(folder, net.key, self.kept.hash):
             return
         claims = {
             "leanfit": __version__,
             "name": self.recipe.name,
-            "recipe_hash": self.recipe.hash,
+            "recipe_hash": self.kept.hash,
             "stage": net.key,
             "quantized": any(node.op_type == "DequantizeLinear" for node in net.graph.graph.node),
             "sizes": net.stored["sizes"],
@@ -246,19 +271,19 @@ class _Run:
             "outputs": [output.name for output in net.graph.graph.output],
         }
         write_file_artifact(
-            folder, graph=net.file, inputs=self.source.inputs, recipe=self.recipe.to_yaml(), claims=claims
+            folder, graph=net.file, inputs=self.source.inputs, recipe=self.kept.to_yaml(), claims=claims
         )
 
-    def session(self, net: _Net) -> Session:
-        """The file, opened as it is timed."""
+    def session(self, data: bytes) -> Session:
+        """A file, opened as it is timed."""
         benchmark, io = self.recipe.benchmark, "host" if self.source.unbound else "device"
-        return open_session(net.file, provider=benchmark.provider, threads=benchmark.threads, io=io)
+        return open_session(data, provider=benchmark.provider, threads=benchmark.threads, io=io)
 
     def outputs(self, side: str, net: _Net, key: str) -> dict[str, NDArray[Any]]:
         """The outputs of a file on the calls that it is judged on, by name."""
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
-            found = outputs_of(self.session(net), self.source.judged, self.status, f"evaluate: {side}")
+            found = outputs_of(self.session(net.file), self.source.judged, self.status, f"evaluate: {side}")
             write_arrays(folder / "outputs.npz", {f"o{n}": values for n, values in enumerate(found.values())})
             return {"names": list(found)}
 
@@ -271,7 +296,7 @@ class _Run:
         config, example = self.recipe.benchmark, self.source.example
 
         def opener(net: _Net) -> Opener:
-            return lambda: bound_in_turn(self.session(net), [example])
+            return lambda: bound_in_turn(self.session(net.file), [example])
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             openers = {"baseline": opener(before), "compressed": opener(after)}

@@ -30,10 +30,11 @@ ARRAYS = (".npy", ".npz")
 
 @dataclass(frozen=True)
 class Calls:
-    """Inputs of single calls, each of so many samples."""
+    """Inputs of single calls, each of so many samples; labels of all of them, where some are known."""
 
     feeds: Sequence[Feeds]
     each: int
+    labels: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.feeds) * self.each
@@ -54,7 +55,6 @@ class Source:
     data     : the bytes of the file, with the weights of other files taken in.
     judged   : the calls to judge on; none of `calibration` is among them, unless there are too few.
     example  : inputs of one call of the batch to time.
-    labels   : of every sample that is judged; None where none are known.
     unbound  : whether its outputs cannot be bound, so that it is timed by run().
     """
 
@@ -65,7 +65,6 @@ class Source:
     calibration: Calls
     judged: Calls
     example: Feeds
-    labels: NDArray[Any] | None
     remarks: tuple[str, ...]
     fingerprint: str
     unbound: bool
@@ -107,7 +106,11 @@ class Source:
                 f"{len(calls)} calls are too few to be judged on others than were calibrated on: expect a little worse."
             )
         known = _labels(labels, len(calls) * each, each)
-        rows = (judged[:, None] * each + np.arange(each)).reshape(-1)
+
+        def taken(places: NDArray[np.int64]) -> Calls:
+            rows = (places[:, None] * each + np.arange(each)).reshape(-1)
+            return Calls([calls[i] for i in places], each, None if known is None else known[rows])
+
         graph, data = read_whole(path)
         axes = batch_axes(session)
         return cls(
@@ -115,10 +118,9 @@ class Source:
             data,
             graph,
             tuple(_described(name, value, axes.get(name) == 0) for name, value in calls[0].items()),
-            Calls([calls[i] for i in fitted], each),
-            Calls([calls[i] for i in judged], each),
+            taken(fitted),
+            taken(judged),
             calls_for(session, batch, seed, timed or wanted)[0],
-            None if known is None else known[rows],
             tuple(remarks),
             _fingerprint(calls, known),
             ran.unbound,
@@ -142,7 +144,7 @@ class FileTask:
     def judging(cls, source: Source, metric: str | None, status: Status) -> FileTask:
         """The task of a file whose run is over. Raises as `judged_outputs`."""
         outputs = outputs_of(open_session(source.data), source.judged, status, "evaluate: baseline")
-        asked, found, _ = judged_outputs(source, outputs, outputs, metric)
+        asked, found, _ = judged_outputs(source.path, source.judged, outputs, outputs, metric)
         return cls(source.path.stem, asked, source, found.targets)
 
     def fingerprint(self) -> str:
@@ -196,7 +198,11 @@ def outputs_of(session: Session, calls: Calls, status: Status, what: str) -> dic
 
 
 def judged_outputs(
-    source: Source, before: Mapping[str, NDArray[Any]], after: Mapping[str, NDArray[Any]], metric: str | None
+    path: Path,
+    calls: Calls,
+    before: Mapping[str, NDArray[Any]],
+    after: Mapping[str, NDArray[Any]],
+    metric: str | None,
 ) -> tuple[str, Evaluation, list[JudgedOutput]]:
     """The metric, what it judges, and every output beside it.
 
@@ -206,14 +212,12 @@ def judged_outputs(
     """
     usable = [name for name, values in before.items() if np.isfinite(values).all() and np.isfinite(after[name]).all()]
     if not usable:
-        raise ModelError(
-            f"{source.path}: none of its outputs is made of finite floating-point numbers: nothing to judge"
-        )
+        raise ModelError(f"{path}: none of its outputs is made of finite floating-point numbers: nothing to judge")
     first = before[usable[0]]
-    if source.labels is not None:
-        targets = source.labels
+    if calls.labels is not None:
+        targets = calls.labels
         asked = metric or ("accuracy" if targets.dtype.kind in "iu" else "mse")
-    elif first.ndim == 2 and first.shape[1] > 1 and len(first) == len(source.judged):
+    elif first.ndim == 2 and first.shape[1] > 1 and len(first) == len(calls):
         asked, targets = metric or "agreement", first.argmax(axis=1)
     else:
         asked, targets = metric or "rel_error", first

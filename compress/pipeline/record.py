@@ -242,6 +242,7 @@ def _pass(before: Measured, after: Measured) -> dict[str, Any]:
     kept = ("kind", "config", "seconds", "changes", "warnings", "details")
     return {
         **{key: stored[key] for key in kept},
+        "candidates": stored.get("candidates", []),
         "sizes_before": before.stored["sizes"],
         "sizes_after": stored["sizes"],
         "validation": {"before": before.stored["validation"]["metric"], "after": stored["validation"]["metric"]},

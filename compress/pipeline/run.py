@@ -19,7 +19,7 @@ from compress.core.seeding import derive_seed
 from compress.graph.onnx_graph import load_graph
 from compress.graph.surgery import layer_widths
 from compress.pipeline.artifact import Artifact
-from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net
+from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net, call_of
 from compress.pipeline.given import given_model, given_task
 from compress.pipeline.manifest import read_manifest, write_artifact
 from compress.pipeline.onnx_run import compress_onnx
@@ -174,11 +174,12 @@ class _Run(Chain):
     ) -> None:
         self.folder, self.journal, self.force = folder, Journal(folder / JOURNAL), force
         self.remarks: list[str] = []
-        super().__init__(recipe, network, task, device, Stages(folder / "stages", self.journal), status)
+        self.kept = recipe
+        super().__init__(recipe, network, task, device, Stages(folder / "stages", self.journal), status, alone=True)
 
     def finish(self) -> Artifact:
         steps = self.steps()
-        baseline = steps[0]
+        baseline, self.kept = steps[0], self.resolved(steps)
         self.write(self.folder / "baseline", baseline)
         self.write(self.folder, steps[-1])
         evaluations = self.evaluate(baseline, steps[-1])
@@ -200,12 +201,12 @@ class _Run(Chain):
 
     def write(self, folder: Path, net: Net) -> None:
         """Write an artifact, unless this very one is there already, whole."""
-        if is_written(folder, net.key, self.recipe.hash):
+        if is_written(folder, net.key, self.kept.hash):
             return
         claims = {
             "leanfit": __version__,
             "name": self.recipe.name,
-            "recipe_hash": self.recipe.hash,
+            "recipe_hash": self.kept.hash,
             "stage": net.key,
             "quantized": net.model.graph is not None,
             **net.model.claims(),
@@ -214,7 +215,7 @@ class _Run(Chain):
         }
         write_artifact(
             folder, model=net.model.module, graph=net.file, example=self.task.example(PARITY_SAMPLES),
-            recipe=self.recipe.to_yaml(), claims=claims,
+            recipe=self.kept.to_yaml(), claims=claims,
         )  # fmt: skip
 
     def evaluate(self, baseline: Net, final: Net) -> Evaluation:
@@ -240,8 +241,7 @@ class _Run(Chain):
         key = hash_of("sittings, loops, machine, opened once", baseline.key, final.key, settings, self.measured_on())
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
-            inputs = self.task.test.first(config.batch)
-            feeds = {name: np.resize(t.numpy(), (config.batch, *t.shape[1:])) for name, t in inputs.items()}
+            feeds = call_of(self.task.test.first(config.batch), config.batch)
 
             def opener(net: Net) -> Opener:
                 return lambda: open_session(net.file, provider=config.provider, threads=config.threads).bind(
@@ -261,7 +261,7 @@ class _Run(Chain):
         sides = evaluation.baseline, evaluation.compressed, evaluation.targets
         heads = [JudgedOutput(head.name, HeadMetric.of(head), head.classes, *sides) for head in self.task.heads]
         record = make_record(
-            self.recipe,
+            self.kept,
             self.task,
             measured,
             evaluation,

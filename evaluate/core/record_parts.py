@@ -146,6 +146,17 @@ class Change(Block):
 
 
 @dataclass(frozen=True)
+class Candidate(Block):
+    """One of the files that a pass chose among by measurement: its speed-up over what came in, points that it loses."""
+
+    name: str | None = None
+    bytes: float | None = None
+    speedup: Speedup = field(default_factory=Speedup)
+    lost: float | None = None
+    chosen: bool | None = None
+
+
+@dataclass(frozen=True)
 class PassEntry(Block):
     """One pass of a run: its settings, seconds, changes, and the sizes before and after it."""
 
@@ -155,6 +166,7 @@ class PassEntry(Block):
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
     sizes_before: Sizes = field(default_factory=Sizes)
     sizes_after: Sizes = field(default_factory=Sizes)
     validation: dict[str, Any] = field(default_factory=dict)

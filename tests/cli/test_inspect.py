@@ -93,7 +93,7 @@ def test_what_int8_cannot_take_is_said(tmp_path):
 
 
 def test_integers_are_recognised(tmp_path, network):
-    recipe = {"version": 1, "passes": [{"kind": "quantize"}], "benchmark": {"seconds": 0.5}}
+    recipe = {"version": 1, "passes": [{"kind": "quantize", "choose": "fixed"}], "benchmark": {"seconds": 0.5}}
     data = {"input": np.random.default_rng(0).normal(size=(20, 3, 32, 32)).astype("f")}
     made = compress_onnx(network[0], recipe, data=data, out=tmp_path / "run", progress=False)
     found = inspect(made.onnx_path, None)

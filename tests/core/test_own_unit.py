@@ -26,7 +26,7 @@ RECIPE = {
     "model": {"name": "mlp", "inputs": 64, "width": 8},
     "task": {"name": "digits", "train_limit": 100},
     "train": {"epochs": 1},
-    "passes": [{"kind": "quantize"}],
+    "passes": [{"kind": "quantize", "choose": "fixed"}],
     "benchmark": {"seconds": 0.2},
 }
 

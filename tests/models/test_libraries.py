@@ -17,7 +17,7 @@ from compress.recipe.named_blocks import has_weights, read_model
 from evaluate.core.errors import DataError, ModelError
 
 DRAW = torch.Generator().manual_seed(0)
-QUANTIZE = {"kind": "quantize", "calibrate": {"samples": 16}}
+QUANTIZE = {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 16}}
 PRUNE = {"kind": "prune", "keep": {"params": 0.8}, "round_to": 1}
 RECIPE = {"version": 1, "name": "library", "benchmark": {"seconds": 0.4}}
 

@@ -59,7 +59,7 @@ def own(tmp_path, monkeypatch):
 
 def test_a_recipe_names_a_pass_by_its_module(own, tmp_path):
     kind = own()
-    recipe = load_recipe({**RECIPE, "passes": [{"kind": kind, "scale": 0.5}, {"kind": "quantize"}]})
+    recipe = load_recipe({**RECIPE, "passes": [{"kind": kind, "scale": 0.5}, {"kind": "quantize", "choose": "fixed"}]})
     assert [step.kind for step in recipe.passes] == [kind, "quantize"]
     assert load_recipe(recipe.dump()) == recipe
     artifact = compress(recipe=recipe, out=tmp_path / "run", force=True)

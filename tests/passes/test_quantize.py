@@ -26,8 +26,8 @@ from compress.passes.quantization.calibrate import (
     collect_ranges,
 )
 from compress.passes.quantization.quantize import NumpySplit, quantize
-from compress.passes.quantization.quantize_graph import saturation_db, scheme_for
 from compress.passes.quantization.quantize_settings import CalibrateConfig, QuantizeConfig
+from compress.passes.quantization.quantizer import saturation_db, scheme_for
 from compress.tasks import Task, TensorSplit
 from evaluate.core.errors import DataError
 from evaluate.metrics.base import score
@@ -107,12 +107,12 @@ def test_excluding_everything_is_an_error(trained: nn.Module, digits: Task):
 
 
 def test_a_file_safe_on_every_x86_is_asked_for_where_this_one_is_not(trained: nn.Module, digits: Task, monkeypatch):
-    monkeypatch.setattr("compress.passes.quantization.quantize_graph.int8_path", lambda: "vnni")
+    monkeypatch.setattr("compress.passes.quantization.quantizer.int8_path", lambda: "vnni")
     assert any("target: avx2" in w for w in run(trained, digits).warnings)
     assert scheme_for("auto").target == "vnni"
-    monkeypatch.setattr("compress.passes.quantization.quantize_graph.int8_path", lambda: "neon-dot")
+    monkeypatch.setattr("compress.passes.quantization.quantizer.int8_path", lambda: "neon-dot")
     assert scheme_for("auto").target == "arm"
-    monkeypatch.setattr("compress.passes.quantization.quantize_graph.int8_path", lambda: "other")
+    monkeypatch.setattr("compress.passes.quantization.quantizer.int8_path", lambda: "other")
     assert scheme_for("auto").reduce_range
 
 

@@ -20,7 +20,7 @@ RECIPE = {
     "train": {"epochs": 1, "optimizer": "adamw"},
     "benchmark": {"seconds": 0.4},
 }
-QUANTIZE = {"kind": "quantize", "calibrate": {"samples": 32}}
+QUANTIZE = {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 32}}
 PRUNE = {"kind": "prune", "keep": {"params": 0.7}, "round_to": 1}
 
 

@@ -23,7 +23,10 @@ from evaluate.runtime.session import open_session
 RECIPE = {
     "version": 1,
     "name": "tiny",
-    "passes": [{"kind": "prune", "keep": {"macs": 0.5}}, {"kind": "quantize", "calibrate": {"samples": 64}}],
+    "passes": [
+        {"kind": "prune", "keep": {"macs": 0.5}},
+        {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
+    ],
     "benchmark": {"seconds": 0.5},
 }
 

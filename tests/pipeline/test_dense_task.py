@@ -20,7 +20,7 @@ from evaluate.runtime.session import open_session
 RECIPE = {
     "version": 1,
     "train": {"epochs": 2, "batch_size": 20},
-    "passes": [{"kind": "distill", "epochs": 1}, {"kind": "quantize", "calibrate": {"samples": 32}}],
+    "passes": [{"kind": "distill", "epochs": 1}, {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 32}}],
     "benchmark": {"seconds": 0.3},
 }
 
@@ -108,7 +108,7 @@ def test_the_next_token_is_predicted_pruned_distilled_and_quantized(tmp_path):
         "train": {"epochs": 40, "batch_size": 20, "optimizer": "adamw", "learning_rate": 0.01},
         "passes": [
             {"kind": "prune", "keep": {"params": 0.8}, "round_to": 1, "recover": {"epochs": 5, "distill": {}}},
-            {"kind": "quantize", "calibrate": {"samples": 64}},
+            {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
         ],
         "benchmark": {"seconds": 0.3},
     }

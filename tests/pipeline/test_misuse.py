@@ -20,7 +20,7 @@ from evaluate.core.errors import LeanfitError
 X, Y = torch.rand(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 DATA = TensorDataset(X, Y)
 NET = nn.Linear(4, 3)
-RECIPE = {"version": 1, "name": "slip", "passes": [{"kind": "quantize"}]}
+RECIPE = {"version": 1, "name": "slip", "passes": [{"kind": "quantize", "choose": "fixed"}]}
 TASK = leanfit.Task.from_tensors((X[:40], Y[:40]), (X[40:50], Y[40:50]), (X[50:], Y[50:]))
 Task = leanfit.Task
 test = (X, Y)
@@ -74,7 +74,7 @@ RECIPES = {
     "a misspelt name": ("half-int9", "half-int9.*did you mean"),
     "the task": (TASK, "expected a path, a recipe's name or a mapping, got Task"),
     "the network": (NET, "got Linear"),
-    "a list of passes": ([{"kind": "quantize"}], "got list"),
+    "a list of passes": ([{"kind": "quantize", "choose": "fixed"}], "got list"),
     "a file that is not there": ("mine.yaml", "mine.yaml"),
     "a misspelt pass": ({"version": 1, "passes": [{"kind": "quantise"}]}, "did you mean 'quantize'"),
 }

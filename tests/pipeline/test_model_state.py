@@ -252,7 +252,7 @@ def margin(outputs, targets):
     return SCALE * outputs[range(len(targets)), targets]
 
 
-@register_task("data")
+@register_task("samples")
 def data():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(200, 8, generator=g)
@@ -263,7 +263,7 @@ def data():
 SCALE, LIMIT = 1.0, 0.0
 """
 TRAIN = {"kind": "finetune", "epochs": 1, "batch_size": 32, "learning_rate": 0.05}
-NAMES = {"model": {"name": "mine:net"}, "task": {"name": "mine:data"}, "train": {"epochs": 1, "batch_size": 32}}
+NAMES = {"model": {"name": "mine:net"}, "task": {"name": "mine:samples"}, "train": {"epochs": 1, "batch_size": 32}}
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_a_graph_is_not_lost_whatever_a_pass_says_of_itself():
 
 
 def test_a_rewrite_of_ones_own_comes_back_in_a_fresh_process(own: Path):
-    found = run(own, "double", {"kind": "quantize", "calibrate": {"samples": 32}})
+    found = run(own, "double", {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 32}})
     assert [rewrite["kind"] for rewrite in found["rewrites"]] == ["mine:doubled"] * 2
     load = (
         "import json, sys; sys.path.insert(0, sys.argv[2]); from compress import Artifact\n"

@@ -22,8 +22,8 @@ from compress.graph.export import export_onnx
 from compress.graph.onnx_graph import file_sizes, graph_macs, load_graph, prepared, serialise
 from compress.graph.sizes import count_macs, count_params
 from compress.models import build_model
-from compress.passes.quantization.quantize_graph import _unweighted_nodes
 from compress.passes.quantization.quantize_settings import QuantizeConfig
+from compress.passes.quantization.quantizer import unweighted_nodes
 from compress.pipeline.artifact import Artifact, verify
 from compress.pipeline.onnx_run import compress_onnx, plan_onnx
 from compress.pipeline.onnx_source import FEW
@@ -36,7 +36,7 @@ FLOAT = TensorProto.FLOAT
 RECIPE = {
     "version": 1,
     "name": "int8",
-    "passes": [{"kind": "quantize", "calibrate": {"samples": 64}}],
+    "passes": [{"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}}],
     "benchmark": {"seconds": 0.5},
 }
 info = helper.make_tensor_value_info
@@ -193,7 +193,7 @@ def test_calibration_and_judgement_share_no_call(tmp_path):
     source = Source.read(written(linear(), tmp_path / "m.onnx"), wanted_of(inputs=data), labels, **given)
     fitted, judged = ({float(f["x"][0, 0]) for f in calls.feeds} for calls in (source.calibration, source.judged))
     assert not fitted & judged and len(fitted) + len(judged) == 50 and len(fitted) == 25
-    kept = [float(data["x"][i, 0]) for i in source.labels]
+    kept = [float(data["x"][i, 0]) for i in source.judged.labels]
     assert kept == [float(f["x"][0, 0]) for f in source.judged.feeds]  # a label stays with its sample
 
 
@@ -446,7 +446,7 @@ def test_a_graph_is_prepared_whatever_wrote_it(tmp_path):
 
 def test_a_normalization_by_its_parts_keeps_what_has_no_weights_in_floats():
     def parts(graph):
-        return _unweighted_nodes(graph, QuantizeConfig())
+        return unweighted_nodes(graph, QuantizeConfig())
 
     root = [helper.make_node("Abs", ["y"], ["a"]), helper.make_node("Sqrt", ["a"], ["z"])]
     assert parts(prepared(linear(nodes=root, outputs=["z"]))) and not parts(prepared(linear()))

@@ -32,7 +32,7 @@ RECIPE = {
     "name": "tiny",
     "passes": [
         {"kind": "prune", "keep": {"macs": 0.6}, "recover": {"epochs": 1, "batch_size": 64, "distill": {}}},
-        {"kind": "quantize", "calibrate": {"samples": 64}},
+        {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
     ],
     "goals": {"drop": 100, "bytes": 0.9},
     "benchmark": FAST,
@@ -263,7 +263,7 @@ def test_a_regression_is_measured_by_its_error(tmp_path: Path):
         "version": 1,
         "name": "regression",
         "train": {"epochs": 5, "optimizer": "adamw", "learning_rate": 0.01, "batch_size": 32},
-        "passes": [{"kind": "quantize", "calibrate": {"samples": 64}}],
+        "passes": [{"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}}],
         "benchmark": FAST,
     }
     artifact = compress(model, recipe, task=task, out=tmp_path / "run")
@@ -290,8 +290,8 @@ def test_goals_are_judged(trained: nn.Module, digits: Task, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"passes": [{"kind": "quantize", "exclude": ["*"]}]}, PassError, "would change nothing"),
-        ({"passes": [{"kind": "quantize", "layers": ["conv9"]}]}, RecipeError, "matches no layer"),
+        ({"passes": [{"kind": "quantize", "choose": "fixed", "exclude": ["*"]}]}, PassError, "would change nothing"),
+        ({"passes": [{"kind": "quantize", "choose": "fixed", "layers": ["conv9"]}]}, RecipeError, "matches no layer"),
         ({"benchmark": {"provider": "cuda"}}, LeanfitError, "cuda"),
     ],
     ids=["excludes all", "no such layer", "no such provider"],

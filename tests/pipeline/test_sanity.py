@@ -14,7 +14,7 @@ from evaluate.core.errors import ModelError
 RECIPE = {
     "version": 1,
     "name": "sane",
-    "passes": [{"kind": "quantize", "calibrate": {"samples": 64}}],
+    "passes": [{"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}}],
     "benchmark": {"seconds": 0.3},
 }
 

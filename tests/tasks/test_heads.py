@@ -141,7 +141,7 @@ def test_two_heads_through_pruning_distillation_and_int8(tmp_path):
                 "round_to": 1,
                 "recover": {"epochs": 2, "batch_size": 16, "distill": {"temperature": 2, "weight": 0.5}},
             },
-            {"kind": "quantize", "calibrate": {"samples": 64}},
+            {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
         ],
         "benchmark": {"seconds": 0.2},
     }
@@ -244,7 +244,11 @@ def test_any_function_is_a_metric_once_its_direction_is_known(tmp_path):
         assert found == pytest.approx(float((model(**inputs)["at"] - targets["at"]).abs().max()))
     artifact = leanfit.compress(
         model,
-        {"version": 1, "passes": [{"kind": "quantize", "calibrate": {"samples": 32}}], "benchmark": {"seconds": 0.2}},
+        {
+            "version": 1,
+            "passes": [{"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 32}}],
+            "benchmark": {"seconds": 0.2},
+        },
         task=made,
         out=tmp_path / "run",
         force=True,

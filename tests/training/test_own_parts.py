@@ -444,7 +444,7 @@ def test_a_trainer_is_named_and_takes_what_there_is(points, trainer):
     with pytest.raises(ValueError, match="unknown parameter 'modle'; did you mean 'model'"):
         leanfit.register_trainer("wrong")(lambda modle: None)
     with pytest.raises(RecipeError, match=r"expected a trainer of your own, as package\.module:name; got 'mine'"):
-        load_recipe({"version": 1, "train": {"fn": "mine"}, "passes": [{"kind": "quantize"}]})
+        load_recipe({"version": 1, "train": {"fn": "mine"}, "passes": [{"kind": "quantize", "choose": "fixed"}]})
     config = RecoverConfig(fn=trainer(lambda model: None), distill={})
     with pytest.raises(RecipeError, match="needs a `teacher` among its parameters"):
         check_training(config, Task.from_tensors(points, points, points))

@@ -11,8 +11,9 @@ from torch.nn.modules.conv import _ConvNd
 from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState
 from compress.passes.base import Context, GraphContext, PassResult, Preview
-from compress.passes.quantization.quantize_graph import chosen, int8_types, quantize_graph
+from compress.passes.quantization.quantize_graph import int8_types, quantize_graph
 from compress.passes.quantization.quantize_settings import QuantizeConfig
+from compress.passes.quantization.quantizer import chosen
 from compress.tasks.splits import TensorSplit
 from evaluate.runtime.session import Value
 
@@ -27,9 +28,14 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
 def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
     """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
     graph = export_onnx(model.module, context.task.example(2), opset=context.opset)
-    of_graph = GraphContext(lambda count: NumpySplit(context.task.calibration(count, context.seed)), context.status)
+    layers = frozenset(name for name, _ in model.module.named_modules())
+    of_graph = GraphContext(
+        lambda count: NumpySplit(context.task.calibration(count, context.seed)), context.status, context.trials, layers
+    )
     found = quantize_graph(graph, config, of_graph)
-    return PassResult(replace(model, graph=found.graph), found.changes, found.warnings, found.details)
+    kept = found.choice is not None and found.choice.kept
+    after = model if kept else replace(model, graph=found.graph)
+    return PassResult(after, found.changes, found.warnings, found.details, found.choice)
 
 
 @dataclass(frozen=True)

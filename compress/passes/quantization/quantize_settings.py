@@ -8,6 +8,7 @@ from pydantic import Field
 
 from compress.core.config import Config
 
+Operators = Literal["auto", "all", "weighted"]
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 
 
@@ -45,11 +46,24 @@ class QuantizeConfig(Config):
     per_channel: bool = Field(default=True, description="One weight scale per output channel instead of one per layer.")
     layers: tuple[str, ...] = Field(default=("*",), min_length=1, description="Patterns of layer names to quantize.")
     exclude: tuple[str, ...] = Field(default=(), description="Patterns of layer names left in fp32.")
-    operators: Literal["auto", "all", "weighted"] = Field(
+    operators: Operators = Field(
         default="auto",
         description="Which operators become integers: all that can, or only those with weights (layers, embeddings). "
         "auto: weighted in a network with layer normalization, whose residual stream loses by rounding; else all.",
     )
+
+    choose: Literal["auto", "measured", "fixed", "fp32"] = Field(
+        default="auto",
+        description="measured: the fastest of a handful of int8 files on this device within the goals, with layers in "
+        "fp32 again where the goal of drop asks for it, or fp32 where it is faster than all; fixed: all that `layers` "
+        "and `exclude` say, whatever it gives; fp32: nothing, as measured may have found. auto: measured where "
+        "`target` is auto, else fixed.",
+    )
+
+    @property
+    def measured(self) -> bool:
+        """Whether candidates are timed, where there is a device to time them on."""
+        return self.choose == "measured" or (self.choose == "auto" and self.target == "auto")
 
     def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""

@@ -265,6 +265,7 @@ def _pass(entry: PassEntry) -> dict[str, Any]:
         "kind": clean(entry.kind or "pass"),
         "text": capital(words.pass_sentence(entry).replace("->", "→") + "." + seconds),
         "warnings": entry.warnings,
+        "candidates": words.candidate_table(entry),
         "changed": f"{plural(len(entry.changes), 'change')}, layer by layer{cut}",
         "changes": [
             [str("-" if value is None else value) for value in (one.layer, one.what, one.before, one.after)]

@@ -217,6 +217,20 @@ def pass_sentence(entry: PassEntry) -> str:
     return (", ".join(moved) or "no size changed") + noted
 
 
+def candidate_table(entry: PassEntry) -> list[list[str]]:
+    """The files that a pass chose among, heads first: speed over what came in, bytes, points lost on validation."""
+    if not entry.candidates:
+        return []
+    judged = any(one.lost is not None for one in entry.candidates)
+    rows = [["candidate", "speed", "bytes", *(["lost"] if judged else []), ""]]
+    for one in entry.candidates:
+        speed = "1" if one.speedup.value is None else speed_text(one.speedup)
+        size = "-" if one.bytes is None else show_amount("bytes", one.bytes)
+        lost = [f"{one.lost:.3g}" if one.lost is not None else "-"] if judged else []
+        rows.append([clean(one.name or "?", 40), speed, size, *lost, "chosen" if one.chosen else ""])
+    return rows
+
+
 def agreement_sentence(agreement: Agreement, int8_path: str | None = None) -> str:
     """A warning where a machine computes something else than the one that packed the model; empty where it does not.
 

@@ -1,0 +1,220 @@
+"""Which int8 file of a handful pays on this device: timed in one interleaved run, beside fp32.
+
+int8 is slower than fp32 for networks that are small, or made of depthwise convolutions, and one layer can cost what all
+others gain. No rule says where, on which processor: so it is measured.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from compress.graph.onnx_graph import serialise
+from compress.passes.base import Choice, GraphContext, GraphResult, Trials
+from compress.passes.quantization.quantize_settings import Operators, QuantizeConfig
+from compress.passes.quantization.quantizer import Quantizer, unweighted_nodes
+from compress.passes.quantization.sensitivity import layer_noise
+from evaluate.benchmark.bench_record import Speedup, judge
+from evaluate.benchmark.first_call import bound_in_turn
+from evaluate.benchmark.latency import Opener, measure_latency
+from evaluate.core import stats
+from evaluate.core.errors import LeanfitError
+from evaluate.core.text import a_few
+from evaluate.profiling.profile import Subject, profiles
+from evaluate.runtime.session import open_session
+
+SECONDS, PROFILE_SECONDS = 1.5, 1.0  # for each candidate, and for each of two profiles
+RETURNED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # so many layers return to fp32
+FEW = 3  # of them return while what has no weights stays in integers
+WORTH = 0.01  # of a call, that a layer has to cost more for leaving it out to be tried
+FLOATS, AGAIN = "fp32", "fp32 again"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An int8 file, and the settings that give it with nothing timed."""
+
+    name: str
+    config: QuantizeConfig
+    graph: onnx.ModelProto
+    data: bytes
+
+
+def choose(quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context: GraphContext) -> GraphResult:
+    """The fastest int8 file of a handful on this device that keeps within what may be lost; fp32 where none pays.
+
+    The candidates are: all layers; and all but those that a profile of both files shows to cost more in integers: the
+    worst one, the two and the four worst, and every one. They are timed in one interleaved run, with fp32. Of some
+    that cannot be told apart the one that leaves out least is taken. Where each loses more than the limit, layers
+    return to fp32 until one does not, the noisiest first. fp32 stays where the fastest one is slower and no goal of
+    size forbids it, or where nothing keeps within the limit.
+    """
+    choosing = _Choosing(quantizer, config, trials, context)
+    usable = choosing.usable()
+    chosen = choosing.best(usable)
+    returned: list[str] = []
+    if usable and chosen is None:
+        chosen, returned = choosing.restored()
+    return choosing.result(chosen, returned)
+
+
+class _Choosing:
+    """One choice: what was tried, how fast each is and what it loses."""
+
+    def __init__(self, quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context: GraphContext) -> None:
+        self.quantizer, self.config, self.trials, self.context = quantizer, config, trials, context
+        self.floats = serialise(quantizer.graph)
+        self.everything = self.made("all layers" if not config.exclude else "all that are asked for", ())
+        self.layers = [change.layer for change in quantizer.changes(self.everything.graph)]
+        several = _left_out(self.layers, self.floats, self.everything.data, trials, context)
+        self.tried = [self.everything, *(self.made(f"without {a_few(left, 1)}", left) for left in several)]
+        self.lost = dict[str, float]()
+        files = {FLOATS: self.floats, **{c.name: c.data for c in self.tried}}
+        self.speedups, self.faster = _timed(files, trials, context)
+        # Where a goal of size forbids fp32, an int8 file is taken whatever it costs in time.
+        self.fitting = [c for c in self.tried if trials.fits(c.data)]
+        self.demanded = bool(self.fitting) and not trials.fits(self.floats)
+
+    def made(self, name: str, left: Sequence[str], operators: Operators | None = None) -> Candidate:
+        """A candidate that leaves more in fp32 than is asked for."""
+        exclude = (*self.config.exclude, *(glob.escape(layer) for layer in left))
+        changed = {"choose": "fixed", "exclude": exclude, "operators": operators or self.config.operators}
+        own = self.config.model_copy(update=changed)
+        graph = self.quantizer.written(own)
+        return Candidate(name, own, graph, serialise(graph))
+
+    def pays(self, candidate: Candidate) -> bool:
+        """Whether it may be taken for its time."""
+        return self.demanded or self.speedups[candidate.name]["verdict"] != "slower"
+
+    def usable(self) -> list[Candidate]:
+        """Those that pay, and keep within goals of size where any does."""
+        return [c for c in self.fitting or self.tried if self.pays(c)]
+
+    def allowed(self, candidate: Candidate) -> bool:
+        """Whether it keeps within what may be lost."""
+        if self.trials.limit is None:
+            return True
+        if candidate.name not in self.lost:
+            self.context.status("quantize: validation", len(self.lost), len(self.tried))
+            self.lost[candidate.name] = self.trials.lost(candidate.data)
+        return self.lost[candidate.name] <= self.trials.limit
+
+    def best(self, usable: Sequence[Candidate]) -> Candidate | None:
+        """The fastest that is allowed, or the first that cannot be told from it: it leaves out least."""
+        fast = sorted(usable, key=lambda c: -self.speedups[c.name]["value"])
+        best = next((c for c in fast if self.allowed(c)), None)
+        if best is None:
+            return None
+        return next(c for c in usable if c is best or (not self.faster(best.name, c.name) and self.allowed(c)))
+
+    def restored(self) -> tuple[Candidate | None, list[str]]:
+        """The first that is allowed of candidates with more and more in fp32 again, and the layers that returned.
+
+        First the three noisiest layers, then what has no weights of its own, then that and ever more layers.
+        """
+        names = self.context.layers
+        known = [name for name in self.layers if names is None or name in names]
+        ranked = layer_noise(self.quantizer, self.everything.config, known, self.context.status)
+        most = min(len(ranked), len(self.layers) - 1)
+        own, only = self.config.operators, bool(unweighted_nodes(self.quantizer.graph, self.config))
+        steps: list[tuple[Operators, int]] = [(own, count) for count in RETURNED if count <= FEW]
+        steps += [(own if only else "weighted", n) for n in (0, *RETURNED) if n > FEW or not only]
+        for operators, count in steps:
+            if count > most:
+                continue
+            left = [one.layer for one in ranked[:count]]
+            shown = f"{a_few(left, 1)} in fp32" if left else ""
+            name = f"{'only layers' if operators != own else 'all'}{', ' if shown else ''}{shown}"
+            candidate = self.made(name, left, operators)
+            self.tried.append(candidate)
+            if self.allowed(candidate):
+                found, _ = _timed({FLOATS: self.floats, name: candidate.data}, self.trials, self.context)
+                self.speedups |= found
+                return (candidate if self.pays(candidate) else None), left
+        return None, []
+
+    def result(self, chosen: Candidate | None, returned: Sequence[str]) -> GraphResult:
+        """What was chosen, with the table of all that was tried."""
+        taken = FLOATS if chosen is None else chosen.name
+        rows = [(FLOATS, self.floats), *((c.name, c.data) for c in self.tried)]
+        told = tuple(
+            {
+                "name": name, "bytes": len(data), "speedup": self.speedups.get(name), "lost": self.lost.get(name),
+                "chosen": name == taken,
+            }
+            for name, data in rows
+        )  # fmt: skip
+        if chosen is None:
+            kept = Choice(self.config.model_copy(update={"choose": "fp32"}), told, kept=True)
+            return GraphResult(self.quantizer.graph, warnings=(self.why_kept(),), choice=kept)
+        found = self.quantizer.result(chosen.config, chosen.graph)
+        said = list(found.warnings)
+        if returned:
+            said.append(f"To lose at most {self.trials.limit:g}, these stay in fp32: {a_few(returned, 12)}.")
+        if self.speedups[taken]["verdict"] == "slower":
+            said.append(f"The int8 file is {_slower(self.speedups[taken])} than fp32 here; a goal of size asks for it.")
+        return replace(found, warnings=tuple(said), choice=Choice(chosen.config, told))
+
+    def why_kept(self) -> str:
+        """Why fp32 stayed."""
+        limit = self.trials.limit
+        within = [name for name, lost in self.lost.items() if limit is not None and lost <= limit]
+        if within:
+            why = f"int8 that keeps within what may be lost is {_slower(self.speedups[within[0]])} here"
+        elif self.lost:
+            why = f"int8 loses {min(self.lost.values()):.3g} at least on validation, and {limit:g} may be lost"
+        else:
+            many = f"the fastest of {len(self.speedups)} int8 files" if len(self.speedups) > 1 else "the int8 file"
+            why = f"{many} is {_slower(max(self.speedups.values(), key=lambda one: one['value']))} here"
+        return f"The model stays in fp32: {why}. choose: fixed gives int8 all the same, which is smaller."
+
+
+def _slower(speedup: Speedup) -> str:
+    return f"{1 / speedup['value']:.3g}x slower ({1 / speedup['high']:.3g} to {1 / speedup['low']:.3g})"
+
+
+def _left_out(
+    layers: Sequence[str], floats: bytes, integers: bytes, trials: Trials, context: GraphContext
+) -> list[list[str]]:
+    """Which layers candidates leave in fp32, each a list: those that a profile shows to cost more in integers."""
+    context.status("quantize: profile", 0, 1)
+    subjects = [Subject(FLOATS, floats, trials.feeds), Subject("int8", integers, trials.feeds)]
+    try:
+        found = profiles(subjects, provider=trials.provider, threads=trials.threads, seconds=PROFILE_SECONDS)
+    except LeanfitError:  # a runtime without a profiler, or nowhere to write its trace
+        return []
+    floating, whole = ({row["layer"]: row["ms"] for row in one["layers"]} for one in found)
+    costs = {name: whole.get(name, 0.0) - floating.get(name, 0.0) for name in layers}
+    known = [name for name in layers if context.layers is None or name in context.layers]
+    worst = sorted((n for n in known if costs[n] > WORTH * found[1]["call_ms"]), key=lambda name: -costs[name])
+    sets = {count: worst[:count] for count in (1, 2, 4, len(worst)) if 0 < count <= len(worst) < len(layers)}
+    return [sets[count] for count in sorted(sets)]
+
+
+def _timed(
+    files: Mapping[str, bytes], trials: Trials, context: GraphContext
+) -> tuple[dict[str, Speedup], Callable[[str, str], bool]]:
+    """Each file's speed-up over the first, and whether one of two is faster than the other."""
+    base = next(iter(files))
+
+    def opener(data: bytes) -> Opener:
+        return lambda: bound_in_turn(
+            open_session(data, provider=trials.provider, threads=trials.threads, io=trials.io), [dict(trials.feeds)]
+        )
+
+    openers = {name: opener(data) for name, data in {**files, AGAIN: files[base]}.items()}
+    timing = measure_latency(
+        openers, seconds=SECONDS * len(openers), seed=trials.seed,
+        status=lambda message, done, total: context.status("quantize: timing candidates", done, total),
+    )  # fmt: skip
+    (judged,) = judge([timing.samples], base, AGAIN, seed=trials.seed, opened_once=timing.opened_once)
+
+    def faster(one: str, other: str) -> bool:
+        logs = stats.session_run_ratios(timing.samples[other], timing.samples[one])
+        return stats.verdict(stats.joint_intervals(logs[:, None], seed=trials.seed)[0], judged.floor) == "faster"
+
+    return judged.speedups, faster
