@@ -54,6 +54,7 @@ def main() -> int:
         "model": {"name": "hf", "path": given.folder, "head": "pair-score"},
         "expect": {"spearman": 0.86},
         "passes": [{"kind": "quantize", "calibrate": {"samples": 128}}],
+        "goals": {"drop": MOST},
         "benchmark": {"seconds": 20},
     }
     artifact = leanfit.compress(recipe=recipe, task=task, out=given.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from compress.core.config import Config
 from compress.core.registries import PASSES
@@ -34,12 +34,20 @@ class Change:
     after: int | float | str
 
 
+class Loss(NamedTuple):
+    """Points of a metric that are lost, with their paired 95 % interval; below 0 where some are gained."""
+
+    value: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Trials:
     """What candidates are tried by where a pass chooses by measurement: this device, and what is lost.
 
     provider, threads, io, feeds : how one call is timed, as the run's own benchmark times it.
-    lost  : of a file: points of the metric that it loses against the uncompressed model, not on the test split.
+    lost  : of a file: what it loses against the uncompressed model, not on the test split.
     limit : how many may be lost; None where no goal says.
     fits  : of a file: whether its sizes keep within the goals.
     """
@@ -47,7 +55,7 @@ class Trials:
     provider: str
     threads: int
     feeds: Mapping[str, Value]
-    lost: Callable[[bytes], float]
+    lost: Callable[[bytes], Loss]
     limit: float | None
     fits: Callable[[bytes], bool]
     io: str = "device"

@@ -33,7 +33,7 @@ from compress.graph.model_state import (
 )
 from compress.graph.onnx_graph import load_graph, serialise
 from compress.graph.sizes import measure_sizes
-from compress.passes.base import Context, PassResult, Trials, get_pass
+from compress.passes.base import Context, Loss, PassResult, Trials, get_pass
 from compress.pipeline.choices import fits, loss_of, told_of, with_choices
 from compress.pipeline.stages import Stages, Work
 from compress.recipe.named_blocks import PassStep
@@ -143,7 +143,7 @@ class Chain:
         """How a pass may choose by measurement: calls of the validation split, timed as the run's result will be."""
         benchmark, found = self.recipe.benchmark, dict[str, NDArray[Any]]()
 
-        def lost(data: bytes) -> float:
+        def lost(data: bytes) -> Loss:
             if not found:
                 found["baseline"] = self.predict(original.file, "validation")
             outputs, targets = self.predict(data, "validation"), self.task.validation.all_targets().numpy()

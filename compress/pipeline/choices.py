@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from compress.graph.onnx_graph import constant_sizes, load_graph
-from compress.passes.base import Choice
+from compress.passes.base import Choice, Loss
 from compress.recipe.named_blocks import Goals, read_passes
 from compress.recipe.plain import plain
 from compress.recipe.schema import Recipe
@@ -33,10 +33,10 @@ def with_choices(recipe: Recipe, stored: Sequence[Mapping[str, Any]]) -> Recipe:
     return recipe.model_copy(update={"passes": read_passes(steps)})
 
 
-def loss_of(before: NDArray[Any], after: NDArray[Any], targets: NDArray[Any], metric: str | Metric) -> float:
-    """Points of the metric that are lost from outputs to outputs; below 0 where some are gained."""
+def loss_of(before: NDArray[Any], after: NDArray[Any], targets: NDArray[Any], metric: str | Metric) -> Loss:
+    """What is lost of a metric from outputs to outputs."""
     found = drop(before, after, targets, metric)
-    return float(get_metric(metric).as_loss(found["value"], found["low"], found["high"])[0])
+    return Loss(*(float(end) for end in get_metric(metric).as_loss(found["value"], found["low"], found["high"])))
 
 
 def fits(goals: Goals, before: Mapping[str, float], data: bytes) -> bool:

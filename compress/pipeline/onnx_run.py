@@ -22,7 +22,7 @@ from compress.core.errors import PassError
 from compress.core.files import clear_parts, hash_of, write_arrays, write_bytes, writing
 from compress.core.progress import Status, silent
 from compress.graph.onnx_graph import file_sizes, load_graph, prepared, serialise
-from compress.passes.base import GraphContext, GraphPass, Trials
+from compress.passes.base import GraphContext, GraphPass, Loss, Trials
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.choices import fits, loss_of, told_of, with_choices
 from compress.pipeline.manifest import read_manifest, write_file_artifact
@@ -237,7 +237,7 @@ class _Run:
         benchmark, source = self.recipe.benchmark, self.source
         calls, found = source.calibration, dict[str, NDArray[Any]]()
 
-        def lost(data: bytes) -> float:
+        def lost(data: bytes) -> Loss:
             outputs = outputs_of(self.session(data), calls, self.status, "quantize: validation")
             if not found:
                 found.update(outputs_of(self.session(before.file), calls, self.status, "quantize: validation"))

@@ -152,7 +152,7 @@ class Candidate(Block):
     name: str | None = None
     bytes: float | None = None
     speedup: Speedup = field(default_factory=Speedup)
-    lost: float | None = None
+    lost: Drop = field(default_factory=Drop)
     chosen: bool | None = None
 
 

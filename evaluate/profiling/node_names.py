@@ -102,7 +102,7 @@ class Names:
         """The nearest node of this kind that leads to `node`: a fused Conv may be called by its Relu's value."""
         first = node
         for _ in range(4):
-            if kind(node.op) == wanted:
+            if kind(node.op) == wanted and node.name in self._known:
                 return node.name
             earlier = self._file.before(node)
             if not earlier:

@@ -11,7 +11,7 @@ from torch import nn
 from compress import compress, load_recipe
 from compress.graph.export import export_onnx
 from compress.graph.onnx_graph import WEIGHTED
-from compress.passes.base import GraphContext
+from compress.passes.base import GraphContext, Loss
 from compress.passes.quantization import choose as choosing
 from compress.passes.quantization.quantize import NumpySplit
 from compress.passes.quantization.quantize_settings import QuantizeConfig
@@ -136,16 +136,18 @@ def test_a_goal_of_size_is_worth_time(trained, digits, tmp_path, timed):
 
 def test_what_loses_more_than_the_goal_is_not_taken(trained, digits, tmp_path, timed, monkeypatch):
     timed(lambda left: 1.5 - 0.1 * left)
-    losses = iter((2.0, 0.4))
-    monkeypatch.setattr("compress.pipeline.chain.loss_of", lambda *given: next(losses, 0.4))
+    losses = iter((Loss(2.0, 1.5, 2.5), Loss(0.4, -0.1, 1.2)))
+    monkeypatch.setattr("compress.pipeline.chain.loss_of", lambda *given: next(losses))
     artifact = compress(trained, recipe(goals={"drop": 1.0}), task=digits, out=tmp_path / "a", progress=False)
     name, entry = chosen(artifact)
     assert name.startswith("without ")
-    assert [one["lost"] for one in entry["candidates"]][:3] == [None, 2.0, 0.4]
-    monkeypatch.setattr("compress.pipeline.chain.loss_of", lambda *given: 3.0)
+    assert [one["lost"] and one["lost"]["value"] for one in entry["candidates"]] == [None, 2.0, 0.4, None]
+    monkeypatch.setattr(
+        "compress.pipeline.chain.loss_of", lambda *given: Loss(0.8, 0.5, 1.1)
+    )  # seen, and not surely less
     none = compress(trained, recipe(goals={"drop": 1.0}), task=digits, out=tmp_path / "b", progress=False)
     name, entry = chosen(none)
-    assert name == "fp32" and any("loses 3 at least" in text for text in entry["warnings"])
+    assert name == "fp32" and any("loses 0.8 (0.5 to 1.1)" in text for text in entry["warnings"])
 
 
 class Outlier(nn.Module):

@@ -13,6 +13,7 @@ from tiny_onnx import cast_onnx, linear_onnx, model_bytes
 
 from evaluate.profiling.graph import chain_model, read_graph
 from evaluate.profiling.node_names import Names, is_integer, kind
+from evaluate.profiling.profile import profile
 from evaluate.runtime.session import open_session
 
 
@@ -138,3 +139,26 @@ def test_the_same_place_has_the_same_key_when_other_nodes_shift_the_numbers():
     one, two = Names(read_graph(residual_onnx()), None), Names(read_graph(renamed.SerializeToString()), None)
     assert one.place("Add3", "Add").parts == two.place("Add30", "Add").parts == ("Add after conv2",)
     assert one.place("Relu1", "Relu").parts != one.place("Relu4", "Relu").parts
+
+
+def test_a_kernel_over_constants_belongs_somewhere():
+    """Rows of a table by constant ids: with integers in the table the runtime folds none of it, and runs the Gather."""
+    constants = [
+        numpy_helper.from_array(np.arange(12, dtype=np.int8).reshape(4, 3), "table"),
+        numpy_helper.from_array(np.float32(0.1), "scale"),
+        numpy_helper.from_array(np.array([[1, 2]]), "ids"),
+        numpy_helper.from_array(np.ones((3, 3), "f"), "w"),
+    ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["table", "scale"], ["rows"], name="table.dq"),
+        helper.make_node("Gather", ["rows", "ids"], ["placed"], name="positions"),
+        helper.make_node("Add", ["x", "placed"], ["sum"], name="add"),
+        helper.make_node("MatMul", ["sum", "w"], ["y"], name="layer"),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2, 3]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], constants)
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    names = Names(read_graph(data), read_graph(data))
+    placed = {node.name: names.place(node.name, node.op).layer for node in read_graph(data).nodes}
+    assert placed["layer"] == "layer" and placed["positions"] in ("positions", "table.dq")
+    assert profile(data, {"x": np.zeros((1, 2, 3), "f")}, seconds=0.2)["layers"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from compress.graph.onnx_graph import serialise
-from compress.passes.base import Choice, GraphContext, GraphResult, Trials
+from compress.passes.base import Choice, GraphContext, GraphResult, Loss, Trials
 from compress.passes.quantization.quantize_settings import Operators, QuantizeConfig
 from compress.passes.quantization.quantizer import Quantizer, unweighted_nodes
 from compress.passes.quantization.sensitivity import layer_noise
@@ -71,7 +71,7 @@ class _Choosing:
         self.layers = [change.layer for change in quantizer.changes(self.everything.graph)]
         several = _left_out(self.layers, self.floats, self.everything.data, trials, context)
         self.tried = [self.everything, *(self.made(f"without {a_few(left, 1)}", left) for left in several)]
-        self.lost = dict[str, float]()
+        self.lost = dict[str, Loss]()
         files = {FLOATS: self.floats, **{c.name: c.data for c in self.tried}}
         self.speedups, self.faster = _timed(files, trials, context)
         # Where a goal of size forbids fp32, an int8 file is taken whatever it costs in time.
@@ -95,13 +95,18 @@ class _Choosing:
         return [c for c in self.fitting or self.tried if self.pays(c)]
 
     def allowed(self, candidate: Candidate) -> bool:
-        """Whether it keeps within what may be lost."""
+        """Whether it keeps within what may be lost: all of the interval does, or no loss can be seen at all."""
         if self.trials.limit is None:
             return True
         if candidate.name not in self.lost:
             self.context.status("quantize: validation", len(self.lost), len(self.tried))
             self.lost[candidate.name] = self.trials.lost(candidate.data)
-        return self.lost[candidate.name] <= self.trials.limit
+        return self.within(self.lost[candidate.name])
+
+    def within(self, lost: Loss) -> bool:
+        """Whether that little may be lost."""
+        limit = self.trials.limit
+        return limit is None or lost.high <= limit or (lost.low <= 0 and lost.value <= limit)
 
     def best(self, usable: Sequence[Candidate]) -> Candidate | None:
         """The fastest that is allowed, or the first that cannot be told from it: it leaves out least."""
@@ -143,8 +148,8 @@ class _Choosing:
         rows = [(FLOATS, self.floats), *((c.name, c.data) for c in self.tried)]
         told = tuple(
             {
-                "name": name, "bytes": len(data), "speedup": self.speedups.get(name), "lost": self.lost.get(name),
-                "chosen": name == taken,
+                "name": name, "bytes": len(data), "speedup": self.speedups.get(name), "chosen": name == taken,
+                "lost": self.lost[name]._asdict() if name in self.lost else None,
             }
             for name, data in rows
         )  # fmt: skip
@@ -162,11 +167,12 @@ class _Choosing:
     def why_kept(self) -> str:
         """Why fp32 stayed."""
         limit = self.trials.limit
-        within = [name for name, lost in self.lost.items() if limit is not None and lost <= limit]
+        within = [name for name, lost in self.lost.items() if self.within(lost)]
         if within:
             why = f"int8 that keeps within what may be lost is {_slower(self.speedups[within[0]])} here"
         elif self.lost:
-            why = f"int8 loses {min(self.lost.values()):.3g} at least on validation, and {limit:g} may be lost"
+            value, low, high = min(self.lost.values())
+            why = f"int8 loses {value:.3g} ({low:.3g} to {high:.3g}) on validation, and {limit:g} may be"
         else:
             many = f"the fastest of {len(self.speedups)} int8 files" if len(self.speedups) > 1 else "the int8 file"
             why = f"{many} is {_slower(max(self.speedups.values(), key=lambda one: one['value']))} here"

@@ -221,12 +221,14 @@ def candidate_table(entry: PassEntry) -> list[list[str]]:
     """The files that a pass chose among, heads first: speed over what came in, bytes, points lost on validation."""
     if not entry.candidates:
         return []
-    judged = any(one.lost is not None for one in entry.candidates)
+    judged = any(one.lost.value is not None for one in entry.candidates)
     rows = [["candidate", "speed", "bytes", *(["lost"] if judged else []), ""]]
     for one in entry.candidates:
         speed = "1" if one.speedup.value is None else speed_text(one.speedup)
         size = "-" if one.bytes is None else show_amount("bytes", one.bytes)
-        lost = [f"{one.lost:.3g}" if one.lost is not None else "-"] if judged else []
+        ends = (one.lost.value, one.lost.low, one.lost.high)
+        known = [f"{end:.3g}" for end in ends if end is not None]
+        lost = [f"{known[0]} ({known[1]} to {known[2]})" if len(known) == 3 else "-"] if judged else []
         rows.append([clean(one.name or "?", 40), speed, size, *lost, "chosen" if one.chosen else ""])
     return rows
 
