@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from compress.cli import bench_command, init_command, inspect_command, law_commands, recipe_commands, study_commands
+from compress.cli import (
+    bench_command,
+    init_command,
+    inspect_command,
+    law_commands,
+    recipe_commands,
+    sensitivity_command,
+    study_commands,
+)
 from compress.cli.console import (
     Allow,
     Json,
@@ -267,6 +275,7 @@ def _show(artifact: Artifact, as_json: bool) -> None:
 
 app.command()(bench_command.bench)
 app.command()(inspect_command.inspect)
+app.command()(sensitivity_command.sensitivity)
 
 
 @app.command()

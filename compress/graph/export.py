@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from compress.core.forward import call, copy_model, flattened
 from compress.core.sources import structure_key
-from compress.graph.onnx_graph import with_bodies
+from compress.graph.onnx_graph import WEIGHTED, with_bodies
 from evaluate.core.errors import LeanfitError, ModelError
 from evaluate.runtime.session import Session, open_session
 
@@ -290,9 +290,9 @@ def _rename(graph: onnx.GraphProto, tied: set[str]) -> None:
 def _layer_of(node: onnx.NodeProto, constants: set[str], tied: set[str]) -> str:
     """The layer whose weights a node holds, "" for none.
 
-    A linear layer on more than two dimensions becomes a MatMul with a transposed, nameless copy of its weights, and
-    tied weights have the name of one of their layers; the exporter's note of scopes, ['', 'fc', 'linear_2'], still
-    tells whose they are.
+    A linear layer on more than two dimensions becomes a MatMul with a transposed, nameless copy of its weights, weights
+    that are computed (weight_norm) are a nameless constant, and tied weights have the name of one of their layers; the
+    exporter's note of scopes, ['', 'fc', 'linear_2'], still tells whose they are.
     """
     weights = (n.removesuffix(".T") for n in node.input)
     named = next((n.removesuffix(".weight") for n in weights if n.endswith(".weight")), "")
@@ -301,4 +301,4 @@ def _layer_of(node: onnx.NodeProto, constants: set[str], tied: set[str]) -> str:
     scope = str(scopes[-2]) if len(scopes) > 1 else ""
     if named:
         return scope if {named, scope} <= tied else named
-    return scope if node.op_type == "MatMul" and constants.intersection(node.input) else ""
+    return scope if node.op_type in WEIGHTED and constants.intersection(node.input[:2]) else ""

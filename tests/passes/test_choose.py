@@ -51,7 +51,7 @@ def timed(monkeypatch):
             return told, lambda one, other: verdict(values[one] / values[other]) == "faster"
 
         monkeypatch.setattr(choosing, "_timed", times)
-        monkeypatch.setattr(choosing, "_left_out", lambda layers, *rest: [layers[:1], layers[:2]])
+        monkeypatch.setattr(choosing._Choosing, "costly", lambda self: [self.layers[:1], self.layers[:2]])
 
     return script
 
@@ -171,7 +171,7 @@ class Outlier(nn.Module):
 def test_layers_return_to_fp32_until_the_goal_holds(trained, digits, tmp_path, timed, monkeypatch):
     """Accuracy control: the layers whose rounding drowns the signal return, named, and few others."""
     timed(lambda left: 1.5)
-    monkeypatch.setattr(choosing, "_left_out", lambda *given: [])
+    monkeypatch.setattr(choosing._Choosing, "costly", lambda self: [])
     model = Outlier(trained).eval()
     bad = compress(model, recipe(quantize={"choose": "fixed"}), task=digits, out=tmp_path / "a", progress=False)
     assert bad.summary()["drop"]["value"] > 10

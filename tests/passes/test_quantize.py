@@ -82,6 +82,71 @@ def test_the_output_stays_in_fp32(trained: nn.Module, digits: Task):
     assert last.op_type == "Gemm"
 
 
+class Behind(nn.Module):
+    """A network with something behind its head."""
+
+    def __init__(self, network: nn.Module, tail) -> None:
+        super().__init__()
+        self.network, self.tail = network, tail
+
+    def forward(self, input):
+        return self.tail(self.network(input))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        lambda y: y.unsqueeze(-1).squeeze(-1),
+        lambda y: y.view(-1, 5, 2).flatten(1),
+        lambda y: y * 3 + 1,
+        lambda y: y.mul(0.1).exp(),
+        lambda y: torch.sigmoid(y).log(),
+        lambda y: y.view(-1, 5, 2).transpose(1, 2).flatten(1) / 7,
+    ],
+)
+def test_what_stands_behind_the_head_leaves_the_output_in_fp32(tail, trained: nn.Module, digits: Task):
+    """256 steps of a score would tie: views and what is done to each value do not bring them back."""
+    graph = run(Behind(trained, tail).eval(), digits).model.graph
+    inputs = {name: tensor.numpy() for name, tensor in digits.validation.materialize().inputs.items()}
+    (found,) = open_session(serialise(graph)).run(inputs)
+    assert len(np.unique(found)) > 0.8 * found.size > 1000
+    bare = run(trained, digits).model.graph
+    assert len(weight_codes(graph)) == len(weight_codes(bare))
+
+
+class Twice(nn.Module):
+    """A layer that is called twice, and a place for one whose weights are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.r, self.h = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1), nn.Linear(16, 10)
+        self.norm = nn.BatchNorm2d(16)
+
+    def forward(self, input):
+        x = torch.relu(self.r(torch.relu(self.norm(self.a(input)))))
+        return self.h(torch.relu(self.r(x)).mean((2, 3)))
+
+
+def test_a_layer_that_is_left_out_is_left_out_wherever_it_is_called(digits: Task):
+    found = run(Twice().eval(), digits, exclude=("r",))
+    assert [change.layer for change in found.changes] == ["a", "h"] and "r" in found.details["left_in_fp32"]
+    assert [change.layer for change in run(Twice().eval(), digits).changes] == ["a", "r", "h"]  # each once
+
+
+def test_a_layer_whose_weights_are_computed_can_be_left_out(digits: Task):
+    model = Twice()
+    model.norm = nn.Identity()
+    nn.utils.parametrizations.weight_norm(model.a)
+    assert [change.layer for change in run(model.eval(), digits, exclude=("a",)).changes] == ["r", "h"]
+
+
+@pytest.mark.parametrize("settings", [{"exclude": ("norm",)}, {"layers": ("h", "nrom")}, {"exclude": ("r", "H")}])
+def test_a_pattern_that_binds_nothing_is_an_error(settings, digits: Task):
+    """A batch norm is folded into its convolution: it has no operator that could stay in fp32."""
+    with pytest.raises(PassError, match=r"means no layer that becomes integers.*Layers with weights"):
+        run(Twice().eval(), digits, **settings)
+
+
 def test_excluded_layers_keep_their_weights(trained: nn.Module, digits: Task):
     result = run(trained, digits, exclude=["conv1", "linear"])
     changed = {change.layer for change in result.changes}

@@ -15,7 +15,7 @@ import onnx
 from compress.graph.onnx_graph import serialise
 from compress.passes.base import Choice, GraphContext, GraphResult, Loss, Trials
 from compress.passes.quantization.quantize_settings import Operators, QuantizeConfig
-from compress.passes.quantization.quantizer import Quantizer, unweighted_nodes
+from compress.passes.quantization.quantizer import Quantizer, calls_of_layers, unweighted_nodes
 from compress.passes.quantization.sensitivity import layer_noise
 from evaluate.benchmark.bench_record import Speedup, judge
 from evaluate.benchmark.first_call import bound_in_turn
@@ -39,6 +39,7 @@ class Candidate:
 
     name: str
     config: QuantizeConfig
+    quantizer: Quantizer
     graph: onnx.ModelProto
     data: bytes
 
@@ -48,9 +49,9 @@ def choose(quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context
 
     The candidates are: all layers; and all but those that a profile of both files shows to cost more in integers: the
     worst one, the two and the four worst, and every one. They are timed in one interleaved run, with fp32. Of some
-    that cannot be told apart the one that leaves out least is taken. Where each loses more than the limit, layers
-    return to fp32 until one does not, the noisiest first. fp32 stays where the fastest one is slower and no goal of
-    size forbids it, or where nothing keeps within the limit.
+    that cannot be told apart the one that leaves out least is taken. Where each loses more than the limit, ranges are
+    found by least error, and layers return to fp32, the noisiest first, until one does not. fp32 stays where the
+    fastest one is slower and no goal of size forbids it, or where nothing keeps within the limit.
     """
     choosing = _Choosing(quantizer, config, trials, context)
     usable = choosing.usable()
@@ -69,7 +70,7 @@ class _Choosing:
         self.floats = serialise(quantizer.graph)
         self.everything = self.made("all layers" if not config.exclude else "all that are asked for", ())
         self.layers = [change.layer for change in quantizer.changes(self.everything.graph)]
-        several = _left_out(self.layers, self.floats, self.everything.data, trials, context)
+        several = self.costly()
         self.tried = [self.everything, *(self.made(f"without {a_few(left, 1)}", left) for left in several)]
         self.lost = dict[str, Loss]()
         files = {FLOATS: self.floats, **{c.name: c.data for c in self.tried}}
@@ -84,7 +85,28 @@ class _Choosing:
         changed = {"choose": "fixed", "exclude": exclude, "operators": operators or self.config.operators}
         own = self.config.model_copy(update=changed)
         graph = self.quantizer.written(own)
-        return Candidate(name, own, graph, serialise(graph))
+        return Candidate(name, own, self.quantizer, graph, serialise(graph))
+
+    def costly(self) -> list[list[str]]:
+        """Which layers candidates leave in fp32, each a list: those that a profile shows to cost more in integers."""
+        self.context.status("quantize: profile", 0, 1)
+        trials, files = self.trials, ((FLOATS, self.floats), ("int8", self.everything.data))
+        subjects = [Subject(name, data, trials.feeds) for name, data in files]
+        try:
+            found = profiles(subjects, provider=trials.provider, threads=trials.threads, seconds=PROFILE_SECONDS)
+        except LeanfitError:  # a runtime without a profiler, or nowhere to write its trace
+            return []
+        floating, whole = ({row["layer"]: row["ms"] for row in one["layers"]} for one in found)
+        calls = calls_of_layers(self.quantizer.graph)
+        costs = {n: sum(whole.get(c, 0.0) - floating.get(c, 0.0) for c in calls[n]) for n in self.named()}
+        worst = sorted((n for n in costs if costs[n] > WORTH * found[1]["call_ms"]), key=lambda name: -costs[name])
+        counts = {count for count in (1, 2, 4, len(worst)) if 0 < count <= len(worst) and count < len(self.layers)}
+        return [worst[:count] for count in sorted(counts)]
+
+    def named(self) -> list[str]:
+        """The layers that a recipe can name."""
+        known = self.context.layers
+        return [name for name in self.layers if known is None or name in known]
 
     def pays(self, candidate: Candidate) -> bool:
         """Whether it may be taken for its time."""
@@ -117,13 +139,22 @@ class _Choosing:
         return next(c for c in usable if c is best or (not self.faster(best.name, c.name) and self.allowed(c)))
 
     def restored(self) -> tuple[Candidate | None, list[str]]:
-        """The first that is allowed of candidates with more and more in fp32 again, and the layers that returned.
+        """The first that is allowed of candidates that lose less and less, and the layers that returned to fp32.
 
-        First the three noisiest layers, then what has no weights of its own, then that and ever more layers.
+        First finer ranges, which cost no time; then up to three of the noisiest layers, then what has no weights of its
+        own, then that and ever more layers, in the ranges that lost less.
         """
-        names = self.context.layers
-        known = [name for name in self.layers if names is None or name in names]
-        ranked = layer_noise(self.quantizer, self.everything.config, known, self.context.status)
+        if self.config.calibrate.method == "minmax":
+            coarse = self.quantizer, self.config
+            finer = self.config.calibrate.model_copy(update={"method": "mse"})
+            self.config = self.config.model_copy(update={"calibrate": finer})
+            self.quantizer = Quantizer.calibrated(self.quantizer.graph, self.config, self.context)
+            candidate = self.made("all, ranges by least error", ())
+            if self.tried_and_allowed(candidate):
+                return self.timed(candidate), []
+            if self.lost[candidate.name] > self.lost.get(self.everything.name, self.lost[candidate.name]):
+                self.quantizer, self.config = coarse
+        ranked = layer_noise(self.quantizer, self.everything.config, self.named(), self.context.status)
         most = min(len(ranked), len(self.layers) - 1)
         own, only = self.config.operators, bool(unweighted_nodes(self.quantizer.graph, self.config))
         steps: list[tuple[Operators, int]] = [(own, count) for count in RETURNED if count <= FEW]
@@ -135,12 +166,19 @@ class _Choosing:
             shown = f"{a_few(left, 1)} in fp32" if left else ""
             name = f"{'only layers' if operators != own else 'all'}{', ' if shown else ''}{shown}"
             candidate = self.made(name, left, operators)
-            self.tried.append(candidate)
-            if self.allowed(candidate):
-                found, _ = _timed({FLOATS: self.floats, name: candidate.data}, self.trials, self.context)
-                self.speedups |= found
-                return (candidate if self.pays(candidate) else None), left
+            if self.tried_and_allowed(candidate):
+                return self.timed(candidate), left
         return None, []
+
+    def tried_and_allowed(self, candidate: Candidate) -> bool:
+        """Whether one more candidate keeps within what may be lost."""
+        self.tried.append(candidate)
+        return self.allowed(candidate)
+
+    def timed(self, candidate: Candidate) -> Candidate | None:
+        """A candidate that is timed, beside fp32 alone, where it pays."""
+        self.speedups |= _timed({FLOATS: self.floats, candidate.name: candidate.data}, self.trials, self.context)[0]
+        return candidate if self.pays(candidate) else None
 
     def result(self, chosen: Candidate | None, returned: Sequence[str]) -> GraphResult:
         """What was chosen, with the table of all that was tried."""
@@ -156,7 +194,7 @@ class _Choosing:
         if chosen is None:
             kept = Choice(self.config.model_copy(update={"choose": "fp32"}), told, kept=True)
             return GraphResult(self.quantizer.graph, warnings=(self.why_kept(),), choice=kept)
-        found = self.quantizer.result(chosen.config, chosen.graph)
+        found = chosen.quantizer.result(chosen.config, chosen.graph)
         said = list(found.warnings)
         if returned:
             said.append(f"To lose at most {self.trials.limit:g}, these stay in fp32: {a_few(returned, 12)}.")
@@ -181,24 +219,6 @@ class _Choosing:
 
 def _slower(speedup: Speedup) -> str:
     return f"{1 / speedup['value']:.3g}x slower ({1 / speedup['high']:.3g} to {1 / speedup['low']:.3g})"
-
-
-def _left_out(
-    layers: Sequence[str], floats: bytes, integers: bytes, trials: Trials, context: GraphContext
-) -> list[list[str]]:
-    """Which layers candidates leave in fp32, each a list: those that a profile shows to cost more in integers."""
-    context.status("quantize: profile", 0, 1)
-    subjects = [Subject(FLOATS, floats, trials.feeds), Subject("int8", integers, trials.feeds)]
-    try:
-        found = profiles(subjects, provider=trials.provider, threads=trials.threads, seconds=PROFILE_SECONDS)
-    except LeanfitError:  # a runtime without a profiler, or nowhere to write its trace
-        return []
-    floating, whole = ({row["layer"]: row["ms"] for row in one["layers"]} for one in found)
-    costs = {name: whole.get(name, 0.0) - floating.get(name, 0.0) for name in layers}
-    known = [name for name in layers if context.layers is None or name in context.layers]
-    worst = sorted((n for n in known if costs[n] > WORTH * found[1]["call_ms"]), key=lambda name: -costs[name])
-    sets = {count: worst[:count] for count in (1, 2, 4, len(worst)) if 0 < count <= len(worst) < len(layers)}
-    return [sets[count] for count in sorted(sets)]
 
 
 def _timed(

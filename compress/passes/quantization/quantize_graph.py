@@ -11,15 +11,25 @@ from compress.graph.onnx_graph import WEIGHTED
 from compress.passes.base import Choice, GraphContext, GraphPreview, GraphResult
 from compress.passes.quantization.choose import choose
 from compress.passes.quantization.quantize_settings import QuantizeConfig
-from compress.passes.quantization.quantizer import Quantizer, excluded_nodes, scheme_for, unweighted_nodes
+from compress.passes.quantization.quantizer import (
+    Quantizer,
+    calls_of_layers,
+    check_patterns,
+    excluded_nodes,
+    scheme_for,
+    unweighted_nodes,
+)
 
 
 def preview_graph(graph: onnx.ModelProto, config: QuantizeConfig) -> GraphPreview:
     """The layers that would be quantized. Raises PassError where none is left."""
+    check_patterns(graph, config)
     constants = {tensor.name for tensor in graph.graph.initializer}
     left = {*excluded_nodes(graph, config), *unweighted_nodes(graph, config)}
     layers = (n.name for n in graph.graph.node if n.op_type in WEIGHTED and constants.intersection(n.input))
-    return GraphPreview(tuple(name for name in layers if name not in left), float(config.bits), (int8_types(config),))
+    calls = calls_of_layers(graph)
+    named = tuple(name for name in layers if name not in left and calls[name][0] == name)
+    return GraphPreview(named, float(config.bits), (int8_types(config),))
 
 
 def int8_types(config: QuantizeConfig) -> str:

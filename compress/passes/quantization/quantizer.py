@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,11 +27,18 @@ from compress.graph.onnx_graph import WEIGHTED, serialise, with_bodies
 from compress.passes.base import Change, GraphContext, GraphResult
 from compress.passes.quantization.calibrate import Calibration, clip_range, collect_histograms, collect_ranges
 from compress.passes.quantization.quantize_settings import QuantizeConfig
+from evaluate.core.errors import did_you_mean
+from evaluate.core.text import a_few
 from evaluate.hardware.environment import int8_path
 from evaluate.runtime.session import Value, open_session
 
 # Of layers, groups, rows; a root is what other exporters write one with (of batch norm it is of constants, and folded).
 _NORMS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Sqrt"}
+_VIEWS = frozenset(("Squeeze", "Unsqueeze", "Flatten", "Reshape", "Transpose", "Identity", "Slice", "Expand", "Resize"))
+_TAIL = _VIEWS | {
+    "Add", "Sub", "Mul", "Div", "Pow", "Neg", "Abs", "Exp", "Log", "Sqrt", "Clip", "Cast", "Sigmoid", "Tanh",
+    "Softplus", "Softmax", "LogSoftmax", "Erf", "HardSigmoid", "Sin", "Cos",
+}  # fmt: skip
 ENDLESS, MASKED = 1e30, -9999.0  # no activation's value, and no score's: masks
 # Trained nets gave 38 to 48 dB between their integer kernels and the simulation where clean, about 29 dB saturated.
 SATURATED_BELOW_DB = 34.0
@@ -70,6 +77,7 @@ class Quantizer:
 
     ranges : of every activation, clipped as the settings of calibration say.
     masked : operators that no 256 steps hold.
+    tail   : operators between the last layers and the outputs, which see what these give in fp32.
     """
 
     graph: onnx.ModelProto
@@ -77,14 +85,15 @@ class Quantizer:
     scheme: Scheme
     ranges: Mapping[str, tuple[float, float]]
     masked: list[str]
+    tail: list[str]
 
     @classmethod
     def calibrated(cls, graph: onnx.ModelProto, config: QuantizeConfig, context: GraphContext) -> Quantizer:
         """Find the ranges. Raises as `quantize_graph`."""
-        excluded_nodes(graph, config)
+        check_patterns(graph, config)
         samples, batch = context.calibration(config.calibrate.samples), config.calibrate.batch_size
         ranges = collect_ranges(graph, samples, batch, _reporter(context, "ranges"))
-        found = cls(graph, samples, scheme_for(config.target), ranges, _masked_nodes(graph, ranges))
+        found = cls(graph, samples, scheme_for(config.target), ranges, _masked_nodes(graph, ranges), tail_of(graph))
         if config.calibrate.method == "minmax":
             return found
         # Only the tensors that the first writing quantized need a histogram.
@@ -96,12 +105,13 @@ class Quantizer:
 
     def written(self, config: QuantizeConfig) -> onnx.ModelProto:
         """The graph in integers. Raises PassError where no layer is left."""
-        left = [*excluded_nodes(self.graph, config), *self.masked, *unweighted_nodes(self.graph, config)]
-        return _write_qdq(self.graph, self.ranges, left, self.scheme, config.per_channel)
+        left = [*excluded_nodes(self.graph, config), *self.masked, *self.tail, *unweighted_nodes(self.graph, config)]
+        written = _write_qdq(self.graph, self.ranges, left, self.scheme, config.per_channel)
+        return _finish(written, self.tail)
 
     def result(self, config: QuantizeConfig, written: onnx.ModelProto) -> GraphResult:
         """What is to be said of a graph that was written by these settings."""
-        scheme, decibel = self.scheme, saturation_db(serialise(written), _first(self.samples, SATURATION_SAMPLES))
+        scheme, decibel = self.scheme, saturation_db(serialise(written), first_of(self.samples, SATURATION_SAMPLES))
         details = {
             "target": scheme.target,
             "activations": "uint8" if scheme.unsigned_activations else "int8",
@@ -118,7 +128,8 @@ class Quantizer:
         return tuple(Change(name, "weight bits", 32, 8) for name in _quantized_layers(self.graph, written))
 
 
-def _first(samples: Calibration, most: int) -> Iterator[Mapping[str, Value]]:
+def first_of(samples: Calibration, most: int) -> Iterator[Mapping[str, Value]]:
+    """Inputs of the first samples, in calls of at most so many."""
     seen = 0
     for count, feeds in samples.batches(min(len(samples), most)):
         yield feeds
@@ -144,22 +155,62 @@ def saturation_db(data: bytes, calls: Iterable[Mapping[str, Value]]) -> float | 
 
 
 def chosen(layer: str, config: QuantizeConfig) -> bool:
-    def matches(patterns: Iterable[str]) -> bool:
-        return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
+    """Whether the patterns of the settings mean a layer."""
+    return _chosen_by_any((layer,), config)
 
-    return matches(config.layers) and not matches(config.exclude)
+
+def _matches(layer: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(layer, pattern) for pattern in patterns)
+
+
+def calls_of_layers(graph: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
+    """Operators with weights -> all that read the same weights, in order: a layer that is called twice is one layer."""
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    readers: dict[str, list[str]] = {}
+    own: dict[str, str] = {}
+    for node in graph.graph.node:
+        if node.op_type in WEIGHTED:
+            own[node.name] = next((name for name in node.input[:2] if name in constants), f"of {node.name}")
+            readers.setdefault(own[node.name], []).append(node.name)
+    return {name: tuple(readers[weight]) for name, weight in own.items()}
+
+
+def check_patterns(graph: onnx.ModelProto, config: QuantizeConfig) -> None:
+    """Raise PassError where a pattern means no operator with weights, or where all are left in fp32.
+
+    One that means a layer without an operator of its own, as a batch norm that is folded, would bind nothing.
+    """
+    excluded_nodes(graph, config)
+    names = list(calls_of_layers(graph))
+    for path, pattern in config.patterns():
+        if not any(_matches(name, [pattern]) for name in names):
+            near = did_you_mean(pattern, names) or "."
+            raise PassError(
+                f"quantize.{path[0]}: pattern {pattern!r} means no layer that becomes integers{near} "
+                f"Layers with weights in the exported graph: {a_few(names, 8)}"
+            )
 
 
 def excluded_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
-    weighted = [node.name for node in graph.graph.node if node.op_type in WEIGHTED]
-    excluded = [name for name in weighted if not chosen(name, config)]
-    if len(excluded) == len(weighted):
-        shown = ", ".join(weighted[:8]) or "none"
+    """Operators with weights that the settings leave in fp32. Raises PassError where that is all of them.
+
+    A pattern for one call of a layer means all of its calls: weights that one of them keeps in fp32 are kept whole.
+    """
+    calls = calls_of_layers(graph)
+    excluded = [name for name, same in calls.items() if not _chosen_by_any(same, config)]
+    if len(excluded) == len(calls):
+        shown = ", ".join(list(calls)[:8]) or "none"
         raise PassError(
             f"quantize would change nothing: layers {list(config.layers)} without {list(config.exclude)} leaves no "
             f"layer with weights. Layers of this model: {shown}."
         )
     return excluded
+
+
+def _chosen_by_any(names: Iterable[str], config: QuantizeConfig) -> bool:
+    return any(_matches(name, config.layers) for name in names) and not any(
+        _matches(name, config.exclude) for name in names
+    )
 
 
 def _masked_nodes(graph: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -232,7 +283,8 @@ def _write_qdq(
     )
     with _quiet_quantizer():
         quantizer.quantize_model()
-    return _finish(quantizer.model.model)
+    written: onnx.ModelProto = quantizer.model.model
+    return written
 
 
 @contextlib.contextmanager
@@ -246,19 +298,40 @@ def _quiet_quantizer() -> Iterator[None]:
         logging.disable(before)
 
 
-def _finish(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Leave the network's output in fp32 (8-bit scores tie) and drop what the quantizer wrote for itself."""
+def tail_of(graph: onnx.ModelProto) -> list[str]:
+    """The operators behind the last layers: views, resizing, and what is done element by element to one value.
+
+    256 steps of a score tie, whatever is done to it afterwards; so such an output stays in fp32 from its layer on.
+    """
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    producers = {name: node for node in graph.graph.node for name in node.output}
+    waiting, found = [output.name for output in graph.graph.output], dict[str, None]()
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None or node.op_type not in _TAIL or node.name in found:
+            continue
+        values = [name for name in node.input if name and name not in constants]
+        if node.op_type in _VIEWS or len(values) == 1:
+            found[node.name] = None
+            waiting.append(node.input[0] if node.op_type in _VIEWS else values[0])
+    return list(found)
+
+
+def _finish(model: onnx.ModelProto, tail: Sequence[str]) -> onnx.ModelProto:
+    """Leave outputs in fp32 from their last layers on, and drop what the quantizer wrote for itself."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    for output in model.graph.output:
-        last = producers.get(output.name)
-        before = producers.get(last.input[0]) if last is not None and last.op_type == "DequantizeLinear" else None
-        if last is None or before is None or before.op_type != "QuantizeLinear":
+    behind, outputs = set(tail), {output.name for output in model.graph.output}
+    for last in [node for node in model.graph.node if node.op_type == "DequantizeLinear"]:
+        value, before = last.output[0], producers.get(last.input[0])
+        readers = [node for node in model.graph.node if value in node.input]
+        if before is None or before.op_type != "QuantizeLinear" or not all(node.name in behind for node in readers):
             continue
-        source = producers.get(before.input[0])
-        readers = [node for node in model.graph.node if before.input[0] in node.input]
-        if source is None or len(readers) != 1:
+        if value not in outputs and not readers:
             continue
-        source.output[:] = [output.name if name == before.input[0] else name for name in source.output]
+        source, others = producers.get(before.input[0]), [n for n in model.graph.node if before.input[0] in n.input]
+        if source is None or len(others) != 1:
+            continue
+        source.output[:] = [value if name == before.input[0] else name for name in source.output]
         model.graph.node.remove(last)
         model.graph.node.remove(before)
     used = {name for part in with_bodies(model.graph) for node in part.node for name in node.input}
@@ -277,11 +350,12 @@ def _quantized_activations(model: onnx.ModelProto) -> list[str]:
 
 
 def _quantized_layers(graph: onnx.ModelProto, quantized: onnx.ModelProto) -> list[str]:
-    """Layers whose weights are stored as integers in the quantized graph."""
+    """Layers whose weights are stored as integers in the quantized graph, each once, by its first call."""
     integer = {t.name for t in quantized.graph.initializer if numpy_helper.to_array(t).dtype in (np.int8, np.uint8)}
     widened = {n.output[0] for n in quantized.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in integer}
-    weighted = {node.name for node in graph.graph.node if node.op_type in WEIGHTED}
-    return [n.name for n in quantized.graph.node if n.name in weighted and widened.intersection(n.input)]
+    calls = calls_of_layers(graph)
+    found = [n.name for n in quantized.graph.node if n.name in calls and widened.intersection(n.input)]
+    return list(dict.fromkeys(calls[name][0] for name in found))
 
 
 def _warnings(scheme: Scheme, decibel: float | None, config: QuantizeConfig) -> Iterable[str]:

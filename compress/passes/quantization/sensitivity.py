@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from compress.graph.onnx_graph import serialise
 from compress.passes.quantization.quantize_settings import QuantizeConfig
-from compress.passes.quantization.quantizer import Quantizer
-from evaluate.metrics.samples import BATCH
+from compress.passes.quantization.quantizer import Quantizer, first_of
 from evaluate.runtime.session import Value, judged_place, open_session
 
-SAMPLES = 64  # that the outputs of each layer's file are compared on
+SAMPLES = 32  # that the outputs of each layer's file are compared on
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,12 @@ def layer_noise(
     layers: Sequence[str],
     status: Callable[[str, float, float], None] = lambda message, done, total: None,
 ) -> list[LayerNoise]:
-    """The noise of each layer, the noisiest first, on at most 64 of the samples that ranges were found on.
+    """The noise of each layer, the noisiest first, on at most 32 of the samples that ranges were found on.
 
     Of the output that is judged; what is not finite in fp32 is left out. Per-layer noise adds up to that of all layers
     as long as it is small (Zhou et al. 2018, "Adaptive quantization for deep neural network", arXiv 1712.01048).
     """
-    calls = [feeds for _, feeds in quantizer.samples.batches(BATCH)]
-    calls = calls[: max(1, -(-SAMPLES // BATCH))]
+    calls = list(first_of(quantizer.samples, SAMPLES))
     floats = _outputs(serialise(quantizer.graph), calls)
     finite = np.isfinite(floats)
     power = float(np.square(floats[finite]).sum())
