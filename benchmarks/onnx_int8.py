@@ -35,8 +35,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from compress import compress_onnx
 from evaluate import compare
+from evaluate.core.records import as_record
 from evaluate.core.stats import wilson
 from evaluate.hardware.environment import int8_path
+from evaluate.report.messages.run_messages import candidate_table
 from evaluate.runtime.session import open_session
 
 CALIBRATED, JUDGED = 256, 200
@@ -121,15 +123,24 @@ def answers(path: Path, name: str, rows: NDArray[Any]) -> NDArray[Any]:
     return np.array([session.run({name: row[None]})[0][0].argmax(-1) for row in rows])
 
 
-def one(title: str, model: Path, name: str, rows: NDArray[Any], seconds: float, folder: Path) -> None:
+def one(title: str, model: Path, name: str, rows: NDArray[Any], drop: float, seconds: float, folder: Path) -> None:
     """Print a row for each way."""
     fitted, judged = rows[: 2 * CALIBRATED], rows[2 * CALIBRATED :]
     ways = {"fp32": model}
-    for method in ("minmax", "mse"):
-        step = {"kind": "quantize", "calibrate": {"samples": CALIBRATED, "method": method}}
-        recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 1}}
-        ours = compress_onnx(model, recipe, data={name: fitted}, out=folder / f"ours-{method}", progress=False)
-        ways[f"leanfit-{method}"] = ours.onnx_path
+    for way, settings, goals in (
+        ("minmax", {"choose": "fixed"}, {}),
+        ("mse", {"choose": "fixed"}, {}),
+        ("measured", {}, {"drop": drop}),
+    ):
+        calibrate = {"samples": CALIBRATED, "method": "mse" if way == "mse" else "minmax"}
+        step = {"kind": "quantize", "calibrate": calibrate, **settings}
+        recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 1}, "goals": goals}
+        ours = compress_onnx(model, recipe, data={name: fitted}, out=folder / f"ours-{way}", progress=False)
+        ways[f"leanfit-{way}"] = ours.onnx_path
+        for entry in as_record(ours.record()).passes if goals else ():
+            print(
+                "\n".join(["", f"{title}, drop at most {drop:g}:", *map(str, candidate_table(entry)), *entry.warnings])
+            )
     ways |= theirs(model, name, fitted[::2], folder)
     found = compare(list(ways.values()), names=list(ways), inputs={name: judged[:8]}, seconds=seconds).results
     truth = answers(model, name, judged).reshape(len(judged), -1)
@@ -152,14 +163,14 @@ def main() -> None:
     parser.add_argument("wheels", type=Path)
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args()
-    cases: list[tuple[str, str, str, str, Callable[[], NDArray[Any]]]] = [
-        ("magika", "magika==1.0.3", "standard_v3_3/model.onnx", "bytes", files),
-        ("PP-OCRv4 recognition", "rapidocr-onnxruntime==1.4.4", "ch_PP-OCRv4_rec_infer.onnx", "x", lines),
+    cases: list[tuple[str, str, str, str, Callable[[], NDArray[Any]], float]] = [
+        ("magika", "magika==1.0.3", "standard_v3_3/model.onnx", "bytes", files, 1.0),
+        ("PP-OCRv4 recognition", "rapidocr-onnxruntime==1.4.4", "ch_PP-OCRv4_rec_infer.onnx", "x", lines, 0.1),
     ]
-    for title, package, end, name, rows in cases:
+    for title, package, end, name, rows, drop in cases:
         with tempfile.TemporaryDirectory() as folder:
             model = unpacked(given.wheels, package, end, Path(folder))
-            one(title, model, name, rows(), given.seconds, Path(folder))
+            one(title, model, name, rows(), drop, given.seconds, Path(folder))
 
 
 if __name__ == "__main__":
