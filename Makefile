@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/leanfit compress recipes/digits-resnet-half-int8.yaml --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

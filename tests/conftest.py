@@ -42,3 +42,8 @@ def needs_data(request: pytest.FixtureRequest) -> Path:
     """The folder of the data sets; skips where a file that a `data` mark names is not there."""
     wanted = [name for mark in request.node.iter_markers("data") for name in mark.args]
     return require_data(request.node.name, wanted)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: two workers share files, and the last one would be waited for."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/house/test_docs.py"))

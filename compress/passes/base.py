@@ -47,6 +47,7 @@ class Trials:
     """What candidates are tried by where a pass chooses by measurement: this device, and what is lost.
 
     provider, threads, io, feeds : how one call is timed, as the run's own benchmark times it.
+    seconds : how long that benchmark takes.
     lost  : of a file: what it loses against the uncompressed model, not on the test split.
     limit : how many may be lost; None where no goal says.
     fits  : of a file: whether its sizes keep within the goals.
@@ -58,6 +59,7 @@ class Trials:
     lost: Callable[[bytes], Loss]
     limit: float | None
     fits: Callable[[bytes], bool]
+    seconds: float
     io: str = "device"
     seed: int = 0
 

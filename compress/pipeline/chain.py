@@ -153,7 +153,7 @@ class Chain:
         sizes = original.stored["sizes"]
         return Trials(
             benchmark.provider, benchmark.threads, feeds, lost, goals.drop, lambda data: fits(goals, sizes, data),
-            seed=derive_seed(self.recipe.seed, "trials"),
+            benchmark.seconds, seed=derive_seed(self.recipe.seed, "trials"),
         )  # fmt: skip
 
     def _context(self, folder: Path, original: nn.Module, *place: str | int) -> Context:

@@ -247,7 +247,8 @@ class _Run:
         goals, sizes = self.recipe.goals, before.stored["sizes"]
         return Trials(
             benchmark.provider, benchmark.threads, source.example, lost, goals.drop,
-            lambda data: fits(goals, sizes, data), "host" if source.unbound else "device", self.recipe.seed,
+            lambda data: fits(goals, sizes, data), benchmark.seconds, "host" if source.unbound else "device",
+            self.recipe.seed,
         )  # fmt: skip
 
     def measured(self, graph: onnx.ModelProto, data: bytes) -> dict[str, Any]:

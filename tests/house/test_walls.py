@@ -35,7 +35,7 @@ ARROWS = {
     "compress.training": "core tasks evaluate.core evaluate.metrics",
     "compress.recipe": "core training evaluate.core",
     "compress.graph": "core evaluate.core evaluate.runtime",
-    "compress.passes": "core recipe models tasks training graph evaluate.core evaluate.runtime evaluate.hardware",
+    "compress.passes": "core recipe models tasks training graph evaluate",
     "compress.pipeline": "core recipe models tasks training graph passes evaluate",
     "compress.study": "core recipe models tasks training graph passes pipeline evaluate",
     "compress.bundle": "core recipe models tasks graph passes pipeline evaluate",

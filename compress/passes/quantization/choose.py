@@ -26,7 +26,8 @@ from evaluate.core.text import a_few
 from evaluate.profiling.profile import Subject, profiles
 from evaluate.runtime.session import open_session
 
-SECONDS, PROFILE_SECONDS = 1.5, 1.0  # for each candidate, and for each of two profiles
+# For each candidate, and for each of two profiles: so many seconds, or this share of what the benchmark may take.
+SECONDS, PROFILE_SECONDS, SHARE = 1.5, 1.0, 0.075
 RETURNED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # so many layers return to fp32
 FEW = 3  # of them return while what has no weights stays in integers
 WORTH = 0.01  # of a call, that a layer has to cost more for leaving it out to be tried
@@ -93,7 +94,12 @@ class _Choosing:
         trials, files = self.trials, ((FLOATS, self.floats), ("int8", self.everything.data))
         subjects = [Subject(name, data, trials.feeds) for name, data in files]
         try:
-            found = profiles(subjects, provider=trials.provider, threads=trials.threads, seconds=PROFILE_SECONDS)
+            found = profiles(
+                subjects,
+                provider=trials.provider,
+                threads=trials.threads,
+                seconds=min(PROFILE_SECONDS, SHARE * trials.seconds),
+            )
         except LeanfitError:  # a runtime without a profiler, or nowhere to write its trace
             return []
         floating, whole = ({row["layer"]: row["ms"] for row in one["layers"]} for one in found)
@@ -234,7 +240,7 @@ def _timed(
 
     openers = {name: opener(data) for name, data in {**files, AGAIN: files[base]}.items()}
     timing = measure_latency(
-        openers, seconds=SECONDS * len(openers), seed=trials.seed,
+        openers, seconds=min(SECONDS, SHARE * trials.seconds) * len(openers), seed=trials.seed,
         status=lambda message, done, total: context.status("quantize: timing candidates", done, total),
     )  # fmt: skip
     (judged,) = judge([timing.samples], base, AGAIN, seed=trials.seed, opened_once=timing.opened_once)
