@@ -96,6 +96,22 @@ def test_of_what_cannot_be_told_apart_the_one_that_leaves_out_least(trained, dig
     assert name == "all layers"
 
 
+def test_a_busy_machine_does_not_make_int8_win(trained, digits, tmp_path, monkeypatch):
+    """What cannot be told apart is judged by its value: 0.72x (0.35 to 1.50) was taken for as fast."""
+    told = {"value": 0.72, "low": 0.35, "high": 1.5, "verdict": "not resolved"}
+    monkeypatch.setattr(
+        choosing,
+        "_timed",
+        lambda files, *rest: (
+            dict.fromkeys([name for name in files if name != choosing.FLOATS], told),
+            lambda one, other: False,
+        ),
+    )
+    artifact = compress(trained, recipe(), task=digits, out=tmp_path / "a", progress=False)
+    name, entry = chosen(artifact)
+    assert name == "fp32" and any("not resolved: the machine was busy" in text for text in entry["warnings"])
+
+
 @pytest.mark.parametrize("door", ["network", "file"])
 def test_fp32_stays_where_nothing_pays(door, trained, digits, tmp_path, timed):
     timed(lambda left: 0.5)

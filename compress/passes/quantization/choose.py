@@ -26,8 +26,9 @@ from evaluate.core.text import a_few
 from evaluate.profiling.profile import Subject, profiles
 from evaluate.runtime.session import open_session
 
-# For each candidate, and for each of two profiles: so many seconds, or this share of what the benchmark may take.
-SECONDS, PROFILE_SECONDS, SHARE = 1.5, 1.0, 0.075
+# For each candidate, and for each of two profiles: this share of what the benchmark may take, within bounds in seconds.
+SHARE, LEAST, MOST = 0.075, 0.3, 1.5
+ALIKE = 0.98  # of fp32's speed: below, what cannot be told apart is more likely slower
 RETURNED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # so many layers return to fp32
 FEW = 3  # of them return while what has no weights stays in integers
 WORTH = 0.01  # of a call, that a layer has to cost more for leaving it out to be tried
@@ -98,7 +99,7 @@ class _Choosing:
                 subjects,
                 provider=trials.provider,
                 threads=trials.threads,
-                seconds=min(PROFILE_SECONDS, SHARE * trials.seconds),
+                seconds=min(1.0, _seconds(trials)),
             )
         except LeanfitError:  # a runtime without a profiler, or nowhere to write its trace
             return []
@@ -115,8 +116,11 @@ class _Choosing:
         return [name for name in self.layers if known is None or name in known]
 
     def pays(self, candidate: Candidate) -> bool:
-        """Whether it may be taken for its time."""
-        return self.demanded or self.speedups[candidate.name]["verdict"] != "slower"
+        """Whether it may be taken for its time: faster, or as fast as anybody can tell and by the value too."""
+        found = self.speedups[candidate.name]
+        return (
+            self.demanded or found["verdict"] == "faster" or (found["verdict"] != "slower" and found["value"] > ALIKE)
+        )
 
     def usable(self) -> list[Candidate]:
         """Those that pay, and keep within goals of size where any does."""
@@ -219,8 +223,14 @@ class _Choosing:
             why = f"int8 loses {value:.3g} ({low:.3g} to {high:.3g}) on validation, and {limit:g} may be"
         else:
             many = f"the fastest of {len(self.speedups)} int8 files" if len(self.speedups) > 1 else "the int8 file"
-            why = f"{many} is {_slower(max(self.speedups.values(), key=lambda one: one['value']))} here"
+            found = max(self.speedups.values(), key=lambda one: one["value"])
+            unsure = "" if found["verdict"] == "slower" else ", which is not resolved: the machine was busy"
+            why = f"{many} is {_slower(found)} here{unsure}"
         return f"The model stays in fp32: {why}. choose: fixed gives int8 all the same, which is smaller."
+
+
+def _seconds(trials: Trials) -> float:
+    return min(MOST, max(LEAST, SHARE * trials.seconds))
 
 
 def _slower(speedup: Speedup) -> str:
@@ -240,7 +250,7 @@ def _timed(
 
     openers = {name: opener(data) for name, data in {**files, AGAIN: files[base]}.items()}
     timing = measure_latency(
-        openers, seconds=min(SECONDS, SHARE * trials.seconds) * len(openers), seed=trials.seed,
+        openers, seconds=_seconds(trials) * len(openers), seed=trials.seed,
         status=lambda message, done, total: context.status("quantize: timing candidates", done, total),
     )  # fmt: skip
     (judged,) = judge([timing.samples], base, AGAIN, seed=trials.seed, opened_once=timing.opened_once)
