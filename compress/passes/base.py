@@ -107,7 +107,7 @@ class Context:
     status     : called with (message, done, total) on long work; the command line draws the progress bar.
     device     : torch device on which training runs.
     opset      : ONNX operator set of the exported file.
-    trials     : how to choose by measurement; None where nothing can be timed: trials of a study share a machine.
+    trials     : how a pass that writes a graph may choose by measurement; None in a study, which shares the machine.
     """
 
     task: Task

@@ -34,7 +34,7 @@ from compress.graph.model_state import (
 from compress.graph.onnx_graph import load_graph, serialise
 from compress.graph.sizes import measure_sizes
 from compress.passes.base import Context, Loss, PassResult, Trials, get_pass
-from compress.pipeline.choices import fits, loss_of, told_of, with_choices
+from compress.pipeline.choices import chosen_by, fits, loss_of, told_of, with_choices
 from compress.pipeline.stages import Stages, Work
 from compress.recipe.named_blocks import PassStep
 from compress.recipe.schema import Recipe
@@ -120,9 +120,8 @@ class Chain:
         place = self.measured_on() if registered.traits.writes_graph else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
         sources = sources_named(config, before.model.claims())
-        timed = (
-            [self.alone, self.recipe.benchmark.batch, self.recipe.goals.drop] if registered.traits.writes_graph else []
-        )
+        measures = self.alone and registered.traits.writes_graph
+        timed = chosen_by(self.recipe) if measures else []
         key = hash_of(before.key, number, config, self.recipe.seed, place, timed, files, sources)
         name = f"passes.{number} ({step.kind})"
 
@@ -130,7 +129,7 @@ class Chain:
             self.status(f"{step.kind}", 0, 1)
             check_may_follow(name, registered.traits, before.model)
             context = self._context(checkpoints, original.model.module, "pass", number)
-            context = replace(context, trials=self.trials(original) if self.alone else None)
+            context = replace(context, trials=self.trials(original) if measures else None)
             result = registered.apply(before.model, step.config, context)
             choice = getattr(result, "choice", None)
             if choice is None or not choice.kept:

@@ -22,6 +22,11 @@ def told_of(choice: Choice | None) -> dict[str, Any]:
     return {"chosen": plain(choice.settings), "candidates": [dict(one) for one in choice.candidates]}
 
 
+def chosen_by(recipe: Recipe) -> list[Any]:
+    """What a choice depends on beside the pass's own settings and the machine: part of the key of its stage."""
+    return [recipe.benchmark.batch, plain(recipe.goals)]
+
+
 def with_choices(recipe: Recipe, stored: Sequence[Mapping[str, Any]]) -> Recipe:
     """The recipe whose passes have the settings that were chosen, so that they choose no more."""
     if not any("chosen" in one for one in stored):
@@ -44,6 +49,6 @@ def fits(goals: Goals, before: Mapping[str, float], data: bytes) -> bool:
 
     before : the sizes of the uncompressed file.
     """
-    found = constant_sizes(load_graph(data), data)
-    asked = [(unit.name, amount) for unit, amount in goals.amounts() if unit.name in found]
-    return all(found[name] <= amount.resolve(before[name]) for name, amount in asked)
+    asked = [(unit.name, amount) for unit, amount in goals.amounts() if unit.name in before]
+    found = constant_sizes(load_graph(data), data) if asked else {}  # it packs the whole file
+    return all(found[name] <= amount.resolve(before[name]) for name, amount in asked if name in found)

@@ -24,7 +24,7 @@ from compress.core.progress import Status, silent
 from compress.graph.onnx_graph import file_sizes, load_graph, prepared, serialise
 from compress.passes.base import GraphContext, GraphPass, Loss, Trials
 from compress.pipeline.artifact import Artifact
-from compress.pipeline.choices import fits, loss_of, told_of, with_choices
+from compress.pipeline.choices import chosen_by, fits, loss_of, told_of, with_choices
 from compress.pipeline.manifest import read_manifest, write_file_artifact
 from compress.pipeline.onnx_job import Job
 from compress.pipeline.onnx_source import FileTask, Source, judged_outputs, outputs_of
@@ -34,7 +34,6 @@ from compress.pipeline.record import Measured, Samples, make_record
 from compress.pipeline.run_folder import hashes_of, is_written, keep_record, require_own, time_files, times_in
 from compress.pipeline.stages import Stages, locked
 from compress.recipe.named_blocks import PassStep
-from compress.recipe.plain import plain
 from compress.recipe.schema import Recipe
 from evaluate.benchmark.first_call import bound_in_turn
 from evaluate.benchmark.latency import Opener
@@ -204,9 +203,7 @@ class _Run:
     def apply(self, number: int, step: PassStep, technique: GraphPass, before: _Net) -> _Net:
         """One pass on the graph. Raises PassError where it changes nothing, or writes what does not run."""
         name = f"passes.{number} ({step.kind})"
-        key = hash_of(
-            before.key, number, step.dump(), self.recipe.seed, self.recipe.benchmark.batch, plain(self.recipe.goals)
-        )
+        key = hash_of(before.key, number, step.dump(), self.recipe.seed, chosen_by(self.recipe))
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(step.kind, 0, 1)

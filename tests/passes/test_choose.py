@@ -146,6 +146,8 @@ def test_a_goal_of_size_is_worth_time(trained, digits, tmp_path, timed):
     goals = {"bytes": 0.5}
     artifact = compress(trained, recipe(goals=goals), task=digits, out=tmp_path / "a", progress=False)
     assert chosen(artifact)[0] != "fp32" and artifact.summary()["compressed"]["sizes"]["bits"] < 32
+    same = compress(trained, recipe(goals={"bytes": 1.0}), task=digits, out=tmp_path / "a", progress=False)
+    assert chosen(same)[0] == "fp32"  # other goals, another choice, in the folder of the first run too
     impossible = compress(trained, recipe(goals={"bytes": 0.01}), task=digits, out=tmp_path / "b", progress=False)
     assert chosen(impossible)[0] == "fp32"
 
