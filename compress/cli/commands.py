@@ -38,6 +38,7 @@ from evaluate.bundle.terminal import say
 
 if TYPE_CHECKING:
     from compress.pipeline.artifact import Artifact
+    from compress.pipeline.predicted import Plan
     from compress.recipe.schema import Recipe
 
 WrongCommandLine: type[Exception] = typer.BadParameter.__base__ or typer.BadParameter  # typer does not export it
@@ -181,12 +182,10 @@ def _file(
             planned = plan_onnx(file, recipe, status=progress, **common)
         else:
             artifact = compress_onnx(file, recipe, out=out, status=progress, **common)
-    if not dry_run:
-        _show(artifact, as_json)
-    elif as_json:
-        emit(planned.summary())
+    if dry_run:
+        _show_plan(planned, as_json)
     else:
-        print(planned.table())
+        _show(artifact, as_json)
 
 
 def _one_recipe(argument: str | None, option: str | None, given: bool) -> str:
@@ -243,7 +242,10 @@ def _check_complete(recipe: Recipe, given: str, objects: dict[str, Any]) -> None
 def _dry_run(recipe: Recipe, objects: dict[str, Any], as_json: bool) -> None:
     from compress.pipeline.plan import plan
 
-    planned = plan(recipe=recipe, **objects)
+    _show_plan(plan(recipe=recipe, **objects), as_json)
+
+
+def _show_plan(planned: Plan, as_json: bool) -> None:
     if as_json:
         emit(planned.summary())
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from compress.graph.model_state import (
 from compress.graph.onnx_graph import load_graph, serialise
 from compress.graph.sizes import measure_sizes
 from compress.passes.base import Context, Loss, PassResult, Trials, get_pass
-from compress.pipeline.choices import chosen_by, fits, loss_of, told_of, with_choices
+from compress.pipeline.choices import chosen_by, fits, loss_of, told_of
 from compress.pipeline.stages import Stages, Work
 from compress.recipe.named_blocks import PassStep
 from compress.recipe.schema import Recipe
@@ -195,10 +195,6 @@ class Chain:
         module = network_from(self.network, rewrites, folder / "weights.safetensors").eval()
         graph = load_graph(data) if written else None
         return Net(ModelState(module, graph, rewrites, read_constraints(stored["constraints"])), data, key, stored)
-
-    def resolved(self, steps: Sequence[Net]) -> Recipe:
-        """The recipe with what passes chose by measurement written into it: it gives the same, and times nothing."""
-        return with_choices(self.recipe, [step.stored for step in steps[1:]])
 
     def validate(self, model: ModelState, data: bytes) -> float:
         """The metric on the validation split: in torch while torch is the truth, in ONNX Runtime once it is not."""

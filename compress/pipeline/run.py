@@ -20,6 +20,7 @@ from compress.graph.onnx_graph import load_graph
 from compress.graph.surgery import layer_widths
 from compress.pipeline.artifact import Artifact
 from compress.pipeline.chain import PARITY_SAMPLES, Chain, Net, call_of
+from compress.pipeline.choices import with_choices
 from compress.pipeline.given import given_model, given_task
 from compress.pipeline.manifest import read_manifest, write_artifact
 from compress.pipeline.onnx_run import compress_onnx
@@ -179,7 +180,7 @@ class _Run(Chain):
 
     def finish(self) -> Artifact:
         steps = self.steps()
-        baseline, self.kept = steps[0], self.resolved(steps)
+        baseline, self.kept = steps[0], with_choices(self.recipe, [step.stored for step in steps[1:]])
         self.write(self.folder / "baseline", baseline)
         self.write(self.folder, steps[-1])
         evaluations = self.evaluate(baseline, steps[-1])

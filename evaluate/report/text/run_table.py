@@ -130,7 +130,8 @@ def _pass_lines(record: CompressRecord, width: int) -> list[str]:
         seconds = f" ({duration(1000 * entry.seconds)})" if entry.seconds is not None else ""
         text = f"{clean(entry.kind or 'pass')}{seconds}: {words.pass_sentence(entry)}"
         lines += wrapped(text, width, f"  {number} ")
-        for head, *body in [words.candidate_table(entry)] if entry.candidates else ():
+        if entry.candidates:
+            head, *body = words.candidate_table(entry)
             lines += [f"    {line}" for line in aligned(head, body, width - 4)]
         lines += [line for warning in entry.warnings for line in wrapped(clean(warning), width, "    ! ")]
     return ["", "passes", *lines] if lines else []
