@@ -17,6 +17,9 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 QUICK = ["--set", "train.epochs=2", "--set", "benchmark.seconds=1"]
 """Added to runs of shipped recipes: what is tested is that the command works, not what it reaches."""
 
+OF_RECORDS = ("leanfit size studies/records", "leanfit fit studies/records")
+"""What answers from kept Records says the same everywhere, so what a page shows of it must be what it prints."""
+
 
 def snippets(page: Path, language: str) -> list[str]:
     return [body for kind, body in FENCE.findall(page.read_text(encoding="utf-8")) if kind == language]
@@ -35,14 +38,27 @@ def test_every_command_runs(page: Path, tmp_path: Path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     (tmp_path / "studies").symlink_to(ROOT / "studies")
     for block in snippets(page, "bash"):
+        said = ""
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
             if words[:2] == ["leanfit", "compress"]:
                 words += QUICK
             done = subprocess.run(
-                words, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PATH": path}, timeout=240
+                words,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "PATH": path, "COLUMNS": "100"},
+                timeout=240,
             )
             assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+            said += done.stdout
+        if block.startswith(OF_RECORDS):
+            shown = re.search(
+                re.escape(f"```bash\n{block}```") + r"\s+```text\n(.*?)```", page.read_text("utf-8"), re.S
+            )
+            for line in shown[1].splitlines() if shown else ():
+                assert line == "..." or line in said.splitlines(), f"the page shows {line!r}, and the command does not"
 
 
 @pytest.mark.parametrize("page", has("python"), ids=short)

@@ -182,7 +182,8 @@ def _halving(
         good = found <= value[waiting] + 1e-4 * np.minimum(promised, 0.0)
         good &= found < value[waiting]
         new[waiting[good]], reached[waiting[good]] = tried[good], found[good]
-        waiting = waiting[~good]
+        # Once what a step promises is less than the rounding of the objective, no shorter one can be told from none.
+        waiting = waiting[~good & (-promised > 1e-17 * np.abs(value[waiting]))]
         if not len(waiting):
             break
         share *= 0.4
