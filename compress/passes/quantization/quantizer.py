@@ -23,7 +23,8 @@ import onnx
 from onnx import numpy_helper
 
 from compress.core.errors import PassError
-from compress.graph.onnx_graph import WEIGHTED, serialise, with_bodies
+from compress.graph.compact import compacted
+from compress.graph.onnx_graph import WEIGHTED, serialise
 from compress.passes.base import Change, GraphContext, GraphResult
 from compress.passes.quantization.calibrate import Calibration, clip_range, collect_histograms, collect_ranges
 from compress.passes.quantization.quantize_settings import QuantizeConfig
@@ -97,14 +98,18 @@ class Quantizer:
         if config.calibrate.method == "minmax":
             return found
         # Only the tensors that the first writing quantized need a histogram.
-        used = {n: ranges[n] for n in _quantized_activations(found.written(config)) if n in ranges}
+        used = {n: ranges[n] for n in _quantized_activations(found._with_pairs(config)) if n in ranges}
         counts = collect_histograms(graph, samples, batch, used, _reporter(context, "histograms"))
         return replace(
             found, ranges=ranges | {name: clip_range(counted, config.calibrate) for name, counted in counts.items()}
         )
 
     def written(self, config: QuantizeConfig) -> onnx.ModelProto:
-        """The graph in integers. Raises PassError where no layer is left."""
+        """The graph in integers, in few bytes. Raises PassError where no layer is left."""
+        return compacted(self._with_pairs(config))
+
+    def _with_pairs(self, config: QuantizeConfig) -> onnx.ModelProto:
+        """The graph with Q/DQ pairs, its values named as they were."""
         left = [*excluded_nodes(self.graph, config), *self.masked, *self.tail, *unweighted_nodes(self.graph, config)]
         written = _write_qdq(self.graph, self.ranges, left, self.scheme, config.per_channel)
         return _finish(written, self.tail)
@@ -318,7 +323,7 @@ def tail_of(graph: onnx.ModelProto) -> list[str]:
 
 
 def _finish(model: onnx.ModelProto, tail: Sequence[str]) -> onnx.ModelProto:
-    """Leave outputs in fp32 from their last layers on, and drop what the quantizer wrote for itself."""
+    """Leave outputs in fp32 from their last layers on, and drop what the quantizer noted for itself."""
     producers = {name: node for node in model.graph.node for name in node.output}
     behind, outputs = set(tail), {output.name for output in model.graph.output}
     for last in [node for node in model.graph.node if node.op_type == "DequantizeLinear"]:
@@ -334,10 +339,6 @@ def _finish(model: onnx.ModelProto, tail: Sequence[str]) -> onnx.ModelProto:
         source.output[:] = [value if name == before.input[0] else name for name in source.output]
         model.graph.node.remove(last)
         model.graph.node.remove(before)
-    used = {name for part in with_bodies(model.graph) for node in part.node for name in node.input}
-    unused = [tensor for tensor in model.graph.initializer if tensor.name not in used]
-    for tensor in unused:
-        model.graph.initializer.remove(tensor)
     model.ClearField("metadata_props")
     model.graph.ClearField("value_info")
     model.producer_name, model.producer_version = "leanfit", ""
