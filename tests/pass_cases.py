@@ -13,6 +13,9 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "quantize": [
         {"calibrate": {"samples": 64}},
         {"calibrate": {"method": "mse", "samples": 64}, "target": "avx2", "exclude": ["conv1"]},
+        {"mode": "dynamic", "choose": "fixed"},
+        {"mode": "weight-only", "bits": 4, "blocks": {"method": "gptq"}, "calibrate": {"samples": 64}},
+        {"mode": "weight-only"},
     ],
     "finetune": [{"epochs": 1, "batch_size": 64}],
     "distill": [{"epochs": 1, "batch_size": 64, "temperature": 2.0, "weight": 0.5}],

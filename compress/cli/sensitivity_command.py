@@ -53,7 +53,7 @@ def sensitivity(
                 graph, calls = prepared(source.graph), source.calibration
             config = QuantizeConfig(calibrate=CalibrateConfig(samples=samples))
             quantizer = Quantizer.calibrated(graph, config, GraphContext(lambda most: calls, progress))
-            named = [change.layer for change in quantizer.changes(quantizer.written(config))]
+            named = [change.layer for change in quantizer.changes(config, quantizer.written(config))]
             found = layer_noise(quantizer, config, named, progress)
         total = sum(one.noise for one in found) or 1.0
         rows = [

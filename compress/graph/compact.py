@@ -111,7 +111,7 @@ def _shorten(graph: onnx.GraphProto) -> None:
     parts = list(with_bodies(graph))
     taken = {value.name for value in (*graph.input, *graph.output)} | {n.name for part in parts for n in part.node}
     short = (name for name in _letters() if name not in taken)
-    renamed = {"": ""} | {value.name: value.name for value in (*graph.input, *graph.output)}
+    renamed: dict[str, str] = {"": ""} | {value.name: value.name for value in (*graph.input, *graph.output)}
 
     def new(name: str) -> str:
         if name not in renamed:

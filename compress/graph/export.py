@@ -223,6 +223,9 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+_RECURRENT = {"LSTM", "GRU", "RNN"}
+
+
 def _tidy(graph: onnx.ModelProto, tied: set[str]) -> onnx.ModelProto:
     """Drop the exporter's notes (stack traces, paths of this machine) and give short, stable names."""
     tidy = onnx.ModelProto()
@@ -268,7 +271,7 @@ def _fold_transposes(graph: onnx.GraphProto) -> None:
 
 
 def _rename(graph: onnx.GraphProto, tied: set[str]) -> None:
-    """Name values v0, v1 ..., and nodes after their layers, or else by type and place; inside of loops as well."""
+    """Name values v0, v1 ..., and nodes after their layers, or by block, type and place; inside of loops as well."""
     graphs = list(with_bodies(graph))
     constants = {tensor.name for part in graphs for tensor in part.initializer}
     kept = constants.union(v.name for v in (*graph.input, *graph.output))
@@ -276,15 +279,32 @@ def _rename(graph: onnx.GraphProto, tied: set[str]) -> None:
     made = [v.name for part in graphs[1:] for v in part.input]
     made += [name for part in graphs for node in part.node for name in node.output]
     values = {name: next(fresh) for name in dict.fromkeys(made) if name and name not in kept}
-    taken: set[str] = set()
+    taken: dict[str, onnx.NodeProto] = {}
     for i, node in enumerate(node for part in graphs for node in part.node):
         layer = _layer_of(node, constants, tied)
-        node.name = layer if layer and layer not in taken else f"{node.op_type}{i}"
-        taken.add(node.name)
+        if layer in taken:
+            _read_the_same(graph, taken[layer], node)
+        block = _scope_of(node)
+        node.name = layer if layer and layer not in taken else f"{block}{'.' if block else ''}{node.op_type}{i}"
+        taken[node.name] = node
         node.input[:] = [values.get(n, n) for n in node.input]
         node.output[:] = [values.get(n, n) for n in node.output]
     for value in (value for part in graphs[1:] for value in (*part.input, *part.output)):
         value.name = values.get(value.name, value.name)
+    read = {name for part in graphs for node in part.node for name in node.input} | {v.name for v in graph.output}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
+
+
+def _read_the_same(graph: onnx.GraphProto, first: onnx.NodeProto, again: onnx.NodeProto) -> None:
+    """Let a layer's second call read the weights of its first, where the exporter stored a copy for each."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for place, (one, other) in enumerate(zip(first.input, again.input, strict=False)):
+        if one == other or one not in tensors or other not in tensors:
+            continue
+        weights = [numpy_helper.to_array(tensors[name]) for name in (one, other)]
+        if weights[0].dtype == weights[1].dtype and np.array_equal(weights[0], weights[1]):
+            again.input[place] = one
 
 
 def _layer_of(node: onnx.NodeProto, constants: set[str], tied: set[str]) -> str:
@@ -296,9 +316,14 @@ def _layer_of(node: onnx.NodeProto, constants: set[str], tied: set[str]) -> str:
     """
     weights = (n.removesuffix(".T") for n in node.input)
     named = next((n.removesuffix(".weight") for n in weights if n.endswith(".weight")), "")
-    notes = {note.key: note.value for note in node.metadata_props}
-    scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
-    scope = str(scopes[-2]) if len(scopes) > 1 else ""
+    scope = _scope_of(node)
     if named:
         return scope if {named, scope} <= tied else named
-    return scope if node.op_type in WEIGHTED and constants.intersection(node.input[:2]) else ""
+    return scope if node.op_type in WEIGHTED | _RECURRENT and constants.intersection(node.input[:2]) else ""
+
+
+def _scope_of(node: onnx.NodeProto) -> str:
+    """The module whose forward() a node is of, "" for the network's own."""
+    notes = {note.key: note.value for note in node.metadata_props}
+    scopes = ast.literal_eval(notes.get("pkg.torch.onnx.name_scopes", "[]"))
+    return str(scopes[-2]) if len(scopes) > 1 else ""

@@ -24,6 +24,8 @@ from evaluate.runtime.session import Session, Value, open_session
 # Operators of ONNX Runtime (docs/ContribOperators.md there) that read weights packed in bytes: which input holds them.
 _PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
+_INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM")
+INTEGERS = frozenset((*_QDQ, *_INTEGER_PRODUCTS, *_PACKED))  # operators of a graph that holds integers already
 
 
 QDQ_OPSET = 13  # from here on scales may be one for each channel
@@ -149,6 +151,8 @@ def graph_bits(graph: onnx.ModelProto) -> float:
             packed = node.input[_PACKED[node.op_type]]
             weights[packed] = _packed_weights(node, tensors[packed])
             weights |= {name: 0 for name in node.input[2:4] if name in tensors}  # scales and zero points
+        elif node.op_type == "DynamicQuantizeLSTM":
+            weights |= {name: 0 for name in node.input[8:] if name in weights}
     bits = sum(math.prod(tensors[name].dims) * element_bits(tensors[name]) for name in weights)
     return bits / sum(weights.values()) if any(weights.values()) else 32.0
 
@@ -202,18 +206,55 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
     """Every constant that is computed with, and what stands for 0 in it."""
     constants = constants_of(graph.graph)
     widened = {n.output[0]: n for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
+    steps = {node.output[1] for node in graph.graph.node if node.op_type == "DynamicQuantizeLinear"}
     seen: set[str] = set()
     for node in graph.graph.node:
+        if node.op_type in _PACKED and node.input[_PACKED[node.op_type]] in constants:
+            name = node.input[_PACKED[node.op_type]]
+            if name not in seen:
+                seen.add(name)
+                yield _unpacked(node, constants), 0
+            continue
+        if node.op_type in _INTEGER_PRODUCTS:  # their scales and zero points are none
+            for name in node.input[1:8] if node.op_type == "DynamicQuantizeLSTM" else node.input[1:2]:
+                if name in constants and name not in seen:
+                    seen.add(name)
+                    yield numpy_helper.to_array(constants[name]), 0
+            continue
+        if node.op_type == "Mul" and steps.intersection(node.input):
+            continue
         for name in node.input if node.op_type not in _QDQ else ():
             source = widened[name].input if name in widened else [name]
             if source[0] not in constants or source[0] in seen:
                 continue
             array = numpy_helper.to_array(constants[source[0]])
-            if len(source) == 1 and array.dtype.kind != "f":
+            table = node.op_type == "Gather" and array.dtype.itemsize == 1  # of embeddings
+            if len(source) == 1 and array.dtype.kind != "f" and not table:
                 continue  # a shape, an axis, an index
             seen.add(source[0])
             zero = numpy_helper.to_array(constants[source[2]]) if len(source) > 2 and source[2] in constants else 0
             yield array, zero if np.size(zero) == 1 else 0
+
+
+def _unpacked(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> NDArray[Any]:
+    """The steps that an operator of `_PACKED` reads, its zero points taken off, without what fills up its blocks."""
+    known: dict[str, int] = {a.name: a.i for a in node.attribute}
+    bits, size, place = known.get("bits", 4), known["block_size"], _PACKED[node.op_type]
+
+    def values(name: str, count: int) -> NDArray[Any]:
+        raw = numpy_helper.to_array(constants[name]).view(np.uint8)
+        flat = raw.reshape(len(raw), -1)
+        apart = [(flat >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
+        return np.stack(apart, axis=-1).reshape(len(raw), -1)[:, :count].astype(np.int16)
+
+    scales, zeros = node.input[2], node.input[3] if len(node.input) > 3 else ""
+    blocks = math.prod(constants[scales].dims) // len(numpy_helper.to_array(constants[node.input[place]]))
+    width = known.get("K", math.prod(constants[node.input[place]].dims[1:]) * 8 // bits)
+    middle: NDArray[Any] = np.full((1, blocks), 2 ** (bits - 1), np.int16)
+    if zeros in constants:
+        floats = constants[zeros].data_type == onnx.TensorProto.FLOAT
+        middle = numpy_helper.to_array(constants[zeros]).reshape(-1, blocks) if floats else values(zeros, blocks)
+    return np.asarray(values(node.input[place], blocks * size)[:, :width] - middle.repeat(size, axis=1)[:, :width])
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
@@ -286,5 +327,6 @@ def _of_recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 _MACS = {
     "Conv": _of_conv, "ConvTranspose": _of_transposed, "MatMul": _of_product, "Gemm": _of_gemm,
-    "LSTM": _of_recurrent, "GRU": _of_recurrent, "RNN": _of_recurrent,
+    "LSTM": _of_recurrent, "GRU": _of_recurrent, "RNN": _of_recurrent, "DynamicQuantizeLSTM": _of_recurrent,
+    "MatMulInteger": _of_product, "MatMulNBits": _of_product, "ConvInteger": _of_conv,
 }  # fmt: skip

@@ -212,11 +212,14 @@ def predict(session: Session, batches: Iterable[Mapping[str, Array]], heads: int
 
     heads : where more than 1, the first so many outputs, (n, columns) side by side.
 
+    A file that finds ranges call by call (dynamic int8) gets row by row, as a device that answers one at a time gives
+    it: in a batch its outputs would depend on who else is in it.
+
     Raises DataError where there is no batch, ModelError where the model cannot run on one, or gives another number
     of rows than it was handed.
     """
     outputs: list[Array] = []
-    for feeds in batches:
+    for feeds in _row_by_row(batches) if session.ranges_by_call and not _fixed_batch(session) else batches:
         rows = len(next(iter(feeds.values())))
         found = session.run(feeds)
         place = judged_place(found)
@@ -236,12 +239,22 @@ def outputs_on(session: Session, samples: Samples, batch: int = BATCH) -> Array:
     Where the batch is fixed the last one is filled up with the first samples, and their outputs are cut off.
     Raises as `predict` does.
     """
-    fixed = [port.shape[0] for port in session.inputs if port.shape and isinstance(port.shape[0], int)]
+    fixed = _fixed_batch(session)
     if not fixed:
         return predict(session, samples.batches(batch))
-    whole = -(-len(samples) // fixed[0]) * fixed[0]
-    filled = Samples(samples.feeds(whole))
-    return predict(session, filled.batches(fixed[0]))[: len(samples)]
+    filled = Samples(samples.feeds(-(-len(samples) // fixed) * fixed))
+    return predict(session, filled.batches(fixed))[: len(samples)]
+
+
+def _fixed_batch(session: Session) -> int:
+    """The rows of a call, where the model takes no other number; else 0."""
+    return next((port.shape[0] for port in session.inputs if port.shape and isinstance(port.shape[0], int)), 0)
+
+
+def _row_by_row(batches: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+    for feeds in batches:
+        for row in range(len(next(iter(feeds.values())))):
+            yield {name: values[row : row + 1] for name, values in feeds.items()}
 
 
 def agreement(outputs: ArrayLike, expected: ArrayLike) -> Agreement:

@@ -39,6 +39,15 @@ def inputs_without_shape(model: str | Path | bytes) -> frozenset[str]:
         return frozenset()
 
 
+def finds_ranges_by_call(model: str | Path | bytes) -> bool:
+    """Whether a file quantizes activations by the range of each call, so that a row's output depends on the others."""
+    try:
+        data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    except OSError:
+        return False
+    return b"DynamicQuantize" in data  # DynamicQuantizeLinear, and the runtime's own DynamicQuantizeLSTM, -MatMul
+
+
 def _has_no_shape(port: memoryview) -> bool:
     tensors = [tensor for kind in messages(port, 2) for tensor in messages(kind, 1)]
     return any(next(messages(tensor, 2), None) is None for tensor in tensors)

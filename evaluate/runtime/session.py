@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from evaluate.core.errors import ArtifactError, ModelError, NoRuntimeError, UsageError, did_you_mean
 from evaluate.core.execution_providers import FALLBACK, Native, provider_named
 from evaluate.runtime import providers
-from evaluate.runtime.onnx_file import inputs_without_shape
+from evaluate.runtime.onnx_file import finds_ranges_by_call, inputs_without_shape
 from evaluate.runtime.providers import load_runtime, runtime_errors
 
 Call = Callable[[], object]
@@ -127,6 +127,7 @@ class Session:
 
     warnings      : sentences on what runs elsewhere than on the provider asked for.
     without_shape : inputs of which the file says no shape, not even how many dimensions.
+    ranges_by_call : whether what a row gives depends on the other rows of its call, as in dynamic int8.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Session:
         self.io, self.graphs = io, graphs
         self.warnings: tuple[str, ...] = ()
         self.without_shape: frozenset[str] = frozenset()
+        self.ranges_by_call = False
         self._native: Any = native
         self._binding: Any = None
 
@@ -308,6 +310,7 @@ def open_session(
     session = Session(native, provider, threads, label, io=io, graphs=graphs)
     if not all(port.shape for port in session.inputs):  # a scalar, or of no known rank
         session.without_shape = inputs_without_shape(source)
+    session.ranges_by_call = finds_ranges_by_call(source)
     session.warnings = tuple(providers.misplaced(native, provider, label)) if wanted.native != FALLBACK else ()
     return session
 
@@ -324,6 +327,7 @@ def _of_own_runtime(
         raise ModelError(f"{label}: {provider} cannot open it: {' '.join(str(error).split())[:400]}") from error
     session = Session(native, provider, threads, label, io="host")
     session.warnings = (f"{label}: {native.said}",)
+    session.ranges_by_call = finds_ranges_by_call(source)
     return session
 
 

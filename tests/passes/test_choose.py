@@ -242,3 +242,37 @@ def test_where_nothing_can_be_timed_the_rules_decide(trained, digits, tmp_path, 
     with_word = load_recipe(recipe(quantize={"choose": "measured"}))
     steps = Chain(with_word, trained, digits, "cpu", stages, lambda *step: None).steps()
     assert any("Nothing could be timed here" in text for text in steps[1].stored["warnings"])
+
+
+def test_ranges_of_each_call_are_a_candidate_where_they_take_all(trained, digits, tmp_path, timed):
+    """Of a network of products; one with convolutions would keep most of itself in fp32."""
+    timed(lambda number: [1.2, 1.1, 1.1, 1.5][number])
+    torch.manual_seed(0)
+    products = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, 10)
+    )
+    artifact = compress(products, recipe(), task=digits, out=tmp_path / "a", progress=False, force=True)
+    name, entry = chosen(artifact)
+    assert name == "dynamic" and len(entry["changes"]) == 3 and entry["details"]["mode"] == "dynamic"
+    kept = load_recipe(tmp_path / "a" / "recipe.yaml")
+    assert (kept.passes[0].config.mode, kept.passes[0].config.choose) == ("dynamic", "fixed")
+    again = compress(products, kept, task=digits, out=tmp_path / "b", progress=False, force=True)
+    assert (again.path / "model.onnx").read_bytes() == (artifact.path / "model.onnx").read_bytes()
+    timed(lambda number: 1.2)
+    found = compress(trained, recipe(), task=digits, out=tmp_path / "c", progress=False)
+    assert "dynamic" not in [one["name"] for one in chosen(found)[1]["candidates"]]
+
+
+def test_layers_return_from_dynamic_int8_too(digits, tmp_path, timed, monkeypatch):
+    timed(lambda number: 1.2)
+    losses = iter([0.5, 0.4, 0.0, 0.0])
+    monkeypatch.setattr("compress.pipeline.chain.loss_of", lambda *args: Loss(*[next(losses)] * 3))
+    monkeypatch.setattr(choosing._Choosing, "costly", lambda self: [])
+    torch.manual_seed(0)
+    products = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, 10)
+    )
+    asked = recipe(quantize={"mode": "dynamic"}, goals={"drop": 0.1})
+    name, entry = chosen(compress(products, asked, task=digits, out=tmp_path / "a", progress=False, force=True))
+    assert name.startswith("all, ") and len(entry["changes"]) == 1
+    assert [one["name"] for one in entry["candidates"]][:2] == ["fp32", "all layers"] and len(entry["candidates"]) == 4

@@ -60,7 +60,7 @@ def test_a_preview_shows_the_shapes_that_come_out(kind: str, config: dict[str, A
     result = apply(kind, config, trained, digits)
     shapes = [sorted(tuple(p.shape) for p in m.parameters()) for m in (preview.module, result.model.module)]
     assert shapes[0] == shapes[1]
-    assert preview.bits == (8 if result.model.graph is not None else 32)
+    assert preview.bits == (config.get("bits", 8) if result.model.graph is not None else 32)
 
 
 @pytest.mark.parametrize(("kind", "config"), ROWS)

@@ -170,7 +170,7 @@ def test_a_changed_recipe_keeps_the_stages_it_shares(trained: nn.Module, digits:
     changed["passes"][1]["calibrate"]["method"] = "mse"
     messages: list[str] = []
     compress(trained, changed, task=digits, out=out, status=lambda message, done, total: messages.append(message))
-    assert any("histograms" in m for m in messages) and not any("epoch" in m for m in messages)
+    assert any("ranges" in m for m in messages) and not any("epoch" in m for m in messages)
     assert all(len(r["hashes"]) == 3 for r in find_records(out) if r["kind"] == "compress")
     assert len([p for p in (out / "stages").iterdir() if "quantize" in p.name]) == 1
 

@@ -1,4 +1,4 @@
-"""Quantization: ranges by calibration, integer types by the CPU, written into the graph. Torch loads on first use."""
+"""Quantization: static and dynamic int8, and weights alone, written into the graph. Torch loads on first use."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _graph_preview(graph: onnx.ModelProto, config: QuantizeConfig) -> GraphPrevi
     on_graph=GraphPass(_on_graph, _graph_preview, samples=lambda config: config.calibrate.samples),
 )
 def _quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
-    """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
+    """Integers without training: static or dynamic int8, types by the target CPU; or weights alone in 8 or 4 bits."""
     from compress.passes.quantization.quantize import quantize
 
     return quantize(model, config, context)

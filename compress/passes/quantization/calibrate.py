@@ -1,13 +1,14 @@
 """Calibration: the range of each activation, from statistics that stream.
 
-What is held is one minimum, one maximum and (for all methods but `minmax`) one histogram of 2,048 bins per tensor, so
-that memory does not grow with the number of samples. `minmax` reads the samples once, the others twice: the first
-reading fixes the histograms' edges, so that no histogram is ever rebinned.
+What is held is one minimum, one maximum and (for all methods but `minmax`) one histogram per tensor, so that memory
+does not grow with the number of samples. Samples are read once: a value's bin is the upper half of its bits, which
+needs no edges to be known, so that one value far from all others costs the others nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +22,9 @@ from evaluate.hardware.environment import usable_cores
 from evaluate.runtime.session import Value
 
 Range = tuple[float, float]
-BINS = 2048
+BINS = 2048  # between the ends of the window that ranges are searched in
 LEVELS = 256
+OUTSIDE = 1e-5  # of the values, beyond either end of that window
 
 
 class Calibration(Protocol):
@@ -35,32 +37,76 @@ class Calibration(Protocol):
 
 
 class Histogram:
-    """Counts of a tensor's values over BINS equal bins between the smallest and largest value seen, float64."""
+    """How many of a tensor's values have a sign, an exponent and the first 7 bits of a mantissa in common.
 
-    def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = low, high
-        self.counts: NDArray[np.float64] = np.zeros(BINS)
+    Such a bin is as wide as 0.8 % of the values in it, wherever they lie. What is not finite is counted nowhere.
+    low, high : the smallest and the largest value.
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+        self.counts: NDArray[np.int64] = np.zeros(1 << 16, np.int64)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        self.counts += np.histogram(values, BINS, (self.low, self.high))[0]
+        """Count values, of any shape."""
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        upper = np.ascontiguousarray(values, "<f4").reshape(-1).view("<u2")[1::2]
+        self.counts += np.bincount(upper, minlength=1 << 16)
+
+    @functools.cached_property
+    def share_below(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Edges of bins that hold something, ascending, and how many values lie below each."""
+        positive = np.arange(1 << 15, dtype=np.uint32)[: 0x7F80 + 1]
+        magnitude = (positive << 16).view(np.float32).astype(np.float64)
+        magnitude[-1] = float(np.finfo(np.float32).max)
+        above, below = self.counts[: len(positive) - 1], self.counts[1 << 15 :][: len(positive) - 1]
+        edges = np.concatenate([-magnitude[::-1], magnitude[1:]])
+        cumulative = np.concatenate([[0.0], np.cumsum(np.concatenate([below[::-1], above]))])
+        used = np.flatnonzero(np.diff(cumulative))
+        kept = np.unique(np.concatenate([used, used + 1]))
+        return edges[kept], cumulative[kept]
+
+    def below(self, value: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """How many values lie below, spread evenly within bins."""
+        edges, counts = self.share_below
+        return np.asarray(np.interp(value, edges, counts))
+
+    def quantile(self, share: float) -> float:
+        """The value that so large a share lies below."""
+        edges, counts = self.share_below
+        found = float(np.clip(np.interp(share * counts[-1], counts, edges), self.low, self.high))
+        return found if abs(found) >= np.finfo(np.float32).tiny else 0.0  # in the bin that holds 0
+
+    @functools.cached_property
+    def bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Centres and counts of equal bins that hold all but a few values, with those few at their own places."""
+        (low, high), (own, _) = self.window, self.share_below
+        edges = np.concatenate([own[own < low], np.linspace(low, high, BINS + 1), own[own > high]])
+        return np.clip((edges[1:] + edges[:-1]) / 2, self.low, self.high), np.diff(self.below(edges))
 
     @property
-    def centres(self) -> NDArray[np.float64]:
-        edges = np.linspace(self.low, self.high, BINS + 1)
-        return np.asarray((edges[:-1] + edges[1:]) / 2)
+    def window(self) -> Range:
+        """Ends that hold all but a few values, and 0."""
+        return min(self.quantile(OUTSIDE), 0.0), max(self.quantile(1 - OUTSIDE), 0.0)
 
 
 def collect_ranges(
-    graph: onnx.ModelProto, samples: Calibration, batch_size: int, status: Callable[[float], None]
-) -> dict[str, Range]:
+    graph: onnx.ModelProto,
+    samples: Calibration,
+    batch_size: int,
+    status: Callable[[float], None],
+    counted: Collection[str] = (),
+) -> tuple[dict[str, Range], dict[str, Histogram]]:
     """Smallest and largest value of every float tensor of `graph` over all samples, and of its inputs.
+
+    counted : tensors that get a histogram too.
 
     Infinity is a value: masks hold it on purpose. `status` is called with the share of samples read. Raises DataError
     where an activation is NaN.
     """
     names = [name for node in graph.graph.node for name in node.output if name]
     names += [value.name for value in graph.graph.input]
-    ranges: dict[str, Range] = {}
+    ranges, counts = dict[str, Range](), {name: Histogram() for name in counted}
     for share, batch in _activations(graph, names, samples, batch_size):
         for name, values in batch:
             low, high = float(values.min()), float(values.max())
@@ -68,35 +114,42 @@ def collect_ranges(
                 raise DataError(f"calibration: tensor {name!r} holds NaN; check the model's weights and the inputs")
             seen = ranges.get(name, (low, high))
             ranges[name] = (min(low, seen[0]), max(high, seen[1]))
+            if name in counts:
+                counts[name].add(values)
         status(share)
-    return ranges
+    return ranges, {name: found for name, found in counts.items() if found.low < found.high}
 
 
-def collect_histograms(
+def collect_moments(
     graph: onnx.ModelProto,
+    names: Iterable[str],
     samples: Calibration,
     batch_size: int,
-    ranges: Mapping[str, Range],
     status: Callable[[float], None],
-) -> dict[str, Histogram]:
-    """One histogram for each tensor named in `ranges`, over its own range."""
-    found = {name: Histogram(*limits) for name, limits in ranges.items() if limits[0] < limits[1]}
-    for share, batch in _activations(graph, list(found), samples, batch_size):
+) -> dict[str, NDArray[np.float64]]:
+    """The mean of x x' (features, features) over all rows of each tensor (..., features)."""
+    sums, rows = dict[str, NDArray[np.float64]](), dict[str, int]()
+    for share, batch in _activations(graph, names, samples, batch_size):
         for name, values in batch:
-            found[name].add(values)
+            flat = values.reshape(-1, values.shape[-1])
+            sums[name] = sums.get(name, 0.0) + (flat.T @ flat).astype(np.float64)
+            rows[name] = rows.get(name, 0) + len(flat)
         status(share)
-    return found
+    return {name: total / rows[name] for name, total in sums.items()}
 
 
 def clip_range(histogram: Histogram, config: CalibrateConfig) -> Range:
     """The range to quantize, by `config.method`, from a histogram; it holds 0, which int8 must represent exactly."""
     if config.method == "percentile":
-        low, high = _percentile(histogram, config.percentile)
+        tail = 1 - config.percentile / 100
+        low, high = histogram.quantile(tail), histogram.quantile(1 - tail)
     elif config.method == "mse":
         low, high = _search(histogram, _squared_error)
     elif config.method == "entropy":
         low, high = _search(histogram, _divergence)
     else:
+        low, high = histogram.low, histogram.high
+    if low == high == 0:  # all but a few values are 0, and these few are what counts
         low, high = histogram.low, histogram.high
     return min(low, 0.0), max(high, 0.0)
 
@@ -118,32 +171,38 @@ def _activations(
         yield done / len(samples), floats
 
 
-def _percentile(histogram: Histogram, percentile: float) -> Range:
-    share = np.cumsum(histogram.counts) / histogram.counts.sum()
-    edges = np.linspace(histogram.low, histogram.high, BINS + 1)
-    tail = 1 - percentile / 100
-    low = edges[int(np.searchsorted(share, tail, side="right"))]
-    high = edges[min(int(np.searchsorted(share, 1 - tail)) + 1, BINS)]
-    return float(low), float(high)
+def _search(histogram: Histogram, cost: Callable[[Histogram, float, float], float]) -> Range:
+    """Shrink both ends together, then each by itself, to the least cost: from all that was seen, to little of it."""
+    (low, high), inner = (min(histogram.low, 0.0), max(histogram.high, 0.0)), histogram.window
+    far = [(a / b) if b else 1.0 for a, b in zip((low, high), inner, strict=True)]
+    reach = max(1.0, *(min(ratio, float(np.finfo(np.float32).max)) for ratio in far))
+    outer, shares = np.geomspace(reach, 1.0, 17)[:-1] if reach > 1 else np.empty(0), np.linspace(1.0, 1 / 32, 32)
 
+    def ends(share: float, other: float) -> Range:
+        return max(low, inner[0] * share) if inner[0] else low, min(high, inner[1] * other) if inner[1] else high
 
-def _search(histogram: Histogram, cost: Callable[[Histogram, float, float], float], steps: int = 128) -> Range:
-    """Shrink both ends together, then each by itself, to the least cost."""
-    shares = np.linspace(1.0, 1.0 / steps, steps)
-    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    best = min(shares, key=lambda s: cost(histogram, s * low, s * high))
-    low, high = best * low, best * high
-    if low < 0 < high:
-        high *= min(shares, key=lambda s: cost(histogram, low, s * high))
-        low *= min(shares, key=lambda s: cost(histogram, s * low, high))
-    return float(low), float(high)
+    def best(candidates: NDArray[np.float64], pair: Callable[[float], Range]) -> float:
+        """The share of least cost, looked for among these and then closer by."""
+        costs = [cost(histogram, *pair(share)) for share in candidates]
+        place = int(np.argmin(costs))
+        around = candidates[max(place - 1, 0)], candidates[min(place + 1, len(candidates) - 1)]
+        finer = np.append(np.linspace(*around, 16), candidates[place])
+        return float(min(finer, key=lambda share: cost(histogram, *pair(share))))
+
+    every = np.concatenate([outer, shares])
+    both = best(every, lambda share: ends(share, share))
+    if not low < 0 < high:
+        return ends(both, both)
+    near = both * np.linspace(1.5, 1 / 4, 24)
+    upper = best(near, lambda share: ends(both, share))
+    return ends(best(near, lambda share: ends(share, upper)), upper)
 
 
 def _squared_error(histogram: Histogram, low: float, high: float) -> float:
     scale = (high - low) / (LEVELS - 1)
-    centres = histogram.centres
+    centres, counts = histogram.bins
     levels = np.clip(np.round((centres - low) / scale), 0, LEVELS - 1)
-    return float(np.dot(histogram.counts, np.square(low + levels * scale - centres)))
+    return float(np.dot(counts, np.square(low + levels * scale - centres)))
 
 
 def _divergence(histogram: Histogram, low: float, high: float) -> float:
@@ -153,7 +212,7 @@ def _divergence(histogram: Histogram, low: float, high: float) -> float:
     pytorch-quantization the bin of zero counts like its neighbour: the zeros that ReLU makes are kept exactly by any
     range, and their spike would otherwise decide alone.
     """
-    centres = histogram.centres
+    centres = histogram.bins[0]
     kept = (centres >= low) & (centres <= high)
     if kept.sum() < LEVELS // 2:  # fewer bins than levels: rounding is not tested any more
         return float("inf")
@@ -173,11 +232,9 @@ def _divergence(histogram: Histogram, low: float, high: float) -> float:
 
 
 def _without_zero_spike(histogram: Histogram) -> NDArray[np.float64]:
-    counts = histogram.counts.copy()
-    if histogram.low > 0 or histogram.high < 0:
-        return counts
-    width = (histogram.high - histogram.low) / BINS
-    zero = int(np.clip(-histogram.low // width, 0, BINS - 1))
-    neighbours = [counts[n] for n in (zero - 1, zero + 1) if 0 <= n < BINS]
-    counts[zero] = min(counts[zero], max(neighbours))
+    centres, counts = histogram.bins
+    zero, counts = int(np.argmin(np.abs(centres))), counts.copy()
+    neighbours = [counts[n] for n in (zero - 1, zero + 1) if 0 <= n < len(counts)]
+    if histogram.low <= 0 <= histogram.high:
+        counts[zero] = min(counts[zero], max(neighbours))
     return counts

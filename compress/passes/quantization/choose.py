@@ -50,7 +50,8 @@ def choose(quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context
     """The fastest int8 file of a handful on this device that keeps within what may be lost; fp32 where none pays.
 
     The candidates are: all layers; and all but those that a profile of both files shows to cost more in integers: the
-    worst one, the two and the four worst, and every one. They are timed in one interleaved run, with fp32. Of some
+    worst one, the two and the four worst, and every one; and, where there are none but matrix products, LSTMs and
+    embeddings, all of them in the ranges of each call. They are timed in one interleaved run, with fp32. Of some
     that cannot be told apart the one that leaves out least is taken. Where each loses more than the limit, ranges are
     found by least error, and layers return to fp32, the noisiest first, until one does not. fp32 stays where the
     fastest one is slower and no goal of size forbids it, or where nothing keeps within the limit.
@@ -71,9 +72,11 @@ class _Choosing:
         self.quantizer, self.config, self.trials, self.context = quantizer, config, trials, context
         self.floats = serialise(quantizer.graph)
         self.everything = self.made("all layers" if not config.exclude else "all that are asked for", ())
-        self.layers = [change.layer for change in quantizer.changes(self.everything.graph)]
+        self.layers = [change.layer for change in quantizer.changes(self.everything.config, self.everything.graph)]
         several = self.costly()
         self.tried = [self.everything, *(self.made(f"without {a_few(left, 1)}", left) for left in several)]
+        if self.config.mode == "static" and self.dynamic_takes_all():
+            self.tried.append(self.made("dynamic", (), mode="dynamic"))
         self.lost = dict[str, Loss]()
         files = {FLOATS: self.floats, **{c.name: c.data for c in self.tried}}
         self.speedups, self.faster = _timed(files, trials, context)
@@ -81,13 +84,17 @@ class _Choosing:
         self.fitting = [c for c in self.tried if trials.fits(c.data)]
         self.demanded = bool(self.fitting) and not trials.fits(self.floats)
 
-    def made(self, name: str, left: Sequence[str], operators: Operators | None = None) -> Candidate:
-        """A candidate that leaves more in fp32 than is asked for."""
+    def made(self, name: str, left: Sequence[str], **changed: str) -> Candidate:
+        """A candidate that leaves more in fp32 than is asked for, and differs in these settings."""
         exclude = (*self.config.exclude, *(glob.escape(layer) for layer in left))
-        changed = {"choose": "fixed", "exclude": exclude, "operators": operators or self.config.operators}
-        own = self.config.model_copy(update=changed)
+        own = self.config.model_copy(update={"choose": "fixed", "exclude": exclude, **changed})
         graph = self.quantizer.written(own)
         return Candidate(name, own, self.quantizer, graph, serialise(graph))
+
+    def dynamic_takes_all(self) -> bool:
+        """Whether ranges of each call are possible for all that static int8 takes."""
+        asked = self.config.model_copy(update={"mode": "dynamic"})
+        return set(self.layers) <= set(calls_of_layers(self.quantizer.graph, asked))
 
     def costly(self) -> list[list[str]]:
         """Which layers candidates leave in fp32, each a list: those that a profile shows to cost more in integers."""
@@ -104,7 +111,7 @@ class _Choosing:
         except LeanfitError:  # a runtime without a profiler, or nowhere to write its trace
             return []
         floating, whole = ({row["layer"]: row["ms"] for row in one["layers"]} for one in found)
-        calls = calls_of_layers(self.quantizer.graph)
+        calls = calls_of_layers(self.quantizer.graph, self.config)
         costs = {n: sum(whole.get(c, 0.0) - floating.get(c, 0.0) for c in calls[n]) for n in self.named()}
         worst = sorted((n for n in costs if costs[n] > WORTH * found[1]["call_ms"]), key=lambda name: -costs[name])
         counts = {count for count in (1, 2, 4, len(worst)) if 0 < count <= len(worst) and count < len(self.layers)}
@@ -154,7 +161,8 @@ class _Choosing:
         First finer ranges, which cost no time; then up to three of the noisiest layers, then what has no weights of its
         own, then that and ever more layers, in the ranges that lost less.
         """
-        if self.config.calibrate.method == "minmax":
+        static = self.config.mode == "static"
+        if static and self.config.calibrate.method == "minmax":
             coarse = self.quantizer, self.config
             finer = self.config.calibrate.model_copy(update={"method": "mse"})
             self.config = self.config.model_copy(update={"calibrate": finer})
@@ -167,15 +175,16 @@ class _Choosing:
         ranked = layer_noise(self.quantizer, self.everything.config, self.named(), self.context.status)
         most = min(len(ranked), len(self.layers) - 1)
         own, only = self.config.operators, bool(unweighted_nodes(self.quantizer.graph, self.config))
-        steps: list[tuple[Operators, int]] = [(own, count) for count in RETURNED if count <= FEW]
-        steps += [(own if only else "weighted", n) for n in (0, *RETURNED) if n > FEW or not only]
+        steps: list[tuple[Operators, int]] = [(own, count) for count in RETURNED if count <= FEW or not static]
+        if static:
+            steps += [(own if only else "weighted", n) for n in (0, *RETURNED) if n > FEW or not only]
         for operators, count in steps:
             if count > most:
                 continue
             left = [one.layer for one in ranked[:count]]
             shown = f"{a_few(left, 1)} in fp32" if left else ""
             name = f"{'only layers' if operators != own else 'all'}{', ' if shown else ''}{shown}"
-            candidate = self.made(name, left, operators)
+            candidate = self.made(name, left, operators=operators)
             if self.tried_and_allowed(candidate):
                 return self.timed(candidate), left
         return None, []

@@ -1,4 +1,4 @@
-"""Static int8 of a network in torch: exported, and quantized as a graph."""
+"""Quantization of a network in torch: exported, and quantized as a graph."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from torch.nn.modules.conv import _ConvNd
 from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState
 from compress.passes.base import Context, GraphContext, PassResult, Preview
-from compress.passes.quantization.quantize_graph import int8_types, quantize_graph
+from compress.passes.quantization.quantize_graph import quantize_graph, types_of
 from compress.passes.quantization.quantize_settings import QuantizeConfig
-from compress.passes.quantization.quantizer import chosen
+from compress.passes.quantization.quantizer import chosen, kinds_of
 from compress.tasks.splits import TensorSplit
 from evaluate.runtime.session import Value
 
 
 def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context) -> Preview:
     """The layers that would be quantized, without running anything."""
-    weighted = [n for n, m in model.named_modules() if isinstance(m, _ConvNd | nn.Linear)]
-    layers = tuple(n for n in weighted if chosen(n, config))
-    return Preview(model, layers, float(config.bits), (int8_types(config),))
+    kinds = {"Conv": _ConvNd, "Gemm": nn.Linear, "Gather": nn.Embedding, "LSTM": nn.LSTM}
+    taken = tuple(kind for operator, kind in kinds.items() if operator in kinds_of(config))
+    layers = tuple(n for n, m in model.named_modules() if isinstance(m, taken) and chosen(n, config))
+    return Preview(model, layers, float(config.bits), (types_of(config),))
 
 
 def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:
-    """Static int8: weights and activations in 8 bits, ranges from calibration, types by the target CPU."""
+    """Weights, and by most modes activations, in integers. Raises as `quantize_graph`."""
     graph = export_onnx(model.module, context.task.example(2), opset=context.opset)
     layers = frozenset(name for name, _ in model.module.named_modules())
     of_graph = GraphContext(

@@ -1,4 +1,4 @@
-"""Static int8 of a graph: what the pass does where no network belongs to it, and to the graph of one that does."""
+"""Quantization of a graph: what the pass does where no network belongs to it, and to the graph of one that does."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import replace
 import onnx
 
 from compress.core.errors import PassError
-from compress.graph.onnx_graph import WEIGHTED
+from compress.graph.onnx_graph import INTEGERS
 from compress.passes.base import Choice, GraphContext, GraphPreview, GraphResult
 from compress.passes.quantization.choose import choose
+from compress.passes.quantization.integer_types import scheme_for
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.passes.quantization.quantizer import (
     Quantizer,
     calls_of_layers,
     check_patterns,
     excluded_nodes,
-    scheme_for,
     unweighted_nodes,
 )
 
@@ -24,29 +24,31 @@ from compress.passes.quantization.quantizer import (
 def preview_graph(graph: onnx.ModelProto, config: QuantizeConfig) -> GraphPreview:
     """The layers that would be quantized. Raises PassError where none is left."""
     check_patterns(graph, config)
+    left = {*excluded_nodes(graph, config), *(unweighted_nodes(graph, config) if config.mode == "static" else ())}
     constants = {tensor.name for tensor in graph.graph.initializer}
-    left = {*excluded_nodes(graph, config), *unweighted_nodes(graph, config)}
-    layers = (n.name for n in graph.graph.node if n.op_type in WEIGHTED and constants.intersection(n.input))
-    calls = calls_of_layers(graph)
-    named = tuple(name for name in layers if name not in left and calls[name][0] == name)
-    return GraphPreview(named, float(config.bits), (int8_types(config),))
+    calls = calls_of_layers(graph, config)
+    weighted = (node.name for node in graph.graph.node if constants.intersection(node.input))
+    named = tuple(name for name in weighted if name in calls and name not in left and calls[name][0] == name)
+    return GraphPreview(named, float(config.bits), (types_of(config),))
 
 
-def int8_types(config: QuantizeConfig) -> str:
-    """Which integers a target gets, and why, for a preview."""
+def types_of(config: QuantizeConfig) -> str:
+    """Which integers a file gets, and why, for a preview."""
+    if config.mode == "weight-only":
+        return f"weights in int{config.bits}, by blocks of {config.blocks.size} ({config.blocks.method})"
     scheme = scheme_for(config.target)
-    return f"int8 for {scheme.target}: {scheme.reason}"
+    return f"{config.mode} int8 for {scheme.target}: {scheme.reason}"
 
 
 def quantize_graph(graph: onnx.ModelProto, config: QuantizeConfig, context: GraphContext) -> GraphResult:
-    """Static int8 of a graph in fp32: weights and activations in 8 bits, ranges from calibration, types by the CPU.
+    """A graph in fp32 with weights, and by most modes activations, in integers: types by the CPU.
 
     Which layers become integers is chosen by measurement where the settings say so and there is a device to time on.
     Raises PassError where no layer with weights is left to quantize, DataError for an activation that is NaN.
     """
     if config.choose == "fp32":
         return GraphResult(graph, choice=Choice(config, kept=True), warnings=("The recipe keeps this model in fp32.",))
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.graph.node):
+    if any(node.op_type in INTEGERS for node in graph.graph.node):
         raise PassError("quantize: this graph holds integers already; give the file in fp32 that it was made of.")
     quantizer = Quantizer.calibrated(graph, config, context)
     if config.measured and context.trials is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compress.core.config import Config
 
+Mode = Literal["static", "dynamic", "weight-only"]
 Operators = Literal["auto", "all", "weighted"]
 Method = Literal["minmax", "percentile", "mse", "entropy"]
 
@@ -34,10 +35,40 @@ class CalibrateConfig(Config):
     )
 
 
-class QuantizeConfig(Config):
-    """Settings of static int8 quantization."""
+class BlocksConfig(Config):
+    """How weights alone are stored in integers, by blocks of inputs."""
 
-    bits: Literal[8] = Field(default=8, description="Stored bits of weights and activations.")
+    size: Literal[16, 32, 64, 128, 256] = Field(default=32, description="Weights that share one scale.")
+    method: Literal["rtn", "hqq", "gptq"] = Field(
+        default="rtn",
+        description="rtn: round to nearest, the whole range of each block; hqq: zero points that fit most "
+        "weights, 4 bits alone; gptq: rounding errors of a weight are made up for by those not yet rounded, on "
+        "calibration samples.",
+    )
+    symmetric: bool = Field(default=False, description="Steps on either side of zero, and no zero point stored.")
+    compute: Literal["int8", "fp32"] = Field(
+        default="int8",
+        description="What matrix products compute in: int8 rounds the inputs too, block by block, and is faster.",
+    )
+
+    @model_validator(mode="after")
+    def _zero_points_are_learnt(self) -> BlocksConfig:
+        if self.method == "hqq" and self.symmetric:
+            raise ValueError("method: hqq finds zero points, which symmetric: true leaves out; give one of the two")
+        return self
+
+
+class QuantizeConfig(Config):
+    """Settings of quantization."""
+
+    mode: Mode = Field(
+        default="static",
+        description="static: weights and activations, in ranges that calibration finds; dynamic: weights and inputs of "
+        "matrix products and LSTMs, in the ranges of each call, for transformers; weight-only: weights of matrix "
+        "products, embeddings and (in 8 bits, for storage) convolutions, which compute in fp32.",
+    )
+    bits: Literal[4, 8] = Field(default=8, description="Stored bits of a weight; 4 by weight-only.")
+    blocks: BlocksConfig = Field(default=BlocksConfig(), description="weight-only: how weights are stored.")
     calibrate: CalibrateConfig = Field(default=CalibrateConfig(), description="How activation ranges are found.")
     target: Literal["auto", "vnni", "avx512", "avx2", "arm"] = Field(
         default="auto",
@@ -57,13 +88,23 @@ class QuantizeConfig(Config):
         description="measured: the fastest of a handful of int8 files on this device within the goals, with layers in "
         "fp32 again where the goal of drop asks for it, or fp32 where it is faster than all; fixed: all that `layers` "
         "and `exclude` say, whatever it gives; fp32: nothing, as measured may have found. auto: measured where "
-        "`target` is auto, else fixed.",
+        "`target` is auto, else fixed; weight-only is fixed, for its size.",
     )
+
+    @model_validator(mode="after")
+    def _bits_of_weights_alone(self) -> QuantizeConfig:
+        if self.bits == 4 and self.mode != "weight-only":
+            raise ValueError(f"bits: 4 needs mode: weight-only, got {self.mode}: activations have 8 bits")
+        if self.bits == 8 and self.blocks.method == "hqq":
+            raise ValueError("blocks.method: hqq needs bits: 4: the runtime takes its zero points for no other")
+        return self
 
     @property
     def measured(self) -> bool:
         """Whether candidates are timed, where there is a device to time them on."""
-        return self.choose == "measured" or (self.choose == "auto" and self.target == "auto")
+        return self.choose == "measured" or (
+            self.choose == "auto" and self.target == "auto" and self.mode != "weight-only"
+        )
 
     def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
