@@ -24,18 +24,16 @@ METHODS = ("minmax", "percentile", "mse", "entropy")
 
 def ours(method: str, images: int) -> None:
     """Calibrate by leanfit and print seconds and peak memory."""
-    from compress.passes.quantization.calibrate import clip_range, collect_histograms, collect_ranges
+    from compress.passes.base import GraphContext
     from compress.passes.quantization.quantize import NumpySplit
-    from compress.passes.quantization.quantize_settings import CalibrateConfig
+    from compress.passes.quantization.quantize_settings import QuantizeConfig
+    from compress.passes.quantization.quantizer import Quantizer
 
     graph, images_of = _graph_and_split(images)
     split = NumpySplit(images_of)
-    config = CalibrateConfig(method=method, samples=images)  # type: ignore[arg-type]
+    config = QuantizeConfig(calibrate={"method": method, "samples": images})  # type: ignore[arg-type]
     began = time.perf_counter()
-    ranges = collect_ranges(graph, split, config.batch_size, lambda share: None)
-    if method != "minmax":
-        counts = collect_histograms(graph, split, config.batch_size, ranges, lambda share: None)
-        _ = {name: clip_range(histogram, config) for name, histogram in counts.items()}
+    Quantizer.calibrated(graph, config, GraphContext(lambda count: split))
     _print(time.perf_counter() - began)
 
 
