@@ -299,6 +299,13 @@ def test_the_few_values_that_are_not_zero_keep_a_range(method: str):
     assert low == 0 and 0.5 <= high <= 1.5
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tensor_of_nothing_but_infinity_is_no_error(method: str):
+    histogram = Histogram()
+    histogram.add(np.array([np.inf, -np.inf], np.float32))
+    assert clip_range(histogram, CalibrateConfig(method=method)) == (-np.inf, np.inf)
+
+
 def test_percentile_cuts_that_share():
     histogram = heavy_tailed()
     low, high = clip_range(histogram, CalibrateConfig(method="percentile", percentile=99.0))

@@ -140,15 +140,15 @@ def collect_moments(
 
 def clip_range(histogram: Histogram, config: CalibrateConfig) -> Range:
     """The range to quantize, by `config.method`, from a histogram; it holds 0, which int8 must represent exactly."""
-    if config.method == "percentile":
+    if config.method == "minmax" or not len(histogram.share_below[0]):  # nothing finite: a mask, which stays in fp32
+        low, high = histogram.low, histogram.high
+    elif config.method == "percentile":
         tail = 1 - config.percentile / 100
         low, high = histogram.quantile(tail), histogram.quantile(1 - tail)
     elif config.method == "mse":
         low, high = _search(histogram, _squared_error)
-    elif config.method == "entropy":
-        low, high = _search(histogram, _divergence)
     else:
-        low, high = histogram.low, histogram.high
+        low, high = _search(histogram, _divergence)
     if low == high == 0:  # all but a few values are 0, and these few are what counts
         low, high = histogram.low, histogram.high
     return min(low, 0.0), max(high, 0.0)
