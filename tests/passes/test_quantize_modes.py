@@ -237,3 +237,18 @@ def test_moments_are_those_of_what_a_layer_reads():
     x = inputs["x"].numpy()
     np.testing.assert_allclose(quantizer.moments["x"], x.T @ x / 50, rtol=1e-5)
     assert len(quantizer.moments) == 2
+
+
+def test_new_constants_do_not_take_the_names_of_the_graphs_own():
+    torch.manual_seed(0)
+    graph = export_onnx(nn.Sequential(nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), {"x": torch.randn(32, 12)})
+    for tensor in graph.graph.initializer:
+        if tensor.name == "2.bias":
+            tensor.name = "0.matrix"
+    graph.graph.node[2].input[2] = "0.matrix"
+    config = QuantizeConfig(choose="fixed", mode="dynamic")
+    inputs = {"x": torch.randn(32, 12)}
+    result = quantize_graph(graph, config, GraphContext(lambda count: Rows(inputs)))
+    feeds = {"x": inputs["x"].numpy()}
+    found, floats = (outputs_of(serialise(one), [feeds]) for one in (result.graph, graph))
+    assert decibel(noise_of(found, floats)) > 30

@@ -18,6 +18,7 @@ class Writer:
         self.model.CopyFrom(graph)
         self.model.graph.ClearField("value_info")
         self.constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._taken = {*self.constants, *(name for node in graph.graph.node for name in node.output)}
         self._replaced: dict[str, tuple[onnx.NodeProto, ...]] = {}
         self._split_gemms()
 
@@ -43,7 +44,9 @@ class Writer:
         return found
 
     def add(self, values: NDArray[np.generic], name: str) -> str:
-        """A new constant, once for each name; gives the name."""
+        """A new constant, once for each name; gives the name, which is another where the graph itself has it."""
+        while name in self._taken:
+            name += "_"
         if name not in self.constants:
             self.constants[name] = tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
             self.model.graph.initializer.append(tensor)
