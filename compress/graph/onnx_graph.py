@@ -22,10 +22,10 @@ from evaluate.runtime.providers import load_runtime, runtime_errors
 from evaluate.runtime.session import Session, Value, open_session
 
 # Operators of ONNX Runtime (docs/ContribOperators.md there) that read weights packed in bytes: which input holds them.
-_PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
+PACKED = {"MatMulNBits": 1, "MatMulBnb4": 1, "GatherBlockQuantized": 0}
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM")
-INTEGERS = frozenset((*_QDQ, *_INTEGER_PRODUCTS, *_PACKED))  # operators of a graph that holds integers already
+INTEGERS = frozenset((*_QDQ, *_INTEGER_PRODUCTS, *PACKED))  # operators of a graph that holds integers already
 
 
 QDQ_OPSET = 13  # from here on scales may be one for each channel
@@ -139,7 +139,7 @@ def graph_bits(graph: onnx.ModelProto) -> float:
     """Average stored bits per weight of an ONNX model; 32.0 where it holds none.
 
     The weights are the elements of its initializers of rank 2 and above, and those packed in bytes for an operator of
-    `_PACKED`. Their block-wise scales and zero points are stored for their sake: these add bits, and no weights.
+    `PACKED`. Their block-wise scales and zero points are stored for their sake: these add bits, and no weights.
     Not counted are scales of whole channels (rank 1) and biases.
     """
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
@@ -147,9 +147,9 @@ def graph_bits(graph: onnx.ModelProto) -> float:
     for node in graph.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             weights |= {name: 0 for name in node.input[1:] if name in weights}
-        elif node.op_type in _PACKED and node.input[_PACKED[node.op_type]] in tensors:
-            packed = node.input[_PACKED[node.op_type]]
-            weights[packed] = _packed_weights(node, tensors[packed])
+        elif node.op_type in PACKED and node.input[PACKED[node.op_type]] in tensors:
+            packed = node.input[PACKED[node.op_type]]
+            weights[packed] = packed_weights(node, tensors[packed])
             weights |= {name: 0 for name in node.input[2:4] if name in tensors}  # scales and zero points
         elif node.op_type == "DynamicQuantizeLSTM":
             weights |= {name: 0 for name in node.input[8:] if name in weights}
@@ -157,7 +157,7 @@ def graph_bits(graph: onnx.ModelProto) -> float:
     return bits / sum(weights.values()) if any(weights.values()) else 32.0
 
 
-def _packed_weights(node: onnx.NodeProto, tensor: onnx.TensorProto) -> int:
+def packed_weights(node: onnx.NodeProto, tensor: onnx.TensorProto) -> int:
     """How many weights of `bits` each an operator reads from a tensor; a matrix says so itself, without its padding."""
     known: dict[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
     if {"K", "N"} <= set(known):
@@ -209,8 +209,8 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
     steps = {node.output[1] for node in graph.graph.node if node.op_type == "DynamicQuantizeLinear"}
     seen: set[str] = set()
     for node in graph.graph.node:
-        if node.op_type in _PACKED and node.input[_PACKED[node.op_type]] in constants:
-            name = node.input[_PACKED[node.op_type]]
+        if node.op_type in PACKED and node.input[PACKED[node.op_type]] in constants:
+            name = node.input[PACKED[node.op_type]]
             if name not in seen:
                 seen.add(name)
                 yield _unpacked(node, constants), 0
@@ -237,9 +237,9 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
 
 
 def _unpacked(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> NDArray[Any]:
-    """The steps that an operator of `_PACKED` reads, its zero points taken off, without what fills up its blocks."""
+    """The steps that an operator of `PACKED` reads, its zero points taken off, without what fills up its blocks."""
     known: dict[str, int] = {a.name: a.i for a in node.attribute}
-    bits, size, place = known.get("bits", 4), known["block_size"], _PACKED[node.op_type]
+    bits, size, place = known.get("bits", 4), known["block_size"], PACKED[node.op_type]
 
     def values(name: str, count: int) -> NDArray[Any]:
         raw = numpy_helper.to_array(constants[name]).view(np.uint8)

@@ -12,6 +12,8 @@ from typing import Any
 import onnx
 
 from compress.graph.onnx_graph import (
+    INTEGERS,
+    PACKED,
     QDQ_OPSET,
     WEIGHTED,
     constant_sizes,
@@ -19,6 +21,7 @@ from compress.graph.onnx_graph import (
     element_bits,
     macs_of_nodes,
     opset_of,
+    packed_weights,
     read_whole,
     with_bodies,
 )
@@ -26,6 +29,7 @@ from evaluate.runtime.onnx_file import external_files
 from evaluate.runtime.session import Value
 
 _OTHERS = frozenset(("LSTM", "GRU", "RNN", "Einsum", "Attention", "MultiHeadAttention"))
+_OF_INTEGERS = INTEGERS - {"QuantizeLinear", "DequantizeLinear"}
 
 
 @dataclass(frozen=True)
@@ -80,16 +84,20 @@ def _layers(graph: onnx.ModelProto, counted: Mapping[str, int] | None, samples: 
         constants = constants_of(part)
         widened = {n.output[0]: n.input[0] for n in part.node if n.op_type == "DequantizeLinear"}
         for number, node in enumerate(part.node):
-            held = [constants[source] for name in node.input[1:] if (source := widened.get(name, name)) in constants]
-            if node.op_type not in WEIGHTED | _OTHERS or not held:
+            read = node.input[PACKED.get(node.op_type, 1) :]
+            held = [constants[source] for name in read if (source := widened.get(name, name)) in constants]
+            if node.op_type not in WEIGHTED | _OTHERS | _OF_INTEGERS or not held:
                 continue
+            params = sum(math.prod(tensor.dims) for tensor in held)
+            if node.op_type in PACKED:  # scales and zero points are none
+                params = packed_weights(node, held[0])
             macs = None if counted is None else counted.get(node.output[0], 0) // samples
             found.append(
                 Layer(
                     node.name or f"{node.op_type}_{number}",
                     node.op_type,
                     onnx.TensorProto.DataType.Name(held[0].data_type).lower(),
-                    sum(math.prod(tensor.dims) for tensor in held),
+                    params,
                     sum(-(-math.prod(tensor.dims) * element_bits(tensor) // 8) for tensor in held),
                     macs,
                     _why_not(node, held[0], inside=depth > 0),
@@ -112,7 +120,7 @@ def _remarks(graph: onnx.ModelProto, opset: int, layers: tuple[Layer, ...], oper
     found = []
     if not layers:
         found.append("no layer with weights: there is nothing to compress")
-    elif "DequantizeLinear" in operators or "QuantizeLinear" in operators:
+    elif INTEGERS.intersection(operators):
         found.append("it holds integers already: compress the file in fp32 that it was made of")
     else:
         found.append(f"int8 takes {100 * good / max(1, params):.0f} % of the {params:,} parameters of its layers")

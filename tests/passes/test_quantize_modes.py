@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from compress.core.errors import PassError
 from compress.graph.export import export_onnx
 from compress.graph.onnx_graph import constant_sizes, graph_macs, serialise
+from compress.graph.onnx_layers import inspect
 from compress.passes.base import GraphContext
 from compress.passes.quantization.block_weights import gptq, hqq, packed, rtn
 from compress.passes.quantization.noise import decibel, noise_of, outputs_of
@@ -252,3 +253,17 @@ def test_new_constants_do_not_take_the_names_of_the_graphs_own():
     feeds = {"x": inputs["x"].numpy()}
     found, floats = (outputs_of(serialise(one), [feeds]) for one in (result.graph, graph))
     assert decibel(noise_of(found, floats)) > 30
+
+
+@pytest.mark.parametrize("mode", [{"mode": "dynamic"}, {"mode": "weight-only", "bits": 4}])
+def test_inspect_shows_the_layers_of_such_a_file(mode, tmp_path):
+    graph, result, feeds = made("reader", **mode)
+    found = []
+    for number, one in enumerate((graph, result.graph)):
+        (tmp_path / f"{number}.onnx").write_bytes(serialise(one))
+        found.append(inspect(tmp_path / f"{number}.onnx", feeds, 32))
+    before, after = ({layer.name: layer for layer in one.layers} for one in found)
+    taken = {change.layer for change in result.changes} - {"table"}
+    assert taken <= set(after) and all("already" in after[name].why for name in taken)
+    assert all(after[name].macs == before[name].macs for name in taken)
+    assert any("holds integers already" in text for text in found[1].remarks)
