@@ -1,4 +1,4 @@
-"""What the runtime does not say of an ONNX file: the files beside it that hold weights, and inputs without a shape.
+"""What the runtime does not say of an ONNX file: files beside it that hold weights, inputs without a shape, ranges.
 
 Read without the onnx package, which no device needs. Field numbers are those of onnx.proto.
 """

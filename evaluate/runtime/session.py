@@ -127,18 +127,25 @@ class Session:
 
     warnings      : sentences on what runs elsewhere than on the provider asked for.
     without_shape : inputs of which the file says no shape, not even how many dimensions.
-    ranges_by_call : whether what a row gives depends on the other rows of its call, as in dynamic int8.
     """
 
     def __init__(
-        self, native: Any, provider: str, threads: int, label: str, *, io: str = "device", graphs: bool = False
+        self,
+        native: Any,
+        provider: str,
+        threads: int,
+        label: str,
+        *,
+        source: str | bytes,
+        io: str = "device",
+        graphs: bool = False,
     ) -> None:
         self.inputs, self.outputs = _ports(native)
         self.provider, self.threads, self.label = provider, threads, label
         self.io, self.graphs = io, graphs
         self.warnings: tuple[str, ...] = ()
         self.without_shape: frozenset[str] = frozenset()
-        self.ranges_by_call = False
+        self._source: str | bytes = source
         self._native: Any = native
         self._binding: Any = None
 
@@ -153,6 +160,15 @@ class Session:
     def close(self) -> None:
         """Let go of the model; its memory is free as soon as the calls that `bind` gave are dropped as well."""
         self._native = self._binding = None
+        self._source = b""
+
+    @functools.cached_property
+    def ranges_by_call(self) -> bool:
+        """Whether what a row gives depends on the other rows of its call, as in dynamic int8.
+
+        Looked for in the file when it is first asked, and not when the file is opened, as opening is timed.
+        """
+        return finds_ranges_by_call(self._source)
 
     def run(self, feeds: Mapping[str, Value]) -> list[Array]:
         """All outputs for these inputs (name -> array). Raises ModelError where they do not fit the model.
@@ -307,10 +323,9 @@ def open_session(
     native = _native_session(runtime, source, options, provider, label, graphs)
     if native.get_providers()[0] != wanted.native:
         raise NoRuntimeError(providers.fallen_back(provider, native.get_providers()[0], missing))
-    session = Session(native, provider, threads, label, io=io, graphs=graphs)
+    session = Session(native, provider, threads, label, source=source, io=io, graphs=graphs)
     if not all(port.shape for port in session.inputs):  # a scalar, or of no known rank
         session.without_shape = inputs_without_shape(source)
-    session.ranges_by_call = finds_ranges_by_call(source)
     session.warnings = tuple(providers.misplaced(native, provider, label)) if wanted.native != FALLBACK else ()
     return session
 
@@ -325,9 +340,8 @@ def _of_own_runtime(
         raise NoRuntimeError(providers.refused(provider, f"it cannot be imported ({error})")) from error
     except runtime_errors() as error:
         raise ModelError(f"{label}: {provider} cannot open it: {' '.join(str(error).split())[:400]}") from error
-    session = Session(native, provider, threads, label, io="host")
+    session = Session(native, provider, threads, label, source=source, io="host")
     session.warnings = (f"{label}: {native.said}",)
-    session.ranges_by_call = finds_ranges_by_call(source)
     return session
 
 
