@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from compress.graph.onnx_graph import with_bodies
+from compress.graph.onnx_graph import bodies_of, with_bodies
 
 # By ONNX's operator reference: what an attribute is where it is left out.
 _DEFAULTS = {"auto_pad": b"NOTSET", "group": 1, "alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
@@ -53,20 +53,17 @@ def _sort(graph: onnx.GraphProto) -> None:
             elif (done := waiting.pop()) not in placed:
                 placed.add(done)
                 order.append(done)
-    nodes = [graph.node[place] for place in order]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    nodes = list(graph.node)
     del graph.node[:]
-    graph.node.extend(copies)
+    graph.node.extend(nodes[place] for place in order)
 
 
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:
     """Values that a node reads, itself or in its bodies."""
     yield from node.input
-    for attribute in node.attribute:
-        for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-            for part in with_bodies(body):
-                yield from (name for inner in part.node for name in inner.input)
-                yield from (value.name for value in part.output)
+    for part in bodies_of(node):
+        yield from (name for inner in part.node for name in inner.input)
+        yield from (value.name for value in part.output)
 
 
 def _share(graph: onnx.GraphProto) -> None:
@@ -90,9 +87,8 @@ def _share(graph: onnx.GraphProto) -> None:
             read.update(node.input)
         read.update(value.name for value in part.output)
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    copies = [TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
     del graph.initializer[:]
-    graph.initializer.extend(copies)
+    graph.initializer.extend(kept)
 
 
 def _drop_defaults(node: onnx.NodeProto) -> None:

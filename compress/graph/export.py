@@ -281,10 +281,10 @@ def _rename(graph: onnx.GraphProto, tied: set[str]) -> None:
     values = {name: next(fresh) for name in dict.fromkeys(made) if name and name not in kept}
     taken: dict[str, onnx.NodeProto] = {}
     for i, node in enumerate(node for part in graphs for node in part.node):
-        layer = _layer_of(node, constants, tied)
+        block = _scope_of(node)
+        layer = _layer_of(node, block, constants, tied)
         if layer in taken:
             _read_the_same(graph, taken[layer], node)
-        block = _scope_of(node)
         node.name = layer if layer and layer not in taken else f"{block}{'.' if block else ''}{node.op_type}{i}"
         taken[node.name] = node
         node.input[:] = [values.get(n, n) for n in node.input]
@@ -307,16 +307,15 @@ def _read_the_same(graph: onnx.GraphProto, first: onnx.NodeProto, again: onnx.No
             again.input[place] = one
 
 
-def _layer_of(node: onnx.NodeProto, constants: set[str], tied: set[str]) -> str:
+def _layer_of(node: onnx.NodeProto, scope: str, constants: set[str], tied: set[str]) -> str:
     """The layer whose weights a node holds, "" for none.
 
     A linear layer on more than two dimensions becomes a MatMul with a transposed, nameless copy of its weights, weights
     that are computed (weight_norm) are a nameless constant, and tied weights have the name of one of their layers; the
-    exporter's note of scopes, ['', 'fc', 'linear_2'], still tells whose they are.
+    exporter's note of scopes, ['', 'fc', 'linear_2'], still tells whose they are: `scope`, of `_scope_of`.
     """
     weights = (n.removesuffix(".T") for n in node.input)
     named = next((n.removesuffix(".weight") for n in weights if n.endswith(".weight")), "")
-    scope = _scope_of(node)
     if named:
         return scope if {named, scope} <= tied else named
     return scope if node.op_type in WEIGHTED | _RECURRENT and constants.intersection(node.input[:2]) else ""

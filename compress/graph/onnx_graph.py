@@ -130,7 +130,13 @@ def load_graph(data: bytes | Path) -> onnx.ModelProto:
 def with_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph, and those inside of its loops and conditions, which read the values around them by name."""
     yield graph
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+    for node in graph.node:
+        yield from bodies_of(node)
+
+
+def bodies_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs inside of a loop or a condition, and those inside of them."""
+    for attribute in node.attribute:
         for body in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
             yield from with_bodies(body)
 
@@ -157,9 +163,14 @@ def graph_bits(graph: onnx.ModelProto) -> float:
     return bits / sum(weights.values()) if any(weights.values()) else 32.0
 
 
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes that are spelled out, by name."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
 def packed_weights(node: onnx.NodeProto, tensor: onnx.TensorProto) -> int:
     """How many weights of `bits` each an operator reads from a tensor; a matrix says so itself, without its padding."""
-    known: dict[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
+    known = attributes_of(node)
     if {"K", "N"} <= set(known):
         return int(known["K"] * known["N"])
     return int(math.prod(tensor.dims) * element_bits(tensor) // known.get("bits", 4))
@@ -238,8 +249,8 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
 
 def _unpacked(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> NDArray[Any]:
     """The steps that an operator of `PACKED` reads, its zero points taken off, without what fills up its blocks."""
-    known: dict[str, int] = {a.name: a.i for a in node.attribute}
-    bits, size, place = known.get("bits", 4), known["block_size"], PACKED[node.op_type]
+    known = attributes_of(node)
+    bits, size, held = known.get("bits", 4), known["block_size"], node.input[PACKED[node.op_type]]
 
     def values(name: str, count: int) -> NDArray[Any]:
         raw = numpy_helper.to_array(constants[name]).view(np.uint8)
@@ -248,13 +259,14 @@ def _unpacked(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -
         return np.stack(apart, axis=-1).reshape(len(raw), -1)[:, :count].astype(np.int16)
 
     scales, zeros = node.input[2], node.input[3] if len(node.input) > 3 else ""
-    blocks = math.prod(constants[scales].dims) // len(numpy_helper.to_array(constants[node.input[place]]))
-    width = known.get("K", math.prod(constants[node.input[place]].dims[1:]) * 8 // bits)
+    rows, *stored = constants[held].dims
+    blocks = math.prod(constants[scales].dims) // rows
+    width = known.get("K", math.prod(stored) * 8 // bits)
     middle: NDArray[Any] = np.full((1, blocks), 2 ** (bits - 1), np.int16)
     if zeros in constants:
         floats = constants[zeros].data_type == onnx.TensorProto.FLOAT
         middle = numpy_helper.to_array(constants[zeros]).reshape(-1, blocks) if floats else values(zeros, blocks)
-    return np.asarray(values(node.input[place], blocks * size)[:, :width] - middle.repeat(size, axis=1)[:, :width])
+    return np.asarray(values(held, blocks * size)[:, :width] - middle.repeat(size, axis=1)[:, :width])
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

@@ -70,7 +70,10 @@ def test_by_the_clock_itself(trained: nn.Module, digits: Task, tmp_path: Path):
     assert name == "fp32" or speeds[name]["verdict"] != "slower"
     assert all(one["bytes"] > 0 for one in entry["candidates"])
     if name == "fp32":
-        assert all(speed["verdict"] != "faster" for speed in speeds.values())  # a busy machine may resolve nothing
+        assert all(  # a busy machine may resolve nothing
+            speed["verdict"] == "slower" or (speed["verdict"] == "not resolved" and speed["value"] <= choosing.ALIKE)
+            for speed in speeds.values()
+        )
 
 
 def test_the_fastest_is_taken_and_the_kept_recipe_gives_its_bytes(trained, digits, tmp_path, timed):
@@ -138,6 +141,7 @@ def test_fp32_stays_where_nothing_pays(door, trained, digits, tmp_path, timed):
     assert (again.path / "model.onnx").read_bytes() == files[0]
     fixed = run(recipe(quantize={"choose": "fixed"}), "c")
     assert fixed.summary()["compressed"]["sizes"]["bits"] < 32
+    assert any(word in line for line in fixed.table().splitlines() for word in ("slower", "faster", "not resolved"))
 
 
 def test_a_goal_of_size_is_worth_time(trained, digits, tmp_path, timed):

@@ -14,9 +14,11 @@ from compress.graph.onnx_layers import inspect
 from compress.passes.base import GraphContext
 from compress.passes.quantization.block_weights import gptq, hqq, packed, rtn
 from compress.passes.quantization.noise import decibel, noise_of, outputs_of
+from compress.passes.quantization.quantize import NumpySplit
 from compress.passes.quantization.quantize_graph import preview_graph, quantize_graph
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.passes.quantization.quantizer import Quantizer
+from compress.tasks import TensorSplit
 from evaluate.metrics.samples import predict
 from evaluate.runtime.session import open_session
 
@@ -86,19 +88,9 @@ TAKEN = {
 }
 
 
-class Rows:
+def rows_of(inputs: dict[str, Tensor]) -> NumpySplit:
     """Samples for calibration."""
-
-    def __init__(self, inputs: dict[str, Tensor]) -> None:
-        self.inputs = inputs
-
-    def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
-
-    def batches(self, size):
-        for start in range(0, len(self), size):
-            feeds = {name: values[start : start + size].numpy() for name, values in self.inputs.items()}
-            yield len(next(iter(feeds.values()))), feeds
+    return NumpySplit(TensorSplit(inputs, torch.zeros(len(next(iter(inputs.values()))))))
 
 
 def made(name: str, **settings):
@@ -107,7 +99,7 @@ def made(name: str, **settings):
     build, inputs = NETS[name]
     graph = export_onnx(build().eval(), inputs)
     config = QuantizeConfig(choose="fixed", **settings)
-    result = quantize_graph(graph, config, GraphContext(lambda count: Rows(inputs)))
+    result = quantize_graph(graph, config, GraphContext(lambda count: rows_of(inputs)))
     return graph, result, {key: values.numpy() for key, values in inputs.items()}
 
 
@@ -234,7 +226,7 @@ def test_moments_are_those_of_what_a_layer_reads():
     )
     inputs = {"x": torch.randn(50, 12, generator=torch.Generator().manual_seed(1))}
     config = QuantizeConfig(mode="weight-only", bits=4, blocks={"method": "gptq"}, calibrate={"batch_size": 7})
-    quantizer = Quantizer.calibrated(graph, config, GraphContext(lambda count: Rows(inputs)))
+    quantizer = Quantizer.calibrated(graph, config, GraphContext(lambda count: rows_of(inputs)))
     x = inputs["x"].numpy()
     np.testing.assert_allclose(quantizer.moments["x"], x.T @ x / 50, rtol=1e-5)
     assert len(quantizer.moments) == 2
@@ -249,7 +241,7 @@ def test_new_constants_do_not_take_the_names_of_the_graphs_own():
     graph.graph.node[2].input[2] = "0.matrix"
     config = QuantizeConfig(choose="fixed", mode="dynamic")
     inputs = {"x": torch.randn(32, 12)}
-    result = quantize_graph(graph, config, GraphContext(lambda count: Rows(inputs)))
+    result = quantize_graph(graph, config, GraphContext(lambda count: rows_of(inputs)))
     feeds = {"x": inputs["x"].numpy()}
     found, floats = (outputs_of(serialise(one), [feeds]) for one in (result.graph, graph))
     assert decibel(noise_of(found, floats)) > 30

@@ -13,10 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from compress.passes.quantization.products import Writer
+from compress.passes.quantization.products import MICROSOFT, Writer
 
 KINDS = frozenset(("MatMul", "Gemm", "LSTM", "Gather"))
-_MICROSOFT = "com.microsoft"
 
 
 def write_dynamic(graph: onnx.ModelProto, left: Collection[str], most: int, per_channel: bool) -> onnx.ModelProto:
@@ -94,10 +93,9 @@ def _lstm(writer: Writer, node: onnx.NodeProto, most: int, per_channel: bool) ->
     others = [*node.input[3:8], *[""] * (8 - max(3, len(node.input)))]
     quantized = onnx.helper.make_node(
         "DynamicQuantizeLSTM", [node.input[0], inputs, hidden, *others, *of_inputs, *of_hidden], node.output, node.name,
-        domain=_MICROSOFT,
+        domain=MICROSOFT,
     )  # fmt: skip
     quantized.attribute.extend(attribute for attribute in node.attribute if attribute.name != "layout")
-    writer.needs(_MICROSOFT, 1)
     writer.replace(node, quantized)
 
 

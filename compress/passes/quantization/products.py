@@ -9,6 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from compress.graph.onnx_graph import attributes_of
+
+MICROSOFT = "com.microsoft"  # the runtime's own operators
+
 
 class Writer:
     """A copy of a graph in which layers are replaced one by one, each by some nodes that give the same value."""
@@ -24,11 +28,15 @@ class Writer:
 
     def written(self) -> onnx.ModelProto:
         """The graph with all that was replaced."""
-        before = [onnx.NodeProto.FromString(node.SerializeToString()) for node in self.model.graph.node]
+        nodes = list(self.model.graph.node)
         del self.model.graph.node[:]
-        for node in before:
+        for node in nodes:
             self.model.graph.node.extend(self._replaced.get(node.output[0], (node,)))
         self._replaced = {}
+        if any(node.domain == MICROSOFT for node in self.model.graph.node) and not any(
+            entry.domain == MICROSOFT for entry in self.model.opset_import
+        ):
+            self.model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
         return self.model
 
     def layers(self, *kinds: str) -> Iterator[tuple[onnx.NodeProto, str]]:
@@ -56,18 +64,10 @@ class Writer:
         """Put nodes in the place of one."""
         self._replaced[node.output[0]] = nodes
 
-    def needs(self, domain: str, version: int) -> None:
-        """Ask for a set of operators, at least of a version."""
-        for entry in self.model.opset_import:
-            if entry.domain == domain:
-                entry.version = max(entry.version, version)
-                return
-        self.model.opset_import.append(onnx.helper.make_opsetid(domain, version))
-
     def _split_gemms(self) -> None:
         """Gemm with a weight becomes a product, under the layer's name, and a sum: products are what integers know."""
         for node, weight in self.layers("Gemm"):
-            settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+            settings = attributes_of(node)
             if settings.get("transA", 0):
                 continue
             values = self.array(weight) * np.float32(settings.get("alpha", 1.0))
@@ -95,6 +95,6 @@ def weight_of(node: onnx.NodeProto, constants: dict[str, TensorProto]) -> str:
     tensor = constants.get(name)
     if tensor is None or tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
         return ""
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+    axis = attributes_of(node).get("axis", 0)
     flat = node.op_type in ("Gather", "MatMul", "Gemm")
     return name if not flat or (len(tensor.dims) == 2 and (node.op_type != "Gather" or axis == 0)) else ""

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from compress.core.errors import PassError
-from compress.graph.onnx_graph import WEIGHTED
+from compress.graph.onnx_graph import WEIGHTED, attributes_of
 from compress.passes.quantization.integer_types import Scheme
 
 ENDLESS = 1e30  # no activation's value: a mask
@@ -84,7 +84,7 @@ def _pool(graph: onnx.GraphProto) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     shapes = {v.name: len(v.type.tensor_type.shape.dim) for v in (*graph.value_info, *graph.input, *graph.output)}
     for node in (node for node in graph.node if node.op_type == "ReduceMean"):
-        settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        settings = attributes_of(node)
         axes = settings.get("axes", ())
         if len(node.input) > 1 and node.input[1] in constants:
             axes = onnx.numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
@@ -174,8 +174,7 @@ def _pad_in_integers(graph: onnx.GraphProto) -> None:
 
 def _of_zeros(pad: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> bool:
     filled = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
-    mode = next((attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant")
-    return mode == b"constant" and filled is not None and not filled.any()
+    return attributes_of(pad).get("mode", b"constant") == b"constant" and filled is not None and not filled.any()
 
 
 def _scalar(graph: onnx.GraphProto, constants: Mapping[str, NDArray[Any]], name: str) -> str:
@@ -205,8 +204,7 @@ def taken_whole(graph: onnx.ModelProto) -> dict[str, str]:
         name = node.input[1] if len(node.input) > 1 else ""
         if name not in constants:
             continue
-        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-        grouped = node.op_type == "ConvTranspose" and groups > 1
+        grouped = node.op_type == "ConvTranspose" and attributes_of(node).get("group", 1) > 1
         normed = node.op_type.endswith("Normalization") and len(constants[name].dims) > 1
         if grouped or normed or (node.op_type in WEIGHTED and name in looked_up):
             found[name] = node.name

@@ -24,7 +24,7 @@ from compress.passes.quantization.quantizer import (
 def preview_graph(graph: onnx.ModelProto, config: QuantizeConfig) -> GraphPreview:
     """The layers that would be quantized. Raises PassError where none is left."""
     check_patterns(graph, config)
-    left = {*excluded_nodes(graph, config), *(unweighted_nodes(graph, config) if config.mode == "static" else ())}
+    left = {*excluded_nodes(graph, config), *unweighted_nodes(graph, config)}
     constants = {tensor.name for tensor in graph.graph.initializer}
     calls = calls_of_layers(graph, config)
     weighted = (node.name for node in graph.graph.node if constants.intersection(node.input))

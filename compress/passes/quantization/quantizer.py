@@ -97,7 +97,7 @@ class Quantizer:
     def result(self, config: QuantizeConfig, written: onnx.ModelProto) -> GraphResult:
         """What is to be said of a graph that was written by these settings."""
         details: dict[str, Any] = {"mode": config.mode, "left_in_fp32": excluded_nodes(self.graph, config)}
-        warnings: list[str] = []
+        changes, warnings = self.changes(config, written), list[str]()
         if config.mode == "weight-only":
             details |= {"bits": config.bits, "blocks": plain(config.blocks)}
             if config.bits == 4 and any(node.op_type in ("Conv", "ConvTranspose") for node in self.graph.graph.node):
@@ -114,7 +114,7 @@ class Quantizer:
             details["calibration"] = {"method": config.calibrate.method, "samples": len(self.samples)}
             details["kernels_vs_simulation_db"], saturated = self.saturation(written)
             warnings += _saturation(self.scheme, saturated)
-            changed = {change.layer for change in self.changes(config, written)}
+            changed = {change.layer for change in changes}
             whole = [name for name in taken_whole(self.graph).values() if config.per_channel and name in changed]
             if whole:
                 warnings.append(
@@ -125,7 +125,7 @@ class Quantizer:
                 "Weights use all 8 bits, which is right for CPUs with VNNI, as here. On an x86 CPU without VNNI this "
                 "file would saturate: set target: avx2 for a file that is safe on both."
             )
-        return GraphResult(written, self.changes(config, written), tuple(warnings), details)
+        return GraphResult(written, changes, tuple(warnings), details)
 
     def changes(self, config: QuantizeConfig, written: onnx.ModelProto) -> tuple[Change, ...]:
         """Layer by layer, what became integers."""
@@ -250,13 +250,13 @@ def _masked_nodes(graph: onnx.ModelProto, ranges: Mapping[str, tuple[float, floa
 
 
 def unweighted_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
-    """Operators without weights of their own, where only those with weights shall become integers.
+    """Operators without weights of their own, where static int8 shall leave them in fp32.
 
     The scores, sums and norms of a transformer have a few values far from all others (Dettmers et al. 2022,
     "LLM.int8()", section 4), so that 256 steps over their range are coarse: MiniLM lost 3 points of correlation.
     """
     normed = any(node.op_type in _NORMS for node in graph.graph.node)
-    if config.operators == "all" or (config.operators == "auto" and not normed):
+    if config.mode != "static" or config.operators == "all" or (config.operators == "auto" and not normed):
         return []
     constants = {tensor.name for tensor in graph.graph.initializer}
     weighted = WEIGHTED | {"Gather"}

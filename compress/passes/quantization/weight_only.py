@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from compress.passes.quantization.block_weights import Blocks, gptq, hqq, packed, rtn
 from compress.passes.quantization.dynamic import in_steps
-from compress.passes.quantization.products import Writer
+from compress.passes.quantization.products import MICROSOFT, Writer
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 
 PRODUCTS = frozenset(("MatMul", "Gemm", "Gather"))
 _STORED = ("Conv", "ConvTranspose")
-_MICROSOFT = "com.microsoft"
 _OF_INT8 = 4  # MatMulNBits' accuracy_level at which its inputs are rounded to int8
 
 
@@ -43,9 +42,9 @@ def write_weight_only(
     """
     writer, asked, bits = Writer(graph), config.blocks, config.bits
     for node, weight in writer.layers("MatMul", "Gather", *(_STORED if bits == 8 else ())):
-        values = writer.array(weight)
         if node.name in left:
             continue
+        values = writer.array(weight)
         if node.op_type in _STORED:
             steps, scales = in_steps(values, tuple(range(1, values.ndim)), 127)
             stored = [writer.add(steps, f"{weight}.int8"), writer.add(scales.reshape(-1), f"{weight}.scale")]
@@ -83,24 +82,22 @@ def _stored(zeros: NDArray[Any], bits: int) -> NDArray[Any]:
 
 
 def _product(writer: Writer, node: onnx.NodeProto, weight: str, blocks: Blocks, config: QuantizeConfig) -> None:
-    inputs, outputs = writer.array(weight).shape
+    inputs, outputs = writer.constants[weight].dims
     values, scales, zeros = _constants(writer, weight, blocks, config)
     compute: dict[str, Any] = {"accuracy_level": _OF_INT8} if config.blocks.compute == "int8" else {}
     made = onnx.helper.make_node(
-        "MatMulNBits", [node.input[0], values, scales, *zeros], node.output, node.name, domain=_MICROSOFT,
+        "MatMulNBits", [node.input[0], values, scales, *zeros], node.output, node.name, domain=MICROSOFT,
         K=inputs, N=outputs, bits=config.bits, block_size=config.blocks.size, **compute,
     )  # fmt: skip
-    writer.needs(_MICROSOFT, 1)
     writer.replace(node, made)
 
 
 def _embedding(writer: Writer, node: onnx.NodeProto, weight: str, blocks: Blocks, config: QuantizeConfig) -> None:
-    rows, width = writer.array(weight).shape
+    rows, width = writer.constants[weight].dims
     flat = blocks._replace(values=blocks.values.reshape(rows, -1)[:, :width])
     values, scales, zeros = _constants(writer, f"{weight}.rows", flat, config)
     made = onnx.helper.make_node(
-        "GatherBlockQuantized", [values, node.input[1], scales, *zeros], node.output, node.name, domain=_MICROSOFT,
+        "GatherBlockQuantized", [values, node.input[1], scales, *zeros], node.output, node.name, domain=MICROSOFT,
         bits=config.bits, block_size=config.blocks.size, gather_axis=0, quantize_axis=1,
     )  # fmt: skip
-    writer.needs(_MICROSOFT, 1)
     writer.replace(node, made)
