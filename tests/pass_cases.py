@@ -16,6 +16,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"mode": "dynamic", "choose": "fixed"},
         {"mode": "weight-only", "bits": 4, "blocks": {"method": "gptq"}, "calibrate": {"samples": 64}},
         {"mode": "weight-only"},
+        {"bits": 4, "calibrate": {"samples": 64}, "train": {"epochs": 1, "batch_size": 64, "distill": {}}},
     ],
     "finetune": [{"epochs": 1, "batch_size": 64}],
     "distill": [{"epochs": 1, "batch_size": 64, "temperature": 2.0, "weight": 0.5}],

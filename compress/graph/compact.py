@@ -26,8 +26,7 @@ def compacted(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Inputs, outputs and layers keep their names. Works on `model` itself.
     """
-    graph = model.graph
-    _sort(graph)
+    graph = sorted_graph(model).graph
     _share(graph)
     for part in with_bodies(graph):
         for node in part.node:
@@ -39,8 +38,9 @@ def compacted(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _sort(graph: onnx.GraphProto) -> None:
-    """Each node behind those whose values it reads, as ONNX asks for, and otherwise as they stood."""
+def sorted_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Each node behind those whose values it reads, as ONNX asks for, and otherwise as they stood; in place."""
+    graph = model.graph
     made = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
     needs = [sorted({made[name] for name in _read_by(node) if name in made}, reverse=True) for node in graph.node]
     order, placed = list[int](), set[int]()
@@ -56,6 +56,7 @@ def _sort(graph: onnx.GraphProto) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(nodes[place] for place in order)
+    return model
 
 
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:

@@ -15,6 +15,7 @@ from evaluate.core.components import Component
 
 if TYPE_CHECKING:
     import onnx
+    from numpy.typing import NDArray
     from torch import nn
 
     from compress.graph.model_state import ModelState
@@ -145,6 +146,18 @@ class Preview:
     notes: tuple[str, ...] = ()
 
 
+class Learnt(NamedTuple):
+    """A graph after training, and what a `PassResult` says of it."""
+
+    graph: onnx.ModelProto
+    details: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+Learn = Callable[["onnx.ModelProto", "Mapping[str, NDArray[Any]]", int], Learnt]
+"""How a graph in integers is trained: of the graph, the weights it was rounded from, the largest step of a weight."""
+
+
 @dataclass(frozen=True)
 class GraphContext:
     """What a pass may use beside a graph.
@@ -152,12 +165,14 @@ class GraphContext:
     calibration : at most so many samples to find ranges by, the same ones every time.
     trials      : how to choose by measurement; None where nothing can be timed.
     layers      : the names that a recipe's patterns may match; None where they are the graph's own.
+    learn       : how to train the graph; None where no network and task belong to it.
     """
 
     calibration: Callable[[int], Calibration]
     status: Callable[[str, float, float], None] = lambda message, done, total: None
     trials: Trials | None = None
     layers: frozenset[str] | None = None
+    learn: Learn | None = None
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,7 @@ def stage_epochs(recipe: Mapping[str, Any]) -> list[int]:
 
 
 def _epochs(step: Mapping[str, Any]) -> int:
-    inner = step.get("recover") or {}
-    return int(step.get("epochs", 0)) + int(inner.get("epochs", 0))
+    return sum(int(part.get("epochs", 0)) for part in (step, *step.values()) if isinstance(part, Mapping))
 
 
 PLAN = "plan.json"

@@ -48,7 +48,10 @@ def test_a_pass_keeps_its_promises(kind: str, config: dict[str, Any], trained: n
     example = digits.example(8)
     graph = result.model.graph if result.model.graph is not None else export_onnx(result.model.module, example)
     parity = check_parity(result.model.module, serialise(graph), example)
-    assert parity.relative < (0.1 if result.model.graph is not None else 1e-5)
+    if "train" in config:  # the graph learnt, and the network is what it was made from
+        assert parity.agree >= 0.75
+    else:
+        assert parity.relative < (0.1 if result.model.graph is not None else 1e-5)
 
 
 @pytest.mark.parametrize(("kind", "config"), ROWS)

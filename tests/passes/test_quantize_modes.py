@@ -140,7 +140,7 @@ def test_nothing_to_take_is_an_error_that_names_what_a_mode_takes():
 
 
 def test_four_bits_are_for_weights_alone():
-    with pytest.raises(ValidationError, match="bits: 4 needs mode: weight-only, got dynamic"):
+    with pytest.raises(ValidationError, match="bits: 4 needs mode: static or weight-only"):
         QuantizeConfig(bits=4, mode="dynamic")
     with pytest.raises(ValidationError, match="hqq needs bits: 4"):
         QuantizeConfig(bits=8, mode="weight-only", blocks={"method": "hqq"})

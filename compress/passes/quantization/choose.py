@@ -46,7 +46,9 @@ class Candidate:
     data: bytes
 
 
-def choose(quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context: GraphContext) -> GraphResult:
+def choose(
+    quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context: GraphContext
+) -> tuple[GraphResult, Candidate | None]:
     """The fastest int8 file of a handful on this device that keeps within what may be lost; fp32 where none pays.
 
     The candidates are: all layers; and all but those that a profile of both files shows to cost more in integers: the
@@ -54,7 +56,8 @@ def choose(quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context
     embeddings, all of them in the ranges of each call. They are timed in one interleaved run, with fp32. Of some
     that cannot be told apart the one that leaves out least is taken. Where each loses more than the limit, ranges are
     found by least error, and layers return to fp32, the noisiest first, until one does not. fp32 stays where the
-    fastest one is slower and no goal of size forbids it, or where nothing keeps within the limit.
+    fastest one is slower and no goal of size forbids it, or where nothing keeps within the limit. Gives the candidate
+    too, None for fp32.
     """
     choosing = _Choosing(quantizer, config, trials, context)
     usable = choosing.usable()
@@ -62,7 +65,7 @@ def choose(quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context
     returned: list[str] = []
     if usable and chosen is None:
         chosen, returned = choosing.restored()
-    return choosing.result(chosen, returned)
+    return choosing.result(chosen, returned), chosen
 
 
 class _Choosing:
@@ -75,7 +78,7 @@ class _Choosing:
         self.layers = [change.layer for change in quantizer.changes(self.everything.config, self.everything.graph)]
         several = self.costly()
         self.tried = [self.everything, *(self.made(f"without {a_few(left, 1)}", left) for left in several)]
-        if self.config.mode == "static" and self.dynamic_takes_all():
+        if self.config.mode == "static" and self.config.train is None and self.dynamic_takes_all():
             self.tried.append(self.made("dynamic", (), mode="dynamic"))
         self.lost = dict[str, Loss]()
         files = {FLOATS: self.floats, **{c.name: c.data for c in self.tried}}

@@ -29,6 +29,11 @@ class Scheme:
         return 63 if self.reduce_range else 127
 
     @property
+    def largest(self) -> int:
+        """The largest step of a weight that onnxruntime's quantizer writes: one more, where two such sums still fit."""
+        return 64 if self.reduce_range else 127
+
+    @property
     def weight_bits(self) -> int:
         """The bits that steps of weights take."""
         return 7 if self.reduce_range else 8

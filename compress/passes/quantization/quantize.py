@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from compress.passes.base import Context, GraphContext, PassResult, Preview
 from compress.passes.quantization.quantize_graph import quantize_graph, types_of
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.passes.quantization.quantizer import chosen, kinds_of
+from compress.passes.quantization.trained import learn
 from compress.tasks.splits import TensorSplit
 from evaluate.runtime.session import Value
 
@@ -31,8 +33,9 @@ def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> Pas
     graph = export_onnx(model.module, context.task.example(2), opset=context.opset)
     layers = frozenset(name for name, _ in model.module.named_modules())
     of_graph = GraphContext(
-        lambda count: NumpySplit(context.task.calibration(count, context.seed)), context.status, context.trials, layers
-    )
+        lambda count: NumpySplit(context.task.calibration(count, context.seed)), context.status, context.trials, layers,
+        None if config.train is None else functools.partial(learn, config.train, model, context),
+    )  # fmt: skip
     found = quantize_graph(graph, config, of_graph)
     kept = found.choice is not None and found.choice.kept
     after = model if kept else replace(model, graph=found.graph)

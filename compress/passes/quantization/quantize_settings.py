@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from compress.core.arguments import ComponentName
 from compress.core.config import Config
+from compress.core.registries import OPTIMIZERS
+from compress.training.schedules import ScheduleConfig
+from compress.training.settings import RecoverConfig
 
 Mode = Literal["static", "dynamic", "weight-only"]
 Operators = Literal["auto", "all", "weighted"]
@@ -58,6 +62,20 @@ class BlocksConfig(Config):
         return self
 
 
+class QuantizedTrainConfig(RecoverConfig):
+    """A training of the file itself: with its rounding in, batch norm folded, and the sizes of its steps learnt."""
+
+    epochs: int = Field(default=2, ge=1, le=1_000_000, description="Passes over the training split.")
+    optimizer: Annotated[str, ComponentName(OPTIMIZERS)] = Field(
+        default="adamw", description="sgd, adamw, or one of your own as module:name."
+    )
+    learning_rate: float = Field(
+        default=1e-3, gt=0, le=1000, description="Peak rate, of weights in units of their layer's root mean square."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, le=100, description="Of weights of two and more dimensions.")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
+
+
 class QuantizeConfig(Config):
     """Settings of quantization."""
 
@@ -67,7 +85,11 @@ class QuantizeConfig(Config):
         "matrix products and LSTMs, in the ranges of each call, for transformers; weight-only: weights of matrix "
         "products, embeddings and (in 8 bits, for storage) convolutions, which compute in fp32.",
     )
-    bits: Literal[4, 8] = Field(default=8, description="Stored bits of a weight; 4 by weight-only.")
+    bits: Literal[4, 8] = Field(
+        default=8,
+        description="Stored bits of a weight. static with 4 is for storage: the runtime widens the weights again in "
+        "each call, which costs the speed of int8.",
+    )
     blocks: BlocksConfig = Field(default=BlocksConfig(), description="weight-only: how weights are stored.")
     calibrate: CalibrateConfig = Field(default=CalibrateConfig(), description="How activation ranges are found.")
     target: Literal["auto", "vnni", "avx512", "avx2", "arm"] = Field(
@@ -83,18 +105,25 @@ class QuantizeConfig(Config):
         "auto: weighted in a network with layer normalization, whose residual stream loses by rounding; else all.",
     )
 
+    train: QuantizedTrainConfig | None = Field(
+        default=None,
+        description="static: train weights and the sizes of steps of the very file that is deployed; `distill: {}` "
+        "learns from the uncompressed model too. What is no better for it on validation stays as it was.",
+    )
     choose: Literal["auto", "measured", "fixed", "fp32"] = Field(
         default="auto",
         description="measured: the fastest of a handful of int8 files on this device within the goals, with layers in "
         "fp32 again where the goal of drop asks for it, or fp32 where it is faster than all; fixed: all that `layers` "
         "and `exclude` say, whatever it gives; fp32: nothing, as measured may have found. auto: measured where "
-        "`target` is auto, else fixed; weight-only is fixed, for its size.",
+        "`target` is auto, else fixed; weight-only and 4 bits are fixed, for their size.",
     )
 
     @model_validator(mode="after")
     def _bits_of_weights_alone(self) -> QuantizeConfig:
-        if self.bits == 4 and self.mode != "weight-only":
-            raise ValueError(f"bits: 4 needs mode: weight-only, got {self.mode}: activations have 8 bits")
+        if self.bits == 4 and self.mode == "dynamic":
+            raise ValueError("bits: 4 needs mode: static or weight-only: dynamic multiplies integers of 8 bits")
+        if self.train is not None and self.mode != "static":
+            raise ValueError(f"train needs mode: static, got {self.mode}: the file's ranges are learnt with it")
         if self.bits == 8 and self.blocks.method == "hqq":
             raise ValueError("blocks.method: hqq needs bits: 4: the runtime takes its zero points for no other")
         return self
@@ -103,7 +132,7 @@ class QuantizeConfig(Config):
     def measured(self) -> bool:
         """Whether candidates are timed, where there is a device to time them on."""
         return self.choose == "measured" or (
-            self.choose == "auto" and self.target == "auto" and self.mode != "weight-only"
+            self.choose == "auto" and self.target == "auto" and self.mode != "weight-only" and self.bits == 8
         )
 
     def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:

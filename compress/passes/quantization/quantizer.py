@@ -75,7 +75,7 @@ class Quantizer:
         method, counted = config.calibrate.method, list[str]()
         if method != "minmax":  # only what is rounded needs a histogram: which, any ranges tell
             names = [*(name for node in graph.graph.node for name in node.output), *(v.name for v in graph.graph.input)]
-            counted = quantized_activations(replace(found, ranges=dict.fromkeys(names, (0.0, 1.0)))._with_pairs(config))
+            counted = quantized_activations(replace(found, ranges=dict.fromkeys(names, (0.0, 1.0))).with_pairs(config))
         ranges, counts = collect_ranges(graph, samples, batch, _reporter(context, "ranges"), counted)
         clipped = {name: clip_range(histogram, config.calibrate) for name, histogram in counts.items()}
         return replace(found, ranges=ranges | clipped, masked=_masked_nodes(graph, ranges))
@@ -84,15 +84,16 @@ class Quantizer:
         """The graph in integers, in few bytes. Raises PassError where no layer is left."""
         left = excluded_nodes(self.graph, config)
         if config.mode == "static":
-            return compacted(self._with_pairs(config))
+            return compacted(self.with_pairs(config))
         if config.mode == "dynamic":
             return compacted(dynamic.write_dynamic(self.graph, left, self.scheme.most, config.per_channel))
         return compacted(weight_only.write_weight_only(self.graph, left, config, self.moments))
 
-    def _with_pairs(self, config: QuantizeConfig) -> onnx.ModelProto:
+    def with_pairs(self, config: QuantizeConfig) -> onnx.ModelProto:
+        """The graph in static int8 with every value and constant by its name. Raises PassError."""
         excluded = [*excluded_nodes(self.graph, config), *inside_excluded(self.graph, config)]
         left = [*excluded, *self.masked, *unweighted_nodes(self.graph, config)]
-        return with_pairs(self.graph, self.ranges, left, self.tail, self.scheme, config.per_channel)
+        return with_pairs(self.graph, self.ranges, left, self.tail, self.scheme, config.per_channel, config.bits)
 
     def result(self, config: QuantizeConfig, written: onnx.ModelProto) -> GraphResult:
         """What is to be said of a graph that was written by these settings."""
@@ -107,7 +108,7 @@ class Quantizer:
             details |= {
                 "target": scheme.target,
                 "activations": "uint8" if unsigned else "int8",
-                "weight_bits": scheme.weight_bits,
+                "weight_bits": min(config.bits, scheme.weight_bits),
                 "per_channel": config.per_channel,
             }
         if config.mode == "static":
@@ -129,7 +130,7 @@ class Quantizer:
 
     def changes(self, config: QuantizeConfig, written: onnx.ModelProto) -> tuple[Change, ...]:
         """Layer by layer, what became integers."""
-        bits = config.bits if config.mode == "weight-only" else self.scheme.weight_bits
+        bits = config.bits if config.mode == "weight-only" else min(config.bits, self.scheme.weight_bits)
         named = _quantized_layers(self.graph, written, config)
         return tuple(Change(name, "weight bits", 32, bits) for name in named)
 
@@ -267,7 +268,7 @@ def unweighted_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[str
 
 def _quantized_layers(graph: onnx.ModelProto, quantized: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
     """Layers whose weights are stored as integers in the quantized graph, each once, by its first call."""
-    stored = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    stored = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4)
     integer = {tensor.name for tensor in quantized.graph.initializer if tensor.data_type in stored and tensor.dims}
     widened = {n.output[0] for n in quantized.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in integer}
     calls = calls_of_layers(graph, config)
