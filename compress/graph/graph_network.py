@@ -32,6 +32,7 @@ _BOUNDS: dict[int, tuple[float, float]] = {
     TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127), TensorProto.UINT16: (0, 65535),
     TensorProto.INT16: (-32768, 32767),
 }  # fmt: skip
+_HOST = torch.device("cpu")
 _UNBOUNDED = (-float(2**31), float(2**31))  # biases, in 32 bits
 
 
@@ -100,8 +101,7 @@ class GraphNetwork(nn.Module):
         """Outputs by name, each computed as the file does, but for the order in which sums are added up."""
         values = dict(zip(self._inputs, inputs, strict=True))
         for call in self._calls:
-            given = [values[name] if name in values else self._value(name) if name else None for name in call.inputs]
-            found = self._called(call, given)
+            found = self._pair(call, values) if call.kind in (_ROUNDS, _WIDENS) else self._called(call, values)
             outputs = found if isinstance(found, tuple) else (found,)
             if any(call.outputs[len(outputs) :]):
                 raise _untold(f"{call.kind} with {len(call.outputs)} outputs")
@@ -124,15 +124,21 @@ class GraphNetwork(nn.Module):
             )
         return model
 
-    def _called(self, call: _Call, given: list[Any]) -> Any:
+    def _pair(self, call: _Call, values: Mapping[str, Tensor]) -> Tensor:
+        """Rounding or widening; integers are whole numbers in floating point, so that gradients pass."""
+        name = call.inputs[0]
         if call.kind == _ROUNDS:
-            return self._steps(call, given[0])
-        if call.kind == _WIDENS:
-            whole = self._whole(call.inputs[0]) if call.inputs[0] in self._stored else given[0]
-            return (whole - self._zero(call, whole)) * call.along(self._value(call.inputs[1]), whole)
+            zero = self._constants.get(call.inputs[2]) if len(call.inputs) > 2 else None
+            bounds = _bounds(TensorProto.UINT8 if zero is None else zero.data_type)
+            return self._rounded(call, values[name], *bounds)
+        whole = self._whole(name) if name in self._stored else values[name]
+        return (whole - self._zero(call, whole)) * call.along(self._value(call.inputs[1]), whole)
+
+    def _called(self, call: _Call, values: Mapping[str, Tensor]) -> Any:
+        given = [values[name] if name in values else self._value(name) if name else None for name in call.inputs]
         places = {tensor.device for tensor in given if tensor is not None}
         if len(places) > 1:  # what is computed of shapes is on the CPU
-            home = next(place for place in places if place.type != "cpu")
+            home = next(place for place in places if place != _HOST)
             given = [tensor if tensor is None else tensor.to(home) for tensor in given]
         try:
             return OPERATORS[call.kind](call.settings, *given)
@@ -145,10 +151,6 @@ class GraphNetwork(nn.Module):
         kind = self._constants[name].data_type
         low, high = {TensorProto.INT8: (-self._most, self._most), TensorProto.INT4: (-7, 7)}.get(kind, _bounds(kind))
         return self._rounded(call, floating, low, high)
-
-    def _steps(self, call: _Call, values: Tensor) -> Tensor:
-        zero = self._constants.get(call.inputs[2]) if len(call.inputs) > 2 else None
-        return self._rounded(call, values, *_bounds(TensorProto.UINT8 if zero is None else zero.data_type))
 
     def _rounded(self, call: _Call, values: Tensor, low: float, high: float) -> Tensor:
         places = values / call.along(self._value(call.inputs[1]), values)

@@ -299,14 +299,13 @@ def _pad(
     sizes, places = pads.tolist(), list(range(x.ndim)) if axes is None else [a % x.ndim for a in axes.tolist()]
     ends = {axis: (sizes[n], sizes[n + len(places)]) for n, axis in enumerate(places)}
     wanted = [ends.get(axis, (0, 0)) for axis in reversed(range(x.ndim))]
-    mode = settings.get("mode", b"constant").decode()
-    if mode == "constant":
+    mode = settings.get("mode", b"constant")
+    if mode == b"constant":
         return F.pad(x, [size for pair in wanted for size in pair], value=0.0 if value is None else value.item())
     while wanted and wanted[-1] == (0, 0):  # torch takes no axis that stays as it is
         wanted.pop()
-    return F.pad(
-        x, [size for pair in wanted for size in pair], mode={"edge": "replicate", "wrap": "circular"}.get(mode, mode)
-    )
+    named = {b"reflect": "reflect", b"edge": "replicate", b"wrap": "circular"}[mode]
+    return F.pad(x, [size for pair in wanted for size in pair], mode=named)
 
 
 @_operator("Shape")
@@ -331,25 +330,23 @@ def _cast(settings: Settings, x: Tensor) -> Tensor:
 def _resize(
     settings: Settings, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None, sizes: Tensor | None = None
 ) -> Tensor:
-    mode = settings.get("mode", b"nearest").decode()
-    where = settings.get("coordinate_transformation_mode", b"half_pixel").decode()
-    odd = {"antialias", "keep_aspect_ratio_policy", "axes"}.intersection(settings)
-    exact = (
-        []
-        if odd
-        else sizes.tolist()
-        if sizes is not None
-        else [n * s for n, s in zip(x.shape, scales.tolist(), strict=True)]
-    )  # type: ignore[union-attr]
-    wanted, kept = [int(size) for size in exact], exact[:2] == list(x.shape[:2])
-    nearest = (mode, where) == ("nearest", "asymmetric") and settings.get("nearest_mode") == b"floor"
-    linear = mode == "linear" and where in ("half_pixel", "pytorch_half_pixel", "align_corners") and x.ndim in (3, 4, 5)
-    if odd or wanted != exact or not kept or not (nearest or (linear and 1 not in wanted[2:])):
-        raise NotImplementedError(f"Resize with mode {mode} and coordinates {where}")
+    mode = settings.get("mode", b"nearest")
+    where = settings.get("coordinate_transformation_mode", b"half_pixel")
+    unlike = NotImplementedError(f"Resize with mode {mode.decode()} and coordinates {where.decode()}")
+    if {"antialias", "keep_aspect_ratio_policy", "axes"}.intersection(settings):
+        raise unlike
+    factors = [] if scales is None else scales.tolist()
+    exact = sizes.tolist() if sizes is not None else [n * s for n, s in zip(x.shape, factors, strict=True)]
+    wanted = [int(size) for size in exact]
+    nearest = (mode, where) == (b"nearest", b"asymmetric") and settings.get("nearest_mode") == b"floor"
+    linear = mode == b"linear" and where in (b"half_pixel", b"pytorch_half_pixel", b"align_corners")
+    fits = nearest or (linear and x.ndim in (3, 4, 5) and 1 not in wanted[2:])
+    if not fits or wanted != exact or wanted[:2] != list(x.shape[:2]):
+        raise unlike
     if nearest:
         return F.interpolate(x, wanted[2:], mode="nearest")
     kind = ("linear", "bilinear", "trilinear")[x.ndim - 3]
-    return F.interpolate(x, wanted[2:], mode=kind, align_corners=where == "align_corners")
+    return F.interpolate(x, wanted[2:], mode=kind, align_corners=where == b"align_corners")
 
 
 def _padded(

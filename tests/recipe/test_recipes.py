@@ -24,6 +24,7 @@ CUTS: dict[str, list[str]] = {
     "half-int8": ["passes.0.recover.epochs=1"],
     "int8": ["passes.0.calibrate.samples=64"],
     "int4-weights": ["passes.0.calibrate.samples=64"],
+    "int4-trained": ["passes.0.calibrate.samples=64", "passes.0.train.epochs=1"],
     "resnet8-int8": ["passes.0.calibrate.samples=64"],
     "fashion-mobilenet-half-int8": [*SMALL, "train.epochs=1", "passes.0.recover.epochs=1"],
     "cifar10-resnet20-int8": [*SMALL, "passes.0.calibrate.samples=64"],
@@ -36,7 +37,7 @@ NEEDS = {
     "cifar10-resnet56-int8": [CIFAR, "resnet56_cifar10.pt"],
     "cifar10-resnet20-half-int8": [CIFAR, "resnet20_cifar10.pt"],
 }
-BROUGHT = {"half-int8", "int8", "resnet8-int8", "int4-weights"}
+BROUGHT = {"half-int8", "int8", "resnet8-int8", "int4-weights", "int4-trained"}
 SLOW = {"cifar10-resnet56-int8"}  # as cifar10-resnet20-int8, on three times the layers
 
 
