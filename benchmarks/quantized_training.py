@@ -46,17 +46,20 @@ def main() -> None:
     parser.add_argument("--out", default="runs/quantized-training")
     arguments = parser.parse_args()
     print(f"{cpu_model()}, {int8_path()}; {arguments.epochs} epochs")
-    print(f"{'bits of weights/activations':<28} {'kB':>6}  {'top-1 %':<24} {'points lost':<26} file from torch, dB")
+    print(
+        f"{'bits of weights/activations':<28} {'kB':>6}  {'top-1 %':<24} {'points lost':<26} {'speed':<22} file from torch, dB"
+    )
     network, task = reference(), cifar10_raw()
     for name, step in rows(arguments.epochs).items():
         out = pathlib.Path(arguments.out) / name.replace(" ", "-").replace("/", "-")
-        recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 1, "threads": 1}}
+        recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 3, "threads": 1}}
         found = CompressRecord.of(compress(network, recipe, task=task, out=out).figures)
         accuracy, drop, kilobytes = found.compressed.accuracy, found.drop, (found.compressed.sizes.bytes or 0) / 1000
         scored = f"{accuracy.value:.2f} ({accuracy.low:.2f} to {accuracy.high:.2f})"
         lost = f"{drop.value:+.2f} ({drop.low:+.2f} to {drop.high:+.2f})"
+        pace = f"{found.speedup.value:.2f}x ({found.speedup.low:.2f} to {found.speedup.high:.2f})"
         apart = found.passes[0].details.get("torch_vs_file_db", "")
-        print(f"{name:<28} {kilobytes:6.1f}  {scored:<24} {lost:<26} {apart}", flush=True)
+        print(f"{name:<28} {kilobytes:6.1f}  {scored:<24} {lost:<26} {pace:<22} {apart}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import math
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -216,7 +216,7 @@ def constant_sizes(graph: onnx.ModelProto, data: bytes) -> dict[str, float]:
 def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
     """Every constant that is computed with, and what stands for 0 in it."""
     constants = constants_of(graph.graph)
-    widened = {n.output[0]: n for n in graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
+    widened = dequantized(graph.graph, constants)
     steps = {node.output[1] for node in graph.graph.node if node.op_type == "DynamicQuantizeLinear"}
     seen: set[str] = set()
     for node in graph.graph.node:
@@ -235,7 +235,7 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
         if node.op_type == "Mul" and steps.intersection(node.input):
             continue
         for name in node.input if node.op_type not in _QDQ else ():
-            source = widened[name].input if name in widened else [name]
+            source = widened.get(name, (name,))
             if source[0] not in constants or source[0] in seen:
                 continue
             array = numpy_helper.to_array(constants[source[0]])
@@ -267,6 +267,20 @@ def _unpacked(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -
         floats = constants[zeros].data_type == onnx.TensorProto.FLOAT
         middle = numpy_helper.to_array(constants[zeros]).reshape(-1, blocks) if floats else values(zeros, blocks)
     return np.asarray(values(held, blocks * size)[:, :width] - middle.repeat(size, axis=1)[:, :width])
+
+
+def dequantized(graph: onnx.GraphProto, constants: Container[str]) -> dict[str, tuple[str, ...]]:
+    """Values that are stored integers in floating point -> the constant they are of, its scale and its zero point.
+
+    Integers may be cast before, from 4 bits to 8.
+    """
+    cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
+    found = dict[str, tuple[str, ...]]()
+    for node in graph.node:
+        source = cast.get(node.input[0], node.input[0]) if node.op_type == "DequantizeLinear" else ""
+        if source in constants:
+            found[node.output[0]] = (source, *node.input[1:])
+    return found
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

@@ -18,6 +18,7 @@ from compress.graph.onnx_graph import (
     WEIGHTED,
     constant_sizes,
     constants_of,
+    dequantized,
     element_bits,
     macs_of_nodes,
     opset_of,
@@ -82,7 +83,7 @@ def _layers(graph: onnx.ModelProto, counted: Mapping[str, int] | None, samples: 
     found = []
     for depth, part in enumerate(with_bodies(graph.graph)):
         constants = constants_of(part)
-        widened = {n.output[0]: n.input[0] for n in part.node if n.op_type == "DequantizeLinear"}
+        widened = {name: source[0] for name, source in dequantized(part, constants).items()}
         for number, node in enumerate(part.node):
             read = node.input[PACKED.get(node.op_type, 1) :]
             held = [constants[source] for name in read if (source := widened.get(name, name)) in constants]

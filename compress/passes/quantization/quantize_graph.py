@@ -12,6 +12,7 @@ from compress.graph.onnx_graph import INTEGERS
 from compress.passes.base import Choice, GraphContext, GraphPreview, GraphResult, Learn
 from compress.passes.quantization.choose import choose
 from compress.passes.quantization.integer_types import scheme_for
+from compress.passes.quantization.qdq import widened_on_loading
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.passes.quantization.quantizer import (
     Quantizer,
@@ -74,7 +75,7 @@ def _learnt(quantizer: Quantizer, config: QuantizeConfig, learn: Learn) -> Graph
     """The graph that was trained with its rounding in."""
     floats = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in quantizer.graph.graph.initializer}
     learnt = learn(sorted_graph(quantizer.with_pairs(config)), floats, quantizer.scheme.largest)
-    found = quantizer.result(config, compacted(learnt.graph))
+    found = quantizer.result(config, compacted(widened_on_loading(learnt.graph)))
     details = {**found.details, **learnt.details}
     return replace(found, warnings=(*found.warnings, *learnt.warnings), details=details)
 

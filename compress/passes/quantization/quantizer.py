@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compress.core.errors import PassError
 from compress.graph.compact import compacted
-from compress.graph.onnx_graph import WEIGHTED, serialise
+from compress.graph.onnx_graph import WEIGHTED, dequantized, serialise
 from compress.passes.base import Change, GraphContext, GraphResult
 from compress.passes.quantization import dynamic, weight_only
 from compress.passes.quantization.calibrate import (
@@ -25,7 +25,14 @@ from compress.passes.quantization.calibrate import (
 from compress.passes.quantization.integer_types import Scheme, scheme_for
 from compress.passes.quantization.noise import decibel, noise_of, outputs_of
 from compress.passes.quantization.products import weight_of
-from compress.passes.quantization.qdq import ENDLESS, quantized_activations, tail_of, taken_whole, with_pairs
+from compress.passes.quantization.qdq import (
+    ENDLESS,
+    quantized_activations,
+    tail_of,
+    taken_whole,
+    widened_on_loading,
+    with_pairs,
+)
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.recipe.plain import plain
 from evaluate.core.errors import did_you_mean
@@ -84,7 +91,7 @@ class Quantizer:
         """The graph in integers, in few bytes. Raises PassError where no layer is left."""
         left = excluded_nodes(self.graph, config)
         if config.mode == "static":
-            return compacted(self.with_pairs(config))
+            return compacted(widened_on_loading(self.with_pairs(config)))
         if config.mode == "dynamic":
             return compacted(dynamic.write_dynamic(self.graph, left, self.scheme.most, config.per_channel))
         return compacted(weight_only.write_weight_only(self.graph, left, config, self.moments))
@@ -121,7 +128,13 @@ class Quantizer:
                 warnings.append(
                     f"One scale for all channels of {a_few(whole, 4)}: the quantizer knows no others there."
                 )
-        if config.mode != "weight-only" and self.scheme.target == "vnni" and config.target == "auto":
+        if config.mode == "static" and config.bits == 4 and config.train is None:
+            warnings.append("Weights of 4 bits lose accuracy where they are only rounded: add `train: {epochs: 2}`.")
+        if (
+            config.mode != "weight-only"
+            and config.bits == 8
+            and (self.scheme.target, config.target) == ("vnni", "auto")
+        ):
             warnings.append(
                 "Weights use all 8 bits, which is right for CPUs with VNNI, as here. On an x86 CPU without VNNI this "
                 "file would saturate: set target: avx2 for a file that is safe on both."
@@ -270,7 +283,7 @@ def _quantized_layers(graph: onnx.ModelProto, quantized: onnx.ModelProto, config
     """Layers whose weights are stored as integers in the quantized graph, each once, by its first call."""
     stored = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4)
     integer = {tensor.name for tensor in quantized.graph.initializer if tensor.data_type in stored and tensor.dims}
-    widened = {n.output[0] for n in quantized.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in integer}
+    widened = dequantized(quantized.graph, integer).keys()
     calls = calls_of_layers(graph, config)
     found = [n.name for n in quantized.graph.node if n.name in calls and (widened | integer).intersection(n.input)]
     return list(dict.fromkeys(calls[name][0] for name in found))
