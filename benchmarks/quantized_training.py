@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{cpu_model()}, {int8_path()}; {arguments.epochs} epochs")
     print(
-        f"{'bits of weights/activations':<28} {'kB':>6}  {'top-1 %':<24} {'points lost':<26} {'speed':<22} file from torch, dB"
+        f"{'weights/activations':<22} {'kB':>6}  {'top-1 %':<24} {'points lost':<26} {'speed':<22} file from torch, dB"
     )
     network, task = reference(), cifar10_raw()
     for name, step in rows(arguments.epochs).items():
@@ -59,7 +59,7 @@ def main() -> None:
         lost = f"{drop.value:+.2f} ({drop.low:+.2f} to {drop.high:+.2f})"
         pace = f"{found.speedup.value:.2f}x ({found.speedup.low:.2f} to {found.speedup.high:.2f})"
         apart = found.passes[0].details.get("torch_vs_file_db", "")
-        print(f"{name:<28} {kilobytes:6.1f}  {scored:<24} {lost:<26} {pace:<22} {apart}", flush=True)
+        print(f"{name:<22} {kilobytes:6.1f}  {scored:<24} {lost:<26} {pace:<22} {apart}", flush=True)
 
 
 if __name__ == "__main__":
