@@ -138,6 +138,24 @@ def collect_moments(
     return {name: total / rows[name] for name, total in sums.items()}
 
 
+def collect_channels(
+    graph: onnx.ModelProto,
+    axes: Mapping[str, int],
+    samples: Calibration,
+    batch_size: int,
+    status: Callable[[float], None],
+) -> dict[str, NDArray[np.float32]]:
+    """(channels,) the largest magnitude of each channel of named tensors; `axes` says which axis holds them."""
+    largest = dict[str, NDArray[np.float32]]()
+    for share, batch in _activations(graph, axes, samples, batch_size):
+        for name, values in batch:
+            others = tuple(place for place in range(values.ndim) if place != axes[name] % values.ndim)
+            seen = np.abs(values).max(others)
+            largest[name] = np.maximum(largest[name], seen) if name in largest else seen
+        status(share)
+    return largest
+
+
 def clip_range(histogram: Histogram, config: CalibrateConfig) -> Range:
     """The range to quantize, by `config.method`, from a histogram; it holds 0, which int8 must represent exactly."""
     if config.method == "minmax" or not len(histogram.share_below[0]):  # nothing finite: a mask, which stays in fp32

@@ -73,7 +73,7 @@ class _Choosing:
 
     def __init__(self, quantizer: Quantizer, config: QuantizeConfig, trials: Trials, context: GraphContext) -> None:
         self.quantizer, self.config, self.trials, self.context = quantizer, config, trials, context
-        self.floats = serialise(quantizer.graph)
+        self.floats = serialise(quantizer.as_given)
         self.everything = self.made("all layers" if not config.exclude else "all that are asked for", ())
         self.layers = [change.layer for change in quantizer.changes(self.everything.config, self.everything.graph)]
         several = self.costly()
@@ -169,7 +169,9 @@ class _Choosing:
             coarse = self.quantizer, self.config
             finer = self.config.calibrate.model_copy(update={"method": "mse"})
             self.config = self.config.model_copy(update={"calibrate": finer})
-            self.quantizer = Quantizer.calibrated(self.quantizer.graph, self.config, self.context)
+            once = self.config.model_copy(update={"equalize": False})  # the graph is after it, where it pays
+            again = Quantizer.calibrated(self.quantizer.graph, once, self.context)
+            self.quantizer = replace(again, given=self.quantizer.given, equalized=self.quantizer.equalized)
             candidate = self.made("all, ranges by least error", ())
             if self.tried_and_allowed(candidate):
                 return self.timed(candidate), []
@@ -215,7 +217,7 @@ class _Choosing:
         )  # fmt: skip
         if chosen is None:
             kept = Choice(self.config.model_copy(update={"choose": "fp32"}), told, kept=True)
-            return GraphResult(self.quantizer.graph, warnings=(self.why_kept(),), choice=kept)
+            return GraphResult(self.quantizer.as_given, warnings=(self.why_kept(),), choice=kept)
         found = chosen.quantizer.result(chosen.config, chosen.graph)
         said = list(found.warnings)
         if returned:

@@ -22,6 +22,7 @@ from compress.passes.quantization.calibrate import (
     collect_moments,
     collect_ranges,
 )
+from compress.passes.quantization.equalize import equalized
 from compress.passes.quantization.integer_types import Scheme, scheme_for
 from compress.passes.quantization.noise import decibel, noise_of, outputs_of
 from compress.passes.quantization.products import weight_of
@@ -33,7 +34,7 @@ from compress.passes.quantization.qdq import (
     widened_on_loading,
     with_pairs,
 )
-from compress.passes.quantization.quantize_settings import QuantizeConfig
+from compress.passes.quantization.quantize_settings import CalibrateConfig, QuantizeConfig
 from compress.recipe.plain import plain
 from evaluate.core.errors import did_you_mean
 from evaluate.core.text import a_few
@@ -45,6 +46,7 @@ MASKED = -9999.0  # no score's value: a mask
 # Trained nets gave 38 to 48 dB between their integer kernels and the simulation where clean, about 29 dB saturated.
 SATURATED_BELOW_DB = 34.0
 SATURATION_SAMPLES = 32
+EQUALIZED_ON, WORTH_DB = 64, 1.0  # samples; trained ResNets moved by half a dB either way
 SATURATION_COSTS_DB = (
     3.0  # saturated nets were 9 to 10 dB further from fp32 than the simulation, clean ones less than 1
 )
@@ -58,6 +60,8 @@ class Quantizer:
     masked : operators that no 256 steps hold.
     tail   : operators between the last layers and the outputs, which see what these give in fp32.
     moments : of what products read, (inputs, inputs), where the settings ask for them.
+    given   : the graph as it came, where `graph` may be after equalization, which static int8 alone takes.
+    equalized : what equalization gained, in dB, and whether `graph` is after it; empty where there was no place for it.
     """
 
     graph: onnx.ModelProto
@@ -67,13 +71,23 @@ class Quantizer:
     masked: list[str]
     tail: list[str]
     moments: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    given: onnx.ModelProto | None = None
+    equalized: Mapping[str, float | bool] = field(default_factory=dict)
+
+    @property
+    def as_given(self) -> onnx.ModelProto:
+        """The graph in fp32 before any equalization."""
+        return self.graph if self.given is None else self.given
 
     @classmethod
     def calibrated(cls, graph: onnx.ModelProto, config: QuantizeConfig, context: GraphContext) -> Quantizer:
         """Find the ranges, or what else the mode asks of samples. Raises as `quantize_graph`."""
         check_patterns(graph, config)
         samples, batch = context.calibration(config.calibrate.samples), config.calibrate.batch_size
-        found = cls(graph, samples, scheme_for(config.target), {}, [], tail_of(graph))
+        given, said = graph, dict[str, float | bool]()
+        if config.mode == "static" and config.equalize:
+            graph, said = _equalized(given, config, context)
+        found = cls(graph, samples, scheme_for(config.target), {}, [], tail_of(graph), given=given, equalized=said)
         if config.mode == "weight-only" and config.blocks.method == "gptq":
             read = weight_only.read_by_products(graph, excluded_nodes(graph, config))
             return replace(found, moments=collect_moments(graph, read, samples, batch, _reporter(context, "moments")))
@@ -93,7 +107,7 @@ class Quantizer:
         if config.mode == "static":
             return compacted(widened_on_loading(self.with_pairs(config)))
         if config.mode == "dynamic":
-            return compacted(dynamic.write_dynamic(self.graph, left, self.scheme.most, config.per_channel))
+            return compacted(dynamic.write_dynamic(self.as_given, left, self.scheme.most, config.per_channel))
         return compacted(weight_only.write_weight_only(self.graph, left, config, self.moments))
 
     def with_pairs(self, config: QuantizeConfig) -> onnx.ModelProto:
@@ -119,6 +133,8 @@ class Quantizer:
                 "per_channel": config.per_channel,
             }
         if config.mode == "static":
+            if self.equalized:
+                details["equalized"] = dict(self.equalized)
             details["calibration"] = {"method": config.calibrate.method, "samples": len(self.samples)}
             details["kernels_vs_simulation_db"], saturated = self.saturation(written)
             warnings += _saturation(self.scheme, saturated)
@@ -162,6 +178,29 @@ class Quantizer:
         with_kernels, without = (decibel(noise_of(outputs, floats)) for outputs in (kernels, simulated))
         worse = with_kernels is not None and (without is None or with_kernels < without - SATURATION_COSTS_DB)
         return round(apart, 1), with_kernels if worse else None
+
+
+def _equalized(
+    graph: onnx.ModelProto, config: QuantizeConfig, context: GraphContext
+) -> tuple[onnx.ModelProto, dict[str, float | bool]]:
+    """The graph after equalization where it pays, and what is said of it; tried on a few samples.
+
+    In int8 by plain settings whatever the recipe's are, so that a recipe with what was chosen finds the same.
+    """
+    few, batch = context.calibration(EQUALIZED_ON), config.calibrate.batch_size
+    other = equalized(graph, few, batch, _reporter(context, "channels"))
+    if other is None:
+        return graph, {}
+    plain = QuantizeConfig(target=config.target, equalize=False, calibrate=CalibrateConfig(batch_size=batch))
+    calls, on_few = list(first_of(few, EQUALIZED_ON)), replace(context, calibration=lambda count: few)
+    wanted = outputs_of(serialise(graph), calls)
+    try:
+        files = [serialise(Quantizer.calibrated(one, plain, on_few).written(plain)) for one in (graph, other)]
+    except PassError:  # what cannot be written whole is left as it is
+        return graph, {}
+    before, after = (noise_of(outputs_of(data, calls, optimize=False), wanted) for data in files)
+    gain = float(10 * np.log10(before / after)) if min(before, after) > 0 else 0.0
+    return other if gain >= WORTH_DB else graph, {"gain_db": round(gain, 1), "kept": gain >= WORTH_DB}
 
 
 def first_of(samples: Calibration, most: int) -> Iterator[Mapping[str, Value]]:
