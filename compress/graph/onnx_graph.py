@@ -272,10 +272,10 @@ def _unpacked(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -
 def dequantized(graph: onnx.GraphProto, constants: Container[str]) -> dict[str, tuple[str, ...]]:
     """Values that are stored integers in floating point -> the constant they are of, its scale and its zero point.
 
-    Integers may be cast before, from 4 bits to 8.
+    Integers may be cast before, from 4 bits to 8; what is only cast, as from float16, has no scale.
     """
     cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
-    found = dict[str, tuple[str, ...]]()
+    found: dict[str, tuple[str, ...]] = {name: (source,) for name, source in cast.items() if source in constants}
     for node in graph.node:
         source = cast.get(node.input[0], node.input[0]) if node.op_type == "DequantizeLinear" else ""
         if source in constants:

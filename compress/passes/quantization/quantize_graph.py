@@ -37,6 +37,8 @@ def preview_graph(graph: onnx.ModelProto, config: QuantizeConfig) -> GraphPrevie
 
 def types_of(config: QuantizeConfig) -> str:
     """Which integers a file gets, and why, for a preview."""
+    if config.bits == 16:
+        return "weights in float16, widened when the file is loaded"
     if config.mode == "weight-only":
         return f"weights in int{config.bits}, by blocks of {config.blocks.size} ({config.blocks.method})"
     scheme = scheme_for(config.target)

@@ -121,7 +121,7 @@ class Quantizer:
         details: dict[str, Any] = {"mode": config.mode, "left_in_fp32": excluded_nodes(self.graph, config)}
         changes, warnings = self.changes(config, written), list[str]()
         if config.mode == "weight-only":
-            details |= {"bits": config.bits, "blocks": plain(config.blocks)}
+            details |= {"bits": config.bits} | ({"blocks": plain(config.blocks)} if config.bits < 16 else {})
             if config.bits == 4 and any(node.op_type in ("Conv", "ConvTranspose") for node in self.graph.graph.node):
                 warnings.append("Convolutions stay in fp32: weights of 4 bits are for matrix products and embeddings.")
         else:
@@ -319,8 +319,9 @@ def unweighted_nodes(graph: onnx.ModelProto, config: QuantizeConfig) -> list[str
 
 
 def _quantized_layers(graph: onnx.ModelProto, quantized: onnx.ModelProto, config: QuantizeConfig) -> list[str]:
-    """Layers whose weights are stored as integers in the quantized graph, each once, by its first call."""
-    stored = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4)
+    """Layers whose weights are stored in fewer bits in the quantized graph, each once, by its first call."""
+    kinds = onnx.TensorProto
+    stored = (kinds.INT8, kinds.UINT8, kinds.INT4, kinds.FLOAT16)
     integer = {tensor.name for tensor in quantized.graph.initializer if tensor.data_type in stored and tensor.dims}
     widened = dequantized(quantized.graph, integer).keys()
     calls = calls_of_layers(graph, config)

@@ -1,7 +1,8 @@
 """Weights alone in 4 or 8 bits, by blocks; what they are multiplied with stays in fp32.
 
 Matrix products and embeddings become ONNX Runtime's own operators (MatMulNBits, GatherBlockQuantized), whose kernels
-read the few bits. Convolutions are stored in 8 bits and widened when they run: fewer bytes, no speed.
+read the few bits. Convolutions are stored in 8 bits and widened when they run: fewer bytes, no speed. Weights in 16
+bits are widened once, when the file is loaded: half the bytes, and the speed of fp32.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from compress.passes.quantization.block_weights import Blocks, gptq, hqq, packed, rtn
 from compress.passes.quantization.dynamic import in_steps
-from compress.passes.quantization.products import MICROSOFT, Writer
+from compress.passes.quantization.products import MICROSOFT, Writer, weight_of
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 
 PRODUCTS = frozenset(("MatMul", "Gemm", "Gather"))
 _STORED = ("Conv", "ConvTranspose")
+_HALVED = PRODUCTS.union(_STORED, ("LSTM",))
 _OF_INT8 = 4  # MatMulNBits' accuracy_level at which its inputs are rounded to int8
 
 
 def kinds(config: QuantizeConfig) -> frozenset[str]:
     """The operators whose weights are taken."""
-    return PRODUCTS | (frozenset(_STORED) if config.bits == 8 else frozenset())
+    return {4: PRODUCTS, 8: PRODUCTS.union(_STORED), 16: _HALVED}[config.bits]
 
 
 def read_by_products(graph: onnx.ModelProto, left: Collection[str]) -> list[str]:
@@ -40,6 +43,8 @@ def write_weight_only(
 
     moments : of what products read, (inputs, inputs), for GPTQ.
     """
+    if config.bits == 16:
+        return _halved(graph, left)
     writer, asked, bits = Writer(graph), config.blocks, config.bits
     for node, weight in writer.layers("MatMul", "Gather", *(_STORED if bits == 8 else ())):
         if node.name in left:
@@ -56,6 +61,35 @@ def write_weight_only(
         else:
             _product(writer, node, weight, _rounded(values.T, moments.get(node.input[0]), config), config)
     return writer.written()
+
+
+def _halved(graph: onnx.ModelProto, left: Collection[str]) -> onnx.ModelProto:
+    """The graph with its weights in float16, each behind a Cast; what float16 cannot hold stays as it is."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    readers, kept = dict[str, list[onnx.NodeProto]](), set[str]()
+    for node in model.graph.node:
+        weight, whole = weight_of(node, constants), node.op_type in _HALVED and node.name not in left
+        taken = {weight, *(node.input[2:3] if node.op_type == "LSTM" else ())} if weight and whole else set()
+        for name in dict.fromkeys(node.input):
+            if name in taken:
+                readers.setdefault(name, []).append(node)
+            else:
+                kept.add(name)
+    casts = []
+    for name, nodes in readers.items():
+        values = numpy_helper.to_array(constants[name])
+        if name in kept or np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            continue
+        constants[name].CopyFrom(numpy_helper.from_array(values.astype(np.float16), name))
+        casts.append(onnx.helper.make_node("Cast", [name], [f"{name}.fp32"], to=onnx.TensorProto.FLOAT))
+        for node in nodes:
+            node.input[:] = [f"{name}.fp32" if given == name else given for given in node.input]
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
 
 
 def _rounded(weight: NDArray[Any], moments: NDArray[Any] | None, config: QuantizeConfig) -> Blocks:
