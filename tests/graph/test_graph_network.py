@@ -56,7 +56,7 @@ def pairs(images):
     split = TensorSplit({"image": images}, torch.zeros(len(images), dtype=torch.int64))
     config = QuantizeConfig(target="vnni", choose="fixed")
     quantizer = Quantizer.calibrated(graph, config, GraphContext(lambda count: NumpySplit(split)))
-    floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantizer.graph.graph.initializer}
     return sorted_graph(quantizer.with_pairs(config)), floats
 
 
