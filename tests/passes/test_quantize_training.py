@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import numpy_helper
@@ -110,3 +111,34 @@ def test_a_run_trains_its_file_keeps_the_curve_and_gives_the_same_again(trained:
     (step,) = artifact.figures["passes"]
     assert [entry["epoch"] for entry in step["details"]["history"]] == [1, 2]
     assert artifact.figures["compressed"]["sizes"]["bits"] < 6
+
+
+def test_single_layers_have_bits_of_their_own(trained: nn.Module, digits: Task):
+    names = {change.layer for change in made(trained, digits, train=None).changes}
+    last = sorted(names)[0]
+    mixed = made(trained, digits, train=None, bits=4, layer_bits={"*": 4, last: 8})
+    assert {change.layer: change.after for change in mixed.changes} == {
+        name: 8 if name == last else 4 for name in names
+    }
+    stored = [t.data_type for t in mixed.model.graph.graph.initializer if len(t.dims) > 1]
+    assert stored.count(onnx.TensorProto.INT8) == 1 and stored.count(onnx.TensorProto.INT4) == len(names) - 1
+    sizes = {name: len(serialise(made(trained, digits, train=None, **how).model.graph)) for name, how in {
+        "4": {"bits": 4}, "8": {}}.items()}  # fmt: skip
+    assert sizes["4"] < len(serialise(mixed.model.graph)) < sizes["8"]
+    with pytest.raises(PassError, match=r"layer_bits: pattern 'nowhere' means no layer"):
+        made(trained, digits, train=None, layer_bits={"nowhere": 8})
+    with pytest.raises(ValidationError, match="layer_bits needs mode: static, got dynamic"):
+        QuantizeConfig(mode="dynamic", layer_bits={"*": 8})
+
+
+def test_four_bits_compute_in_integers_once_the_file_is_loaded(trained: nn.Module, digits: Task, tmp_path):
+    """Read as they are, they would be widened to floats in each call, and nothing would be faster than fp32."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "loaded.onnx"), 3
+    data = serialise(made(trained, digits, train=None, bits=4).model.graph)
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node]
+    assert "QLinearConv" in kinds and "Cast" not in kinds
+    assert not {"Conv", "FusedConv"}.intersection(kinds)

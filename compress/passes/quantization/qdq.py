@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,12 @@ def with_pairs(
     tail: Sequence[str],
     scheme: Scheme,
     per_channel: bool,
-    bits: int = 8,
+    narrow: Collection[str] = (),
 ) -> onnx.ModelProto:
     """The graph with pairs around all that becomes integers, its values named as they were.
 
     excluded : operators that stay in fp32. tail : those behind the last layers, of `tail_of`, whose values do too.
-    bits     : of weights. Beside those in 4 biases stay in fp32; the runtime rounds them when it loads the file.
+    narrow   : operators whose weights get 4 bits; biases stay in fp32 then, and the runtime rounds them on loading.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
@@ -67,7 +67,7 @@ def with_pairs(
         nodes_to_exclude=[*excluded, *tail],
         op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
         extra_options={
-            "QuantizeBias": bits == 8,
+            "QuantizeBias": not narrow,
             "TensorQuantOverrides": {name: [{"quant_type": QuantType.QInt8}] for name in taken_whole(graph)},
         },
     )
@@ -81,7 +81,7 @@ def with_pairs(
         ) from error
     written = _finish(quantizer.model.model, tail)
     _pad_in_integers(written.graph)
-    return written if bits == 8 else _in_four_bits(written, graph)
+    return _in_four_bits(written, graph, narrow) if narrow else written
 
 
 def _pool(graph: onnx.GraphProto) -> None:
@@ -190,12 +190,13 @@ def _scalar(graph: onnx.GraphProto, constants: Mapping[str, NDArray[Any]], name:
     return name
 
 
-def _in_four_bits(model: onnx.ModelProto, graph: onnx.ModelProto) -> onnx.ModelProto:
+def _in_four_bits(model: onnx.ModelProto, graph: onnx.ModelProto, narrow: Collection[str]) -> onnx.ModelProto:
     """The weights of 8 bits in 4, each channel with the step of least squared error among some that clip ever more."""
     if opset_of(model) < INT4_OPSET:
         model = onnx.version_converter.convert_version(model, INT4_OPSET)
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    floats = {tensor.name: tensor for tensor in graph.graph.initializer}
+    asked = {name for node in graph.graph.node if node.name in narrow for name in node.input}
+    floats = {tensor.name: tensor for tensor in graph.graph.initializer if tensor.name in asked}
     for node in [node for node in model.graph.node if node.op_type == "DequantizeLinear"]:
         stored, original = constants.get(node.input[0]), floats.get(node.input[0].removesuffix("_quantized"))
         if stored is None or original is None or stored.data_type != onnx.TensorProto.INT8 or len(stored.dims) < 2:
@@ -210,11 +211,9 @@ def _in_four_bits(model: onnx.ModelProto, graph: onnx.ModelProto) -> onnx.ModelP
             error = np.square(rounded - weights).sum(over, keepdims=True)
             best, least = np.where(error < least, whole * share, best), np.minimum(error, least)
         steps = np.clip(np.rint(weights / best), -7, 7)
-        narrow = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.INT4)
-        zeros = np.zeros(tuple(constants[node.input[2]].dims), narrow)
-        for name, values in zip(
-            node.input, (steps.astype(narrow), best.reshape(tuple(scales.dims)), zeros), strict=True
-        ):
+        int4 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.INT4)
+        zeros = np.zeros(tuple(constants[node.input[2]].dims), int4)
+        for name, values in zip(node.input, (steps.astype(int4), best.reshape(tuple(scales.dims)), zeros), strict=True):
             constants[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -91,6 +92,11 @@ class QuantizeConfig(Config):
         "the bytes, nothing lost, the speed of fp32. static with 4 takes half the bytes of 8 and computes in int8, as "
         "fast; it needs `train` to keep its accuracy.",
     )
+    layer_bits: dict[str, Literal[4, 8]] = Field(
+        default={},
+        description="static: bits of single layers, by patterns of their names, in place of `bits`: {head: 8}; of "
+        "several that fit the last one counts.",
+    )
     blocks: BlocksConfig = Field(default=BlocksConfig(), description="weight-only: how weights are stored.")
     calibrate: CalibrateConfig = Field(default=CalibrateConfig(), description="How activation ranges are found.")
     target: Literal["auto", "vnni", "avx512", "avx2", "arm"] = Field(
@@ -128,6 +134,8 @@ class QuantizeConfig(Config):
     def _bits_of_weights_alone(self) -> QuantizeConfig:
         if self.bits == 4 and self.mode == "dynamic":
             raise ValueError("bits: 4 needs mode: static or weight-only: dynamic multiplies integers of 8 bits")
+        if self.layer_bits and self.mode != "static":
+            raise ValueError(f"layer_bits needs mode: static, got {self.mode}")
         if self.bits == 16 and self.mode != "weight-only":
             raise ValueError(f"bits: 16 needs mode: weight-only, got {self.mode}: integers have 8 bits at most")
         if self.train is not None and self.mode != "static":
@@ -140,9 +148,20 @@ class QuantizeConfig(Config):
     def measured(self) -> bool:
         """Whether candidates are timed, where there is a device to time them on."""
         return self.choose == "measured" or (
-            self.choose == "auto" and self.target == "auto" and self.mode != "weight-only" and self.bits == 8
+            self.choose == "auto" and self.target == "auto" and self.mode != "weight-only" and not self.narrow
         )
+
+    def bits_of(self, layer: str) -> int:
+        """Stored bits of a layer's weights, as asked for."""
+        own = [bits for pattern, bits in self.layer_bits.items() if fnmatch.fnmatchcase(layer, pattern)]
+        return own[-1] if own else self.bits
+
+    @property
+    def narrow(self) -> bool:
+        """Whether any layer is to have 4 bits."""
+        return 4 in (self.bits, *self.layer_bits.values())
 
     def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        return [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
+        listed = [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
+        return [*listed, *((("layer_bits", pattern), pattern) for pattern in self.layer_bits)]

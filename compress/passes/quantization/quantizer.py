@@ -114,7 +114,8 @@ class Quantizer:
         """The graph in static int8 with every value and constant by its name. Raises PassError."""
         excluded = [*excluded_nodes(self.graph, config), *inside_excluded(self.graph, config)]
         left = [*excluded, *self.masked, *unweighted_nodes(self.graph, config)]
-        return with_pairs(self.graph, self.ranges, left, self.tail, self.scheme, config.per_channel, config.bits)
+        narrow = [name for name in calls_of_layers(self.graph, config) if config.bits_of(name) == 4]
+        return with_pairs(self.graph, self.ranges, left, self.tail, self.scheme, config.per_channel, narrow)
 
     def result(self, config: QuantizeConfig, written: onnx.ModelProto) -> GraphResult:
         """What is to be said of a graph that was written by these settings."""
@@ -130,6 +131,7 @@ class Quantizer:
                 "target": scheme.target,
                 "activations": "uint8" if unsigned else "int8",
                 "weight_bits": min(config.bits, scheme.weight_bits),
+                **({"layer_bits": dict(config.layer_bits)} if config.layer_bits else {}),
                 "per_channel": config.per_channel,
             }
         if config.mode == "static":
@@ -144,13 +146,10 @@ class Quantizer:
                 warnings.append(
                     f"One scale for all channels of {a_few(whole, 4)}: the quantizer knows no others there."
                 )
-        if config.mode == "static" and config.bits == 4 and config.train is None:
+        if config.mode == "static" and config.narrow and config.train is None:
             warnings.append("Weights of 4 bits lose accuracy where they are only rounded: add `train: {epochs: 2}`.")
-        if (
-            config.mode != "weight-only"
-            and config.bits == 8
-            and (self.scheme.target, config.target) == ("vnni", "auto")
-        ):
+        whole_bytes = config.mode != "weight-only" and 8 in (config.bits, *config.layer_bits.values())
+        if whole_bytes and (self.scheme.target, config.target) == ("vnni", "auto"):
             warnings.append(
                 "Weights use all 8 bits, which is right for CPUs with VNNI, as here. On an x86 CPU without VNNI this "
                 "file would saturate: set target: avx2 for a file that is safe on both."
@@ -159,9 +158,9 @@ class Quantizer:
 
     def changes(self, config: QuantizeConfig, written: onnx.ModelProto) -> tuple[Change, ...]:
         """Layer by layer, what became integers."""
-        bits = config.bits if config.mode == "weight-only" else min(config.bits, self.scheme.weight_bits)
+        most = 16 if config.mode == "weight-only" else self.scheme.weight_bits
         named = _quantized_layers(self.graph, written, config)
-        return tuple(Change(name, "weight bits", 32, bits) for name in named)
+        return tuple(Change(name, "weight bits", 32, min(config.bits_of(name), most)) for name in named)
 
     def saturation(self, written: onnx.ModelProto) -> tuple[float | None, float | None]:
         """In dB: integer kernels against the same file run without any fusion; and what comes of it if they saturate.
