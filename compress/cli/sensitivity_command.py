@@ -34,6 +34,7 @@ def sensitivity(
     with reading(as_json, allow):
         from compress.graph.onnx_graph import load_graph, prepared
         from compress.passes.base import GraphContext
+        from compress.passes.quantization.noise import decibel
         from compress.passes.quantization.quantize_settings import CalibrateConfig, QuantizeConfig
         from compress.passes.quantization.quantizer import Quantizer
         from compress.passes.quantization.sensitivity import layer_noise
@@ -54,11 +55,15 @@ def sensitivity(
             config = QuantizeConfig(calibrate=CalibrateConfig(samples=samples))
             quantizer = Quantizer.calibrated(graph, config, GraphContext(lambda most: calls, progress))
             named = [change.layer for change in quantizer.changes(config, quantizer.written(config))]
-            found = layer_noise(quantizer, config, named, progress)
+            found = layer_noise(quantizer, config, named, progress, others=True)
         total = sum(one.noise for one in found) or 1.0
         rows = [
-            {"layer": one.layer, "snr_db": one.decibel, "noise": one.noise, "share": one.noise / total} for one in found
-        ]
+            {
+                "layer": one.layer, "snr_db": one.decibel, "noise": one.noise, "share": one.noise / total,
+                "others_snr_db": None if one.others is None else decibel(one.others),
+            }
+            for one in found
+        ]  # fmt: skip
         if as_json:
             emit({"path": str(path), "target": quantizer.scheme.target, "layers": rows})
             return
@@ -66,19 +71,24 @@ def sensitivity(
         body = [
             [
                 one.layer[-48:],
-                "-" if one.decibel is None else f"{one.decibel:.1f} dB",
+                _shown(one.decibel),
+                _shown(None if one.others is None else decibel(one.others)),
                 f"{100 * one.noise / total:.1f} %",
                 "#" * round(40 * one.noise / found[0].noise) if found[0].noise else "",
             ]
             for one in shown
         ]
-        print("\n".join(aligned(["layer", "alone in int8", "of the noise", ""], body, columns_of(None))))
+        print("\n".join(aligned(["layer", "alone in int8", "all but it", "of the noise", ""], body, columns_of(None))))
         if len(found) > len(shown):
             print(f"  and {len(found) - len(shown)} quieter ones (--layers 0, or --json)")
         print(
-            "\nSignal over what rounding of this layer alone adds to the output. To leave one in fp32: quantize: "
-            "{exclude: [LAYER]};\nto let leanfit do it: goals: {drop: 1.0}."
+            "\nSignal over what rounding of this layer alone, and of all but it, adds to the output. To leave one in fp32:\n"
+            "quantize: {exclude: [LAYER]}; to let leanfit do it: goals: {drop: 1.0}."
         )
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"
 
 
 def _source(

@@ -46,6 +46,7 @@ def test_the_noisiest_layer_comes_first(file):
     found = json.loads(out)["layers"]
     assert code == 0 and err.splitlines()[-1] == "False"
     assert found[0]["layer"] in ("1", "2") and found[0]["snr_db"] < found[2]["snr_db"] - 20
+    assert max(found, key=lambda one: one["others_snr_db"])["layer"] in ("1", "2")  # without one of them all is well
     assert sum(one["share"] for one in found) == pytest.approx(1)
     assert [one["noise"] for one in found] == sorted((one["noise"] for one in found), reverse=True)
     code, out, _ = told(file, "--data", file.parent / "data.npz", "--layers", "2", "-q")

@@ -147,7 +147,9 @@ class Quantizer:
                     f"One scale for all channels of {a_few(whole, 4)}: the quantizer knows no others there."
                 )
         if config.mode == "static" and config.narrow and config.train is None:
-            warnings.append("Weights of 4 bits lose accuracy where they are only rounded: add `train: {epochs: 2}`.")
+            warnings.append(
+                "Weights of 4 bits lose accuracy where they are only rounded; of a network in torch, add train: {}."
+            )
         whole_bytes = config.mode != "weight-only" and 8 in (config.bits, *config.layer_bits.values())
         if whole_bytes and (self.scheme.target, config.target) == ("vnni", "auto"):
             warnings.append(

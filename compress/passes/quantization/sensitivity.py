@@ -18,11 +18,13 @@ SAMPLES = 32  # that the outputs of each layer's file are compared on
 class LayerNoise:
     """One layer in integers, all others in fp32: the power of what that changes in the output, over the output's own.
 
-    noise : 0 where nothing changes; 0.01 is 20 dB.
+    noise  : 0 where nothing changes; 0.01 is 20 dB.
+    others : the same of all layers in integers but this one; None where that was not asked for, or is no layer at all.
     """
 
     layer: str
     noise: float
+    others: float | None = None
 
     @property
     def decibel(self) -> float | None:
@@ -35,6 +37,8 @@ def layer_noise(
     config: QuantizeConfig,
     layers: Sequence[str],
     status: Callable[[str, float, float], None] = lambda message, done, total: None,
+    *,
+    others: bool = False,
 ) -> list[LayerNoise]:
     """The noise of each layer, the noisiest first, on at most 32 of the samples that ranges were found on.
 
@@ -43,10 +47,16 @@ def layer_noise(
     """
     calls = list(first_of(quantizer.samples, SAMPLES))
     floats = outputs_of(serialise(quantizer.graph), calls)
+
+    def noise(**changed: object) -> float:
+        own = config.model_copy(update=changed)
+        return noise_of(outputs_of(serialise(quantizer.written(own)), calls), floats)
+
     found = []
     for number, layer in enumerate(layers):
         status("quantize: sensitivity", number, len(layers))
-        alone = config.model_copy(update={"layers": (glob.escape(layer),), "operators": "weighted"})
-        outputs = outputs_of(serialise(quantizer.written(alone)), calls)
-        found.append(LayerNoise(layer, noise_of(outputs, floats)))
+        pattern = glob.escape(layer)
+        alone = noise(layers=(pattern,), operators="weighted")
+        left = noise(exclude=(*config.exclude, pattern)) if others and len(layers) > 1 else None
+        found.append(LayerNoise(layer, alone, left))
     return sorted(found, key=lambda one: -one.noise)
