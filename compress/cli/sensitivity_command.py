@@ -82,8 +82,8 @@ def sensitivity(
         if len(found) > len(shown):
             print(f"  and {len(found) - len(shown)} quieter ones (--layers 0, or --json)")
         print(
-            "\nSignal over what rounding of this layer alone, and of all but it, adds to the output. To leave one in fp32:\n"
-            "quantize: {exclude: [LAYER]}; to let leanfit do it: goals: {drop: 1.0}."
+            "\nSignal over what rounding of this layer alone, and of all but it, adds to the output. To leave one in "
+            "fp32:\nquantize: {exclude: [LAYER]}; to let leanfit do it: goals: {drop: 1.0}."
         )
 
 
