@@ -119,9 +119,9 @@ class GraphNetwork(nn.Module):
             name = tensor.name
             values = self._whole(name) if name in self._stored else self._value(name)
             kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            tensor.CopyFrom(
-                numpy_helper.from_array(values.cpu().numpy().astype(kind).reshape(tuple(tensor.dims)), name)
-            )
+            shape = tuple(tensor.dims)
+            held = values.reshape(()).expand(shape) if values.numel() == 1 else values.reshape(shape)
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(held.cpu().numpy().astype(kind)), name))
         return model
 
     def _pair(self, call: _Call, values: Mapping[str, Tensor]) -> Tensor:
@@ -195,15 +195,18 @@ class GraphNetwork(nn.Module):
         return (whole.float() - call.along(zero, whole)) * scale
 
     def _unit(self, values: Tensor, name: str) -> Tensor:
-        """The root mean square, of each channel where each has a scale; of all where that is zero."""
+        """About the root mean square, of each channel where each has a scale; of all where that is zero.
+
+        A power of two, so that what is held in it is the very same number.
+        """
         whole = values.square().mean().sqrt()
-        whole = torch.where(whole > 0, whole, torch.ones_like(whole))
+        whole = torch.where(whole > 0, whole, torch.ones_like(whole)).log2().round().exp2()
         call = self._stored.get(name)
         if call is None or values.ndim < 2 or self._constants[call.inputs[1]].dims[:1] in ([], [1]):
             return whole
         others = [axis for axis in range(values.ndim) if axis != call.settings.get("axis", 1) % values.ndim]
         channels = values.square().mean(others, keepdim=True).sqrt()
-        return torch.where(channels > 0, channels, whole)
+        return torch.where(channels > 0, channels.log2().round().exp2(), whole)
 
     def _bias_scales(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """Scales of biases in 32 bits -> those of what is multiplied, whose products they are."""
@@ -213,13 +216,9 @@ class GraphNetwork(nn.Module):
             if len(pairs) != 3 or not all(pair is not None and pair.kind == _WIDENS for pair in pairs):
                 continue
             x, weight, bias = (pair.inputs[1] for pair in pairs if pair is not None)
-            of_bias, product = (
-                _tensor(self._constants[bias]),
-                _tensor(self._constants[x]) * _tensor(self._constants[weight]),
-            )
-            if torch.allclose(
-                of_bias, product.expand_as(of_bias) if product.numel() == 1 else product, rtol=1e-5, atol=0
-            ):
+            known = _tensor(self._constants[bias]).reshape(-1)
+            product = (_tensor(self._constants[x]) * _tensor(self._constants[weight])).reshape(-1)
+            if len(product) in (1, len(known)) and torch.allclose(known, product.expand_as(known), rtol=1e-5, atol=0):
                 yield bias, (x, weight)
 
 

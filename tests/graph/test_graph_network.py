@@ -17,6 +17,7 @@ from compress.graph.model_state import ZerosStay
 from compress.graph.onnx_graph import opset_of, serialise
 from compress.graph.torch_operators import OPERATORS
 from compress.passes.base import GraphContext
+from compress.passes.quantization.integer_types import scheme_for
 from compress.passes.quantization.quantize import NumpySplit
 from compress.passes.quantization.quantize_settings import QuantizeConfig
 from compress.passes.quantization.quantizer import Quantizer
@@ -51,10 +52,14 @@ def images() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def pairs(images):
     """A network in static integers: the graph with pairs, and the weights it was rounded from."""
+    return paired(images, target="vnni")
+
+
+def paired(images, **settings):
     torch.manual_seed(0)
     graph = export_onnx(Net().eval(), {"image": images[:2]})
     split = TensorSplit({"image": images}, torch.zeros(len(images), dtype=torch.int64))
-    config = QuantizeConfig(target="vnni", choose="fixed")
+    config = QuantizeConfig(choose="fixed", **settings)
     quantizer = Quantizer.calibrated(graph, config, GraphContext(lambda count: NumpySplit(split)))
     floats = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantizer.graph.graph.initializer}
     return sorted_graph(quantizer.with_pairs(config)), floats
@@ -107,10 +112,14 @@ def test_norms_and_attention_are_what_torch_computes(opset):
     torch.testing.assert_close(GraphNetwork(graph)(x)["output"], network(x), rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_written_unchanged_is_what_was_read(pairs):
-    graph, floats = pairs
+@pytest.mark.parametrize("settings", [
+    {"target": "vnni"}, {"target": "avx2"}, {"target": "arm"}, {"target": "vnni", "per_channel": False},
+    {"target": "vnni", "bits": 4},
+])  # fmt: skip
+def test_what_is_written_unchanged_is_what_was_read(images, settings):
+    graph, floats = paired(images, **settings)
     for known in (floats, None):
-        written = GraphNetwork(graph, known).written()
+        written = GraphNetwork(graph, known, scheme_for(settings["target"]).largest).written()
         for before, after in zip(graph.graph.initializer, written.graph.initializer, strict=True):
             assert before.name == after.name
             np.testing.assert_array_equal(numpy_helper.to_array(before), numpy_helper.to_array(after))

@@ -85,6 +85,29 @@ def test_nothing_changes_in_floating_point(network: Any, inputs: dict[str, torch
     np.testing.assert_allclose(*(outputs_of(serialise(one), calls) for one in (graph, other)), rtol=1e-4, atol=1e-5)
 
 
+def test_a_product_along_another_axis_is_no_reader():
+    """As long as there are channels, so that nothing but the axis tells them apart."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.along = nn.Conv1d(6, 6, 3, padding=1), nn.Linear(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.along(torch.relu(self.conv(x)))
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.conv = nn.LayerNorm(6), nn.Conv1d(6, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(self.norm(x))
+
+    for network in (Mixed(), Normed()):
+        assert not joints_of(graph_of(network, x=torch.randn(8, 6, 6))[0])
+
+
 def spoilt() -> nn.Module:
     """A channel a thousand times the others, which the next layer weighs a thousand times less."""
     torch.manual_seed(0)

@@ -17,12 +17,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from compress.graph.onnx_graph import attributes_of
+from compress.graph.onnx_graph import attributes_of, bodies_of
 from compress.passes.quantization.calibrate import Calibration, collect_channels
 
 ALPHA = 0.65  # how much of a channel's size moves on to the weights: SmoothQuant has 0.5, MiniLM did best with 0.65
-# Operators that give c times as much for c times the input, channel by channel.
 _LAST_AXIS = frozenset(("LayerNormalization", "RMSNormalization"))
+_PRODUCTS = frozenset(("Gemm", "MatMul"))
+# Who reads, along the axis that the producer has its channels on: a product of three dimensions reads the last one.
+_READ_BY = {"Conv": frozenset(("Conv",)), "Gemm": _PRODUCTS, **dict.fromkeys(_LAST_AXIS, _PRODUCTS)}
+# Operators that give c times as much for c times the input, channel by channel.
 _SCALED_THROUGH = frozenset(("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"))
 
 
@@ -44,7 +47,9 @@ class Joint:
 
 
 def joints_of(graph: onnx.ModelProto) -> list[Joint]:
-    """The places where scales can move."""
+    """The places where scales can move; none in a graph with loops or conditions, whose bodies read values too."""
+    if any(True for node in graph.graph.node for _ in bodies_of(node)):
+        return []
     constants = {tensor.name: tensor for tensor in graph.graph.initializer}
     uses = Counter(name for node in graph.graph.node for name in node.input)
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -62,7 +67,8 @@ def joints_of(graph: onnx.ModelProto) -> list[Joint]:
             value = waiting.pop()
             joint.whole = joint.whole and value not in outputs
             for reader in readers.get(value, ()):
-                if weight := _reader(reader, value, constants):
+                weight = _reader(reader, value, constants) if reader.op_type in _READ_BY[node.op_type] else None
+                if weight is not None:
                     joint.read_by.append(weight)
                 elif reader.op_type in _SCALED_THROUGH and joint.axis == 1:
                     waiting.append(reader.output[0])
@@ -123,17 +129,19 @@ def _factors(
 
 def _producer(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> tuple[tuple[str, int], ...]:
     """The constants that give an operator's output its size, with the axis of its channels."""
-    if node.op_type not in ("Conv", "Gemm", *_LAST_AXIS):
+    if node.op_type not in _READ_BY:
         return ()
     names = [name for name in node.input[1:3] if name]
     if not names or not all(
         name in constants and constants[name].data_type == onnx.TensorProto.FLOAT for name in names
     ):
         return ()
-    turned = node.op_type == "Gemm" and not attributes_of(node).get("transB", 0)
-    if node.op_type in _LAST_AXIS and len(constants[names[0]].dims) > 1:
+    dims = [constants[name].dims for name in names]
+    axis = 1 if node.op_type == "Gemm" and not attributes_of(node).get("transB", 0) else 0
+    plain = len(dims[0]) == 1 if node.op_type in _LAST_AXIS else len(dims[0]) > axis
+    if not plain or any(not one or one[-1] != dims[0][axis] for one in dims[1:]):
         return ()
-    return ((names[0], 1 if turned else 0), *((name, -1) for name in names[1:]))
+    return ((names[0], axis), *((name, -1) for name in names[1:]))
 
 
 def _reader(node: onnx.NodeProto, value: str, constants: Mapping[str, onnx.TensorProto]) -> tuple[str, int] | None:
