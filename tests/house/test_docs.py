@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
 QUICK = ["--set", "train.epochs=2", "--set", "benchmark.seconds=1"]
 """Added to runs of shipped recipes: what is tested is that the command works, not what it reaches."""
 
+SLOW = {("findings.md", "bash"), ("benchmarking.md", "bash")}  # three quarters of a minute each
 OF_RECORDS = ("leanfit size studies/records", "leanfit fit studies/records")
 """What answers from kept Records says the same everywhere, so what a page shows of it must be what it prints."""
 
@@ -25,8 +27,9 @@ def snippets(page: Path, language: str) -> list[str]:
     return [body for kind, body in FENCE.findall(page.read_text(encoding="utf-8")) if kind == language]
 
 
-def has(language: str) -> list[Path]:
-    return [page for page in PAGES if snippets(page, language)]
+def has(language: str) -> list[Any]:
+    pages = [page for page in PAGES if snippets(page, language)]
+    return [pytest.param(page, marks=pytest.mark.slow) if (page.name, language) in SLOW else page for page in pages]
 
 
 def short(page: Path) -> str:

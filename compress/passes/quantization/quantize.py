@@ -25,7 +25,8 @@ def preview_quantize(model: nn.Module, config: QuantizeConfig, context: Context)
     kinds = {"Conv": _ConvNd, "Gemm": nn.Linear, "Gather": nn.Embedding, "LSTM": nn.LSTM}
     taken = tuple(kind for operator, kind in kinds.items() if operator in kinds_of(config))
     layers = tuple(n for n, m in model.named_modules() if isinstance(m, taken) and chosen(n, config))
-    return Preview(model, layers, float(config.bits), (types_of(config),))
+    trains = () if config.train is None else (f"the file trains for {config.train.epochs} epochs, its rounding in",)
+    return Preview(model, layers, float(config.bits), (types_of(config), *trains))
 
 
 def quantize(model: ModelState, config: QuantizeConfig, context: Context) -> PassResult:

@@ -42,6 +42,8 @@ def types_of(config: QuantizeConfig) -> str:
     if config.mode == "weight-only":
         return f"weights in int{config.bits}, by blocks of {config.blocks.size} ({config.blocks.method})"
     scheme = scheme_for(config.target)
+    if config.bits == 4:
+        return "static: weights in int4, which compute in int8 once the file is loaded; activations in int8"
     return f"{config.mode} int8 for {scheme.target}: {scheme.reason}"
 
 
