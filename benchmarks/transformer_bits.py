@@ -40,8 +40,10 @@ CONTEXT, WIDTH, LAYERS, HEADS = 128, 128, 4, 4
 CALIBRATED = 128
 OURS: dict[str, dict[str, Any]] = {
     "static int8": {},
+    "static int8, not equalized": {"equalize": False},
     "static int8, mse": {"calibrate": {"method": "mse"}},
     "dynamic int8": {"mode": "dynamic"},
+    "weights fp16": {"mode": "weight-only", "bits": 16},
     "weights int8": {"mode": "weight-only"},
     "weights int4, rtn": {"mode": "weight-only", "bits": 4},
     "weights int4, hqq": {"mode": "weight-only", "bits": 4, "blocks": {"method": "hqq"}},
@@ -184,6 +186,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", default="")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--only", nargs="+", choices=tuple(OURS), help="these of ours, and none of the peers'")
     given = parser.parse_args()
     graph, fitted, judged, metric, named = minilm(given.folder) if given.what == "minilm" else gpt(given.steps)
     with tempfile.TemporaryDirectory() as place:
@@ -191,6 +194,8 @@ def main() -> None:
         files = {"fp32": folder / "fp32.onnx"}
         files["fp32"].write_bytes(serialise(graph))
         for name, settings in OURS.items():
+            if given.only and name not in given.only:
+                continue
             settings = {**settings, "calibrate": {"samples": CALIBRATED, **settings.get("calibrate", {})}}
             recipe = {"version": 1, "passes": [{"kind": "quantize", "choose": "fixed", **settings}]}
             recipe["benchmark"] = {"seconds": 0.5}
@@ -198,7 +203,7 @@ def main() -> None:
             out = folder / name.replace(" ", "-").replace(",", "")
             files[name] = compress_onnx(files["fp32"], recipe, data=dict(fitted), out=out, progress=False).onnx_path
             print(f"{name}: {time.perf_counter() - began:.1f} s", flush=True)
-        files |= theirs(files["fp32"], fitted, folder)
+        files |= {} if given.only else theirs(files["fp32"], fitted, folder)
         one = {name: rows[:1] for name, rows in judged.items()}
         found = compare(list(files.values()), names=list(files), inputs=one, seconds=given.seconds).results
         print(f"\n{given.what}: {int8_path()}, 1 thread, batch 1")

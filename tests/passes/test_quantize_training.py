@@ -142,3 +142,12 @@ def test_four_bits_compute_in_integers_once_the_file_is_loaded(trained: nn.Modul
     kinds = [node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node]
     assert "QLinearConv" in kinds and "Cast" not in kinds
     assert not {"Conv", "FusedConv"}.intersection(kinds)
+
+
+def test_an_operator_set_that_cannot_be_raised_is_said(trained: nn.Module, digits: Task, monkeypatch):
+    def refuse(*args: Any) -> Any:
+        raise RuntimeError("no adapter")
+
+    monkeypatch.setattr("onnx.version_converter.convert_version", refuse)
+    with pytest.raises(PassError, match=r"need operator set 21.*no adapter.*export\.opset: 21"):
+        made(trained, digits, train=None, bits=4)

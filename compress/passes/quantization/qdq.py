@@ -192,8 +192,14 @@ def _scalar(graph: onnx.GraphProto, constants: Mapping[str, NDArray[Any]], name:
 
 def _in_four_bits(model: onnx.ModelProto, graph: onnx.ModelProto, narrow: Collection[str]) -> onnx.ModelProto:
     """The weights of 8 bits in 4, each channel with the step of least squared error among some that clip ever more."""
-    if opset_of(model) < INT4_OPSET:
-        model = onnx.version_converter.convert_version(model, INT4_OPSET)
+    if (opset := opset_of(model)) < INT4_OPSET:
+        try:
+            model = onnx.version_converter.convert_version(model, INT4_OPSET)
+        except Exception as error:  # the converter raises what its C++ raises
+            raise PassError(
+                f"quantize: weights of 4 bits need operator set {INT4_OPSET}, and this graph of {opset} cannot be "
+                f"converted: {str(error)[:200]}. Next: export.opset: {INT4_OPSET}, or bits: 8."
+            ) from error
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     asked = {name for node in graph.graph.node if node.name in narrow for name in node.input}
     floats = {tensor.name: tensor for tensor in graph.graph.initializer if tensor.name in asked}

@@ -46,7 +46,7 @@ MASKED = -9999.0  # no score's value: a mask
 # Trained nets gave 38 to 48 dB between their integer kernels and the simulation where clean, about 29 dB saturated.
 SATURATED_BELOW_DB = 34.0
 SATURATION_SAMPLES = 32
-EQUALIZED_ON, WORTH_DB = 64, 1.0  # samples; trained ResNets moved by half a dB either way
+EQUALIZED_ON, WORTH_DB = 32, 1.0  # samples; trained ResNets moved by half a dB either way
 SATURATION_COSTS_DB = (
     3.0  # saturated nets were 9 to 10 dB further from fp32 than the simulation, clean ones less than 1
 )
@@ -188,12 +188,12 @@ def _equalized(
 
     In int8 by plain settings whatever the recipe's are, so that a recipe with what was chosen finds the same.
     """
-    few, batch = context.calibration(EQUALIZED_ON), config.calibrate.batch_size
+    few, batch = context.calibration(min(EQUALIZED_ON, config.calibrate.samples)), config.calibrate.batch_size
     other = equalized(graph, few, batch, _reporter(context, "channels"))
     if other is None:
         return graph, {}
     plain = QuantizeConfig(target=config.target, equalize=False, calibrate=CalibrateConfig(batch_size=batch))
-    calls, on_few = list(first_of(few, EQUALIZED_ON)), replace(context, calibration=lambda count: few)
+    calls, on_few = [feeds for _, feeds in few.batches(batch)], replace(context, calibration=lambda count: few)
     wanted = outputs_of(serialise(graph), calls)
     try:
         files = [serialise(Quantizer.calibrated(one, plain, on_few).written(plain)) for one in (graph, other)]
