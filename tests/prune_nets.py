@@ -361,7 +361,7 @@ def build(name: str) -> nn.Module:
 
 
 def config(**settings) -> PruneConfig:
-    return PruneConfig(**{"keep": {"macs": 0.5}, "round_to": 8, "recalibrate": 0} | settings)
+    return PruneConfig(**{"keep": {"macs": 0.5}, "round_to": 8, "recalibrate": 0, "scope": "global"} | settings)
 
 
 def context(task: Task, model: nn.Module, seed: int = 0, **more) -> Context:

@@ -36,6 +36,7 @@ from compress.passes.pruning.channel_groups import coupled, find_groups, removal
 from compress.passes.pruning.importance import score_units
 from compress.passes.pruning.preflight import mask_channels
 from compress.passes.pruning.prune import preview_prune, reestimate_batch_norm
+from compress.passes.pruning.prune_plan import PrunePlan
 from compress.tasks import Task
 from evaluate.core.errors import ModelError
 
@@ -196,6 +197,31 @@ def test_a_share_for_a_layer_overrides_its_importance(task, no_export):
     result = prune(model, config(keep={"macs": 0.6}, per_layer=shares), context(task, model))
     assert widths(result)["b3c1"] == (64, 16) and widths(result)["b2c1"] == (32, 32)
     assert result.details["achieved"]["macs"]["ratio"] == pytest.approx(0.6, rel=0.02)
+
+
+@pytest.mark.parametrize("best", ["global", "per_layer"])
+def test_the_way_to_divide_that_validation_likes_better_is_kept(best, task, no_export, monkeypatch):
+    model = build(next(iter(NETS)))
+    fixed = prune(model, config(scope=best), context(task, model))
+    seen = iter({"global": [2.0, 1.0], "per_layer": [1.0, 2.0]}[best])
+    monkeypatch.setattr(module, "evaluate_split", lambda *args, **how: {"metric": next(seen, 0.0), "loss": 0.0})
+    result = prune(model, config(scope="auto"), context(task, model))
+    assert result.details["scope"] == best and widths(result) == widths(fixed)
+    assert result.details["scopes_tried"] == {"global": 2.0 if best == "global" else 1.0,
+                                              "per_layer": 1.0 if best == "global" else 2.0}  # fmt: skip
+
+
+def test_a_way_that_does_not_reach_the_target_is_not_taken(task, no_export, monkeypatch):
+    model, step = build(next(iter(NETS))), PrunePlan.step
+
+    def stepped(plan, network, target):
+        if plan.config.scope == "global":
+            raise PassError("out of reach")
+        step(plan, network, target)
+
+    monkeypatch.setattr(PrunePlan, "step", stepped)
+    result = prune(model, config(scope="auto"), context(task, model))
+    assert result.details["scope"] == "per_layer" and list(result.details["scopes_tried"]) == ["per_layer"]
 
 
 def test_coupled_layers_cannot_have_two_shares(task):

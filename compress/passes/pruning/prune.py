@@ -28,11 +28,12 @@ from compress.passes.base import Change, Context, PassResult, Preview
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES
 from compress.passes.pruning.preflight import check_runs
 from compress.passes.pruning.prune_plan import Budget, PrunePlan
-from compress.passes.pruning.prune_settings import PruneConfig
+from compress.passes.pruning.prune_settings import SCOPES, PruneConfig, Scope
 from compress.passes.pruning.widths import measure
 from compress.tasks.task import Task
-from compress.training.evaluation import evaluate_split
+from compress.training.evaluation import better, evaluate_split
 from evaluate.core.errors import ModelError
+from evaluate.metrics.base import get_metric
 
 BATCH = 128
 
@@ -46,6 +47,8 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
         plan.step(pruned, target)
     check_runs(pruned, context.task.example(1))
     notes = [_achieved_text(plan, pruned, context.task.example(1)), *plan.warnings]
+    if config.scope == "auto":
+        notes.append("widths are predicted by scope: global; per_layer is tried too, and the better on validation kept")
     if reads:
         how = f"{config.importance}, which reads the data, may divide them otherwise"
         notes.append(f"widths are predicted by {DATA_FREE}; {how}")
@@ -55,6 +58,7 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
 def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
     pruned, plan, rewrites = _prepare(model.module, config, context)
+    plan, tried = _better_scope(pruned, plan, config, context) if config.scope == "auto" else (plan, {})
     before = _widths(pruned)
     example = context.task.example(1)
     history = []
@@ -67,6 +71,7 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
         history.append(_restore(model, pruned, config, context, number))
     details = {
         **plan.details(pruned, example),
+        **({"scopes_tried": tried} if tried else {}),
         "metric": {"name": context.task.metric_name, **history[-1]["metric"]},
         "history": history,
     }
@@ -94,6 +99,29 @@ def _prepare(
     # The weights of a rewritten shortcut say nothing of its channels; those of a layer do.
     plan = PrunePlan(pruned, config, context, budget, frozenset(r.layer for r in shortcuts))
     return pruned, plan, (*plain, *layers, *shortcuts)
+
+
+def _better_scope(
+    model: nn.Module, plan: PrunePlan, config: PruneConfig, context: Context
+) -> tuple[PrunePlan, dict[str, float]]:
+    """The way to divide what goes that validation likes better, without training; and the metric of each."""
+    metric, found = get_metric(context.task.metric), dict[Scope, dict[str, float]]()
+    plans = {scope: plan.with_scope(scope) for scope in SCOPES}
+    for number, (scope, one) in enumerate(plans.items()):
+        context.status(f"prune: trying scope {scope}", number, len(plans))
+        trial = copy_model(model)
+        try:
+            one.step(trial, plan.budget.value)
+        except PassError:
+            continue  # where none reaches the target, the pass says so itself
+        reestimate_batch_norm(trial, context.task, config.recalibrate, seed=context.seed, device=context.device)
+        found[scope] = evaluate_split(
+            trial, context.task.validation, context.task.loss, context.task.metric, device=context.device
+        )
+    best = next(iter(found), SCOPES[0])
+    for scope in found:
+        best = scope if better(metric, found[scope], found[best]) else best
+    return plan.with_scope(best), {scope: result["metric"] for scope, result in found.items()}
 
 
 def reestimate_batch_norm(model: nn.Module, task: Task, batches: int, *, seed: int, device: str = "cpu") -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import functools
 import math
@@ -18,7 +19,7 @@ from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
 from compress.passes.pruning.importance import IMPORTANCES, Scores, score_units, taylor_gradients
 from compress.passes.pruning.preflight import preflight
-from compress.passes.pruning.prune_settings import UNITS, PruneConfig
+from compress.passes.pruning.prune_settings import UNITS, PruneConfig, Scope
 from compress.passes.pruning.widths import (
     TOLERANCE,
     Allocation,
@@ -69,6 +70,13 @@ class PrunePlan:
         self.start = {group.name: group.width for group in chosen}
         self.now = dict(self.start)
         self.start_size = measure(model, self.example, budget.unit)
+
+    def with_scope(self, scope: Scope) -> PrunePlan:
+        """The same before its first step, with another way to divide what goes."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"scope": scope})
+        other.warnings, other.now = list(self.warnings), dict(self.now)
+        return other
 
     def targets(self) -> list[float]:
         """The cost to reach after each part: equal ratios from the present size to the target."""

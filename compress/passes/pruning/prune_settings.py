@@ -11,6 +11,8 @@ from compress.core.config import Config
 from compress.training.settings import RecoverConfig
 
 ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
+Scope = Literal["global", "per_layer"]
+SCOPES: tuple[Scope, ...] = ("global", "per_layer")
 UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
 """What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -55,9 +57,10 @@ class PruneConfig(Config):
         description="What makes a channel worth keeping: l1 or l2 norm of its filters, group_norm over all layers "
         "coupled to it, bn_scale of its batch norms, taylor (weight x gradient on training samples), or random.",
     )
-    scope: Literal["global", "per_layer"] = Field(
-        default="global",
-        description="global: layers give what costs least importance; per_layer: all give the same share.",
+    scope: Literal["auto"] | Scope = Field(
+        default="auto",
+        description="global: layers give what costs least importance; per_layer: all give the same share; auto: both "
+        "are tried without training, and the one that validation likes better is kept.",
     )
     steps: int = Field(default=1, ge=1, le=100, description="Prune in so many parts, with recovery split over them.")
     round_to: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(

@@ -195,11 +195,11 @@ def _in_four_bits(model: onnx.ModelProto, graph: onnx.ModelProto, narrow: Collec
     if (opset := opset_of(model)) < INT4_OPSET:
         try:
             model = onnx.version_converter.convert_version(model, INT4_OPSET)
-        except Exception as error:  # the converter raises what its C++ raises
+        except Exception as reason:  # the converter raises what its C++ raises
             raise PassError(
                 f"quantize: weights of 4 bits need operator set {INT4_OPSET}, and this graph of {opset} cannot be "
-                f"converted: {str(error)[:200]}. Next: export.opset: {INT4_OPSET}, or bits: 8."
-            ) from error
+                f"converted: {str(reason)[:200]}. Next: export.opset: {INT4_OPSET}, or bits: 8."
+            ) from reason
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     asked = {name for node in graph.graph.node if node.name in narrow for name in node.input}
     floats = {tensor.name: tensor for tensor in graph.graph.initializer if tensor.name in asked}
