@@ -20,11 +20,9 @@ from evaluate.hardware.environment import cpu_model, int8_path
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},
-    "scope: global": {"scope": "global"},
-    "scope: per_layer": {"scope": "per_layer"},
     **{
         f"importance: {kind}, {scope}": {"importance": kind, "scope": scope}
-        for kind in ("l1", "l2", "bn_scale", "taylor")
+        for kind in ("group_norm", "l1", "l2", "bn_scale", "taylor")
         for scope in ("global", "per_layer")
     },
 }
@@ -48,7 +46,7 @@ def main() -> int:
         print(
             f"{name:<32} top-1 {accuracy.value:.2f} ({accuracy.low:.2f} to {accuracy.high:.2f}), MACs {macs:.3f}, "
             f"{run.speedup.value:.2f}x ({run.speedup.low:.2f} to {run.speedup.high:.2f}) "
-            f"{details.get('scopes_tried', '')}",
+            f"{details.get('tried', '')}",
             flush=True,
         )
     return int(accuracies["default"] < max(accuracies.values()))

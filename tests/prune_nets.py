@@ -360,8 +360,11 @@ def build(name: str) -> nn.Module:
     return model.eval()
 
 
+FIXED = {"importance": "group_norm", "scope": "global"}  # one way to choose what goes
+
+
 def config(**settings) -> PruneConfig:
-    return PruneConfig(**{"keep": {"macs": 0.5}, "round_to": 8, "recalibrate": 0, "scope": "global"} | settings)
+    return PruneConfig(**{"keep": {"macs": 0.5}, "round_to": 8, "recalibrate": 0, **FIXED} | settings)
 
 
 def context(task: Task, model: nn.Module, seed: int = 0, **more) -> Context:

@@ -207,8 +207,22 @@ def test_the_way_to_divide_that_validation_likes_better_is_kept(best, task, no_e
     monkeypatch.setattr(module, "evaluate_split", lambda *args, **how: {"metric": next(seen, 0.0), "loss": 0.0})
     result = prune(model, config(scope="auto"), context(task, model))
     assert result.details["scope"] == best and widths(result) == widths(fixed)
-    assert result.details["scopes_tried"] == {"global": 2.0 if best == "global" else 1.0,
-                                              "per_layer": 1.0 if best == "global" else 2.0}  # fmt: skip
+    assert list(result.details["tried"]) == ["group_norm, global", "group_norm, per_layer"]
+    assert max(result.details["tried"], key=result.details["tried"].get) == f"group_norm, {best}"
+
+
+def test_every_importance_that_reads_no_data_is_tried_by_default(task, no_export):
+    model = build(next(iter(NETS)))
+    settings = config(importance="auto", scope="auto")
+    result = prune(model, settings, context(task, model))
+    tried = result.details["tried"]
+    assert (
+        len(tried) == 6 and max(tried.values()) == tried[f"{result.details['importance']}, {result.details['scope']}"]
+    )
+    for importance, scope in (way.split(", ") for way in tried):
+        alone = prune(model, config(importance=importance, scope=scope), context(task, model))
+        assert alone.details["metric"]["pruned"] == pytest.approx(tried[f"{importance}, {scope}"])
+        assert alone.details["metric"]["pruned"] <= result.details["metric"]["pruned"]
 
 
 def test_a_way_that_does_not_reach_the_target_is_not_taken(task, no_export, monkeypatch):
@@ -221,7 +235,7 @@ def test_a_way_that_does_not_reach_the_target_is_not_taken(task, no_export, monk
 
     monkeypatch.setattr(PrunePlan, "step", stepped)
     result = prune(model, config(scope="auto"), context(task, model))
-    assert result.details["scope"] == "per_layer" and list(result.details["scopes_tried"]) == ["per_layer"]
+    assert result.details["scope"] == "per_layer" and list(result.details["tried"]) == ["group_norm, per_layer"]
 
 
 def test_coupled_layers_cannot_have_two_shares(task):

@@ -28,7 +28,7 @@ from compress.passes.base import Change, Context, PassResult, Preview
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES
 from compress.passes.pruning.preflight import check_runs
 from compress.passes.pruning.prune_plan import Budget, PrunePlan
-from compress.passes.pruning.prune_settings import SCOPES, PruneConfig, Scope
+from compress.passes.pruning.prune_settings import SCOPES, TRIED, ImportanceKind, PruneConfig, Scope
 from compress.passes.pruning.widths import measure
 from compress.tasks.task import Task
 from compress.training.evaluation import better, evaluate_split
@@ -36,29 +36,32 @@ from evaluate.core.errors import ModelError
 from evaluate.metrics.base import get_metric
 
 BATCH = 128
+Way = tuple[ImportanceKind, Scope]
 
 
 def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Preview:
     """The network as pruning would shape it, without training; what may not read data is stood in for."""
-    reads = IMPORTANCES[config.importance].reads_data
-    plain = config.model_copy(update={"importance": DATA_FREE}) if reads else config
-    pruned, plan, _ = _prepare(model, plain, context)
+    ways = _ways(config)
+    kind, scope = ways[0]
+    reads = IMPORTANCES[kind].reads_data
+    pruned, plan, _ = _prepare(model, config, context)
+    plan = plan.with_choice(DATA_FREE if reads else kind, scope)
     for target in plan.targets():
         plan.step(pruned, target)
     check_runs(pruned, context.task.example(1))
     notes = [_achieved_text(plan, pruned, context.task.example(1)), *plan.warnings]
-    if config.scope == "auto":
-        notes.append("widths are predicted by scope: global; per_layer is tried too, and the better on validation kept")
     if reads:
-        how = f"{config.importance}, which reads the data, may divide them otherwise"
+        how = f"{kind}, which reads the data, may divide them otherwise"
         notes.append(f"widths are predicted by {DATA_FREE}; {how}")
+    if len(ways) > 1:
+        notes.append(f"widths are predicted by {kind}, {scope}; {len(ways)} ways are tried and the best one kept")
     return Preview(pruned, tuple(plan.changed_layers()), notes=tuple(notes))
 
 
 def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
     pruned, plan, rewrites = _prepare(model.module, config, context)
-    plan, tried = _better_scope(pruned, plan, config, context) if config.scope == "auto" else (plan, {})
+    plan, tried = _best_choice(pruned, plan, config, context)
     before = _widths(pruned)
     example = context.task.example(1)
     history = []
@@ -71,7 +74,7 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
         history.append(_restore(model, pruned, config, context, number))
     details = {
         **plan.details(pruned, example),
-        **({"scopes_tried": tried} if tried else {}),
+        **({"tried": tried} if tried else {}),
         "metric": {"name": context.task.metric_name, **history[-1]["metric"]},
         "history": history,
     }
@@ -101,27 +104,37 @@ def _prepare(
     return pruned, plan, (*plain, *layers, *shortcuts)
 
 
-def _better_scope(
+def _best_choice(
     model: nn.Module, plan: PrunePlan, config: PruneConfig, context: Context
 ) -> tuple[PrunePlan, dict[str, float]]:
-    """The way to divide what goes that validation likes better, without training; and the metric of each."""
-    metric, found = get_metric(context.task.metric), dict[Scope, dict[str, float]]()
-    plans = {scope: plan.with_scope(scope) for scope in SCOPES}
-    for number, (scope, one) in enumerate(plans.items()):
-        context.status(f"prune: trying scope {scope}", number, len(plans))
+    """Of the ways to choose what goes that the settings leave open, the one validation likes best without training.
+
+    With the metric of each, by "importance, scope"; none was tried where nothing is left open.
+    """
+    ways = _ways(config)
+    if len(ways) == 1:
+        return plan.with_choice(*ways[0]), {}
+    metric, task, found = get_metric(context.task.metric), context.task, dict[Way, dict[str, float]]()
+    for number, way in enumerate(ways):
+        context.status(f"prune: trying {', '.join(way)}", number, len(ways))
         trial = copy_model(model)
         try:
-            one.step(trial, plan.budget.value)
+            plan.with_choice(*way).step(trial, plan.budget.value)
         except PassError:
             continue  # where none reaches the target, the pass says so itself
-        reestimate_batch_norm(trial, context.task, config.recalibrate, seed=context.seed, device=context.device)
-        found[scope] = evaluate_split(
-            trial, context.task.validation, context.task.loss, context.task.metric, device=context.device
-        )
-    best = next(iter(found), SCOPES[0])
-    for scope in found:
-        best = scope if better(metric, found[scope], found[best]) else best
-    return plan.with_scope(best), {scope: result["metric"] for scope, result in found.items()}
+        reestimate_batch_norm(trial, task, config.recalibrate, seed=context.seed, device=context.device)
+        found[way] = evaluate_split(trial, task.validation, task.loss, task.metric, device=context.device)
+    best = next(iter(found), ways[0])
+    for way in found:
+        best = way if better(metric, found[way], found[best]) else best
+    return plan.with_choice(*best), {", ".join(way): result["metric"] for way, result in found.items()}
+
+
+def _ways(config: PruneConfig) -> list[Way]:
+    """Every importance with every scope that the settings leave open, the first of each first."""
+    kinds = TRIED if config.importance == "auto" else (config.importance,)
+    scopes = SCOPES if config.scope == "auto" else (config.scope,)
+    return [(kind, scope) for scope in scopes for kind in kinds]
 
 
 def reestimate_batch_norm(model: nn.Module, task: Task, batches: int, *, seed: int, device: str = "cpu") -> bool:

@@ -19,7 +19,7 @@ from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
 from compress.passes.pruning.importance import IMPORTANCES, Scores, score_units, taylor_gradients
 from compress.passes.pruning.preflight import preflight
-from compress.passes.pruning.prune_settings import UNITS, PruneConfig, Scope
+from compress.passes.pruning.prune_settings import TRIED, UNITS, ImportanceKind, PruneConfig, Scope
 from compress.passes.pruning.widths import (
     TOLERANCE,
     Allocation,
@@ -71,10 +71,10 @@ class PrunePlan:
         self.now = dict(self.start)
         self.start_size = measure(model, self.example, budget.unit)
 
-    def with_scope(self, scope: Scope) -> PrunePlan:
-        """The same before its first step, with another way to divide what goes."""
+    def with_choice(self, importance: ImportanceKind, scope: Scope) -> PrunePlan:
+        """The same before its first step, with one way to choose what goes."""
         other = copy.copy(self)
-        other.config = self.config.model_copy(update={"scope": scope})
+        other.config = self.config.model_copy(update={"importance": importance, "scope": scope})
         other.warnings, other.now = list(self.warnings), dict(self.now)
         return other
 
@@ -113,7 +113,8 @@ class PrunePlan:
         }
 
     def _scores(self, model: nn.Module, groups: Sequence[Group]) -> list[Scores]:
-        kind, seed = self.config.importance, self.context.seed
+        kind = TRIED[0] if self.config.importance == "auto" else self.config.importance
+        seed = self.context.seed
         if IMPORTANCES[kind].reads_data:
             loss = functools.partial(task_loss, self.context.task.loss)
             taylor_gradients(model, self.context.task, loss, batches=self.config.batches, seed=seed)

@@ -13,6 +13,7 @@ from compress.training.settings import RecoverConfig
 ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
 Scope = Literal["global", "per_layer"]
 SCOPES: tuple[Scope, ...] = ("global", "per_layer")
+TRIED: tuple[ImportanceKind, ...] = ("group_norm", "l1", "l2")  # those that read no data
 UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
 """What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -52,10 +53,11 @@ class PruneConfig(Config):
     """Settings of structured pruning."""
 
     keep: KeepConfig = Field(description="The target, in one of params, macs or bytes of the uncompressed model.")
-    importance: ImportanceKind = Field(
-        default="group_norm",
+    importance: Literal["auto"] | ImportanceKind = Field(
+        default="auto",
         description="What makes a channel worth keeping: l1 or l2 norm of its filters, group_norm over all layers "
-        "coupled to it, bn_scale of its batch norms, taylor (weight x gradient on training samples), or random.",
+        "coupled to it, bn_scale of its batch norms, taylor (weight x gradient on training samples), or random; auto: "
+        "group_norm, l1 and l2 are tried without training, and what validation likes best is kept.",
     )
     scope: Literal["auto"] | Scope = Field(
         default="auto",
