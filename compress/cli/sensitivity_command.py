@@ -34,7 +34,6 @@ def sensitivity(
     with reading(as_json, allow):
         from compress.graph.onnx_graph import load_graph, prepared
         from compress.passes.base import GraphContext
-        from compress.passes.quantization.noise import decibel
         from compress.passes.quantization.quantize_settings import CalibrateConfig, QuantizeConfig
         from compress.passes.quantization.quantizer import Quantizer
         from compress.passes.quantization.sensitivity import layer_noise
@@ -60,7 +59,7 @@ def sensitivity(
         rows = [
             {
                 "layer": one.layer, "snr_db": one.decibel, "noise": one.noise, "share": one.noise / total,
-                "others_snr_db": None if one.others is None else decibel(one.others),
+                "others_snr_db": one.others_decibel,
             }
             for one in found
         ]  # fmt: skip
@@ -72,7 +71,7 @@ def sensitivity(
             [
                 one.layer[-48:],
                 _shown(one.decibel),
-                _shown(None if one.others is None else decibel(one.others)),
+                _shown(one.others_decibel),
                 f"{100 * one.noise / total:.1f} %",
                 "#" * round(40 * one.noise / found[0].noise) if found[0].noise else "",
             ]

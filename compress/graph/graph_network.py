@@ -18,8 +18,7 @@ from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
 from compress.graph.onnx_graph import attributes_of, bodies_of
-from compress.graph.torch_operators import OPERATORS
-from evaluate.core.errors import ModelError
+from compress.graph.torch_operators import OPERATORS, untold
 
 # Which inputs of an operator are weights where they are constants; that of a sum is the bias of the layer before it.
 _WEIGHTS = {
@@ -72,7 +71,7 @@ class GraphNetwork(nn.Module):
         super().__init__()
         unknown = {node.op_type for node in graph.graph.node} - {*OPERATORS, _ROUNDS, _WIDENS}
         if unknown or any(True for node in graph.graph.node for _ in bodies_of(node)):
-            raise _untold(", ".join(sorted(unknown)) or "a loop")
+            raise untold(", ".join(sorted(unknown)) or "a loop")
         self._graph, self._most, self._calls = graph, most, list(_calls(graph.graph))
         self._inputs = [value.name for value in graph.graph.input]
         self._outputs = [value.name for value in graph.graph.output]
@@ -104,7 +103,7 @@ class GraphNetwork(nn.Module):
             found = self._pair(call, values) if call.kind in (_ROUNDS, _WIDENS) else self._called(call, values)
             outputs = found if isinstance(found, tuple) else (found,)
             if any(call.outputs[len(outputs) :]):
-                raise _untold(f"{call.kind} with {len(call.outputs)} outputs")
+                raise untold(f"{call.kind} with {len(call.outputs)} outputs")
             values.update(zip(call.outputs, outputs, strict=False))
             for name in call.ended:
                 values.pop(name, None)
@@ -142,8 +141,8 @@ class GraphNetwork(nn.Module):
             given = [tensor if tensor is None else tensor.to(home) for tensor in given]
         try:
             return OPERATORS[call.kind](call.settings, *given)
-        except NotImplementedError as error:
-            raise _untold(str(error)) from error
+        except NotImplementedError as error:  # torch's own, for types that it has no kernel of
+            raise untold(str(error)) from error
 
     def _whole(self, name: str) -> Tensor:
         """A stored weight in whole steps, as floats."""
@@ -232,13 +231,6 @@ class _Round(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
         return gradient
-
-
-def _untold(what: str) -> ModelError:
-    return ModelError(
-        f"this network cannot be trained as a graph: torch is not told what {what} does. Next: leave `train` out, and "
-        "train with finetune or distill before."
-    )
 
 
 def _bounds(kind: int) -> tuple[float, float]:

@@ -17,10 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evaluate.core.errors import ModelError
+
 Settings = Mapping[str, Any]
 Operator = Callable[..., Any]
 
 OPERATORS: dict[str, Operator] = {}
+
+
+def untold(what: str) -> ModelError:
+    """The error for an operator, or a setting of one, that has no equal here: nothing is approximated."""
+    return ModelError(
+        f"this network cannot be trained as a graph: torch is not told what {what} does. Next: leave `train` out, and "
+        "train with finetune or distill before."
+    )
 
 
 def _operator(*names: str) -> Callable[[Operator], Operator]:
@@ -119,7 +129,7 @@ def _conv_transpose(settings: Settings, x: Tensor, weight: Tensor, bias: Tensor 
     axes = x.ndim - 2
     ones, pads = [1] * axes, list(settings.get("pads", [0] * 2 * axes))
     if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or "output_shape" in settings or pads[:axes] != pads[axes:]:
-        raise NotImplementedError("ConvTranspose with another padding at each end")
+        raise untold("ConvTranspose with another padding at each end")
     convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
     return convolve(
         x, weight, bias, settings.get("strides", ones), pads[:axes], settings.get("output_padding", [0] * axes),
@@ -143,7 +153,7 @@ def _average_pool(settings: Settings, x: Tensor) -> Tensor:
     strides = list(settings.get("strides", [1] * len(kernel)))
     padded, pads = _padded(settings, x, kernel, strides, most=[k // 2 for k in kernel])
     if (padded is not x and not whole) or any(d != 1 for d in settings.get("dilations", ())):
-        raise NotImplementedError("AveragePool with another padding at each end, or with dilations")
+        raise untold("AveragePool with another padding at each end, or with dilations")
     pool: Operator = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(kernel) - 1]
     return pool(padded, kernel, strides, pads, bool(settings.get("ceil_mode", 0)), whole)  # type: ignore[no-any-return]
 
@@ -244,10 +254,7 @@ def _slice(
     strides = [1] * len(places) if steps is None else steps.tolist()
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), places, strides, strict=True):
         taken = range(x.shape[axis])[start:end:step]
-        if step > 0:
-            x = x.narrow(axis, taken.start, max(0, taken.stop - taken.start)) if step == 1 else _at(x, axis, taken)
-        else:
-            x = _at(x, axis, taken)
+        x = x.narrow(axis, taken.start, len(taken)) if step == 1 else _at(x, axis, taken)
     return x
 
 
@@ -268,21 +275,21 @@ def _gather_elements(settings: Settings, x: Tensor, places: Tensor) -> Tensor:
 @_operator("GatherND")
 def _gather_nd(settings: Settings, x: Tensor, places: Tensor) -> Tensor:
     if settings.get("batch_dims", 0):
-        raise NotImplementedError("GatherND with batch_dims")
+        raise untold("GatherND with batch_dims")
     return x[tuple(places.long().unbind(-1))]
 
 
 @_operator("CumSum")
 def _cumulative_sum(settings: Settings, x: Tensor, axis: Tensor) -> Tensor:
     if settings.get("exclusive", 0) or settings.get("reverse", 0):
-        raise NotImplementedError("CumSum that is exclusive or reversed")
+        raise untold("CumSum that is exclusive or reversed")
     return x.cumsum(int(axis.item())).to(x.dtype)
 
 
 @_operator("ArgMax")
 def _largest(settings: Settings, x: Tensor) -> Tensor:
     if settings.get("select_last_index", 0):
-        raise NotImplementedError("ArgMax of the last of several")
+        raise untold("ArgMax of the last of several")
     return x.argmax(settings.get("axis", 0), bool(settings.get("keepdims", 1)))
 
 
@@ -332,7 +339,7 @@ def _resize(
 ) -> Tensor:
     mode = settings.get("mode", b"nearest")
     where = settings.get("coordinate_transformation_mode", b"half_pixel")
-    unlike = NotImplementedError(f"Resize with mode {mode.decode()} and coordinates {where.decode()}")
+    unlike = untold(f"Resize with mode {mode.decode()} and coordinates {where.decode()}")
     if {"antialias", "keep_aspect_ratio_policy", "axes"}.intersection(settings):
         raise unlike
     factors = [] if scales is None else scales.tolist()

@@ -31,6 +31,11 @@ class LayerNoise:
         """The signal-to-noise ratio in dB; None where nothing changes."""
         return decibel(self.noise)
 
+    @property
+    def others_decibel(self) -> float | None:
+        """The same of all layers but this one; None where that is not known either."""
+        return None if self.others is None else decibel(self.others)
+
 
 def layer_noise(
     quantizer: Quantizer,
