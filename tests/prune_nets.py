@@ -18,6 +18,7 @@ from compress.models import build_model
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import find_groups
 from compress.passes.pruning.preflight import preflight
+from compress.passes.pruning.probe import probe_inputs
 from compress.passes.pruning.prune_settings import PruneConfig
 from compress.passes.pruning.widths import measure_costs
 from compress.tasks import Task
@@ -385,5 +386,5 @@ def parts(name: str, task: Task):
     model, example = build(name), task.example(1)
     ShortcutConv.apply(model, example)
     groups, _ = find_groups(model, example)
-    good, _ = preflight(model, example, groups, measure_costs(model, example, groups))
+    good, _ = preflight(model, probe_inputs(task, 0), groups, measure_costs(model, example, groups))
     return model, good, measure_costs(model, example, good)

@@ -14,11 +14,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from compress.core.errors import PassError
+from compress.core.forward import copy_model
 from compress.graph.surgery import remove_channels, tensor_dims
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
 from compress.passes.pruning.importance import IMPORTANCES, Scores, score_units, taylor_gradients
-from compress.passes.pruning.preflight import preflight
+from compress.passes.pruning.preflight import check_same, preflight
+from compress.passes.pruning.probe import probe_inputs
 from compress.passes.pruning.prune_settings import TRIED, UNITS, ImportanceKind, PruneConfig, Scope
 from compress.passes.pruning.widths import (
     TOLERANCE,
@@ -60,7 +62,8 @@ class PrunePlan:
         self.block = channel_block() if config.round_to == "auto" else config.round_to
         self.warnings: list[str] = []
         groups, left = find_groups(model, self.example)
-        good, bad = preflight(model, self.example, groups, measure_costs(model, self.example, groups))
+        self.probes = probe_inputs(context.task, context.seed)
+        good, bad = preflight(model, self.probes, groups, measure_costs(model, self.example, groups), context.status)
         chosen, unchosen = _chosen(good, config, rewritten)
         self.left = _by_reason([*left, *bad, *unchosen])
         self.warnings += [f"left alone: {item}" for item in self.left if not item.expected]
@@ -91,7 +94,9 @@ class PrunePlan:
         scores = self._scores(model, groups)
         allocation = self._allocate(costs, groups, scores, target)
         gone = [np.argsort(s, kind="stable")[: len(s) - kept] for s, kept in zip(scores, allocation.kept, strict=True)]
-        remove_channels(model, removal(groups, [units.tolist() for units in gone]))
+        before, chosen = copy_model(model), [units.tolist() for units in gone]
+        remove_channels(model, removal(groups, chosen))
+        check_same(before, model, groups, chosen, self.probes)
         self.now |= {g.name: int(k) * len(g.units[0]) for g, k in zip(groups, allocation.kept, strict=True)}
 
     def changed_layers(self) -> Iterator[str]:
