@@ -109,6 +109,34 @@ class Shuffle(nn.Module):
         return self.head(self.c(self.b(x).relu()).relu().mean((2, 3)))
 
 
+class GroupedShuffle(nn.Module):
+    """Channels change places between grouped convolutions, behind a norm or none, and there is no bias (ShuffleNet)."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.a = nn.Conv2d(3, 32, 3, padding=1, bias=False)
+        self.grouped, self.norm = nn.Conv2d(32, 32, 1, groups=4, bias=False), norm
+        self.b, self.head = nn.Conv2d(32, 32, 1, groups=4, bias=False), nn.Linear(32, CLASSES, bias=False)
+
+    def forward(self, x):
+        x = self.norm(self.grouped(self.a(x).relu()).relu())
+        n, c, h, w = x.shape
+        x = x.view(n, 4, c // 4, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.head(self.b(x).relu().mean((2, 3)))
+
+
+class GroupedTransposed(nn.Module):
+    """A transposed convolution in groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.up = nn.Conv2d(3, 32, 3, padding=1), nn.ConvTranspose2d(32, 32, 2, 2, groups=4, bias=False)
+        self.b, self.head = nn.Conv2d(32, 32, 3), nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.b(self.up(self.a(x).relu()).relu()).relu().mean((2, 3)))
+
+
 class FunctionalShortcut(nn.Module):
     """Option A written into forward(), where no module can be rewritten."""
 
@@ -199,12 +227,11 @@ class LambdaShortcut(nn.Module):
 
 @dataclass(frozen=True)
 class Net:
-    """A builder; `alone` are layers that must be named as left alone; `exact` where no norm mixes channels."""
+    """A builder; `alone` are layers that must be named as left alone."""
 
     build: object
     alone: tuple[str, ...] = ()
     keep: float = 0.5
-    exact: bool = True
 
 
 class JoinedAngle(nn.Module):
@@ -322,13 +349,15 @@ NETS = {
     "vit": Net(
         lambda: build_model("vit", image=SIZE, depth=2, width=32, classes=CLASSES),
         alone=("blocks.0.attention.qkv", "blocks.1.attention.qkv"),
-        exact=False,
     ),
     "concat": Net(Concat),
     "tied": Net(Tied, alone=("a", "b", "c"), keep=0.7),
     "flatten": Net(Flatten),
-    "grouped": Net(Grouped, exact=False),
+    "grouped": Net(Grouped),
     "shuffle": Net(Shuffle, alone=("a",)),
+    "grouped shuffle": Net(lambda: GroupedShuffle(nn.Identity()), alone=("grouped",), keep=0.8),
+    "normed shuffle": Net(lambda: GroupedShuffle(nn.GroupNorm(4, 32)), alone=("grouped",), keep=0.8),
+    "grouped transposed": Net(GroupedTransposed),
     "functional shortcut": Net(FunctionalShortcut, alone=("a", "c")),
     "lambda shortcut": Net(LambdaShortcut),
     "attention": Net(Attention, alone=("embed", "down"), keep=0.7),

@@ -56,7 +56,11 @@ def check_runs(model: nn.Module, example: Inputs) -> None:
 
 
 def check_same(
-    before: nn.Module, after: nn.Module, groups: Sequence[Group], gone: Sequence[Sequence[int]], probes: Sequence[Inputs]
+    before: nn.Module,
+    after: nn.Module,
+    groups: Sequence[Group],
+    gone: Sequence[Sequence[int]],
+    probes: Sequence[Inputs],
 ) -> None:
     """That the pruned network computes what the one before computes without the same channels.
 
@@ -69,9 +73,9 @@ def check_same(
         apart, _ = Probe(whole, probes).compare(narrow, mask_channels(whole, groups, gone))
         if apart > SAME:
             raise PassError(
-                f"prune: the pruned network is not the whole one without the same channels: their outputs are {apart:.1g} "
-                f"of the largest output apart (at most {SAME:g}). Nothing was kept. Exclude layers until it passes, the "
-                "ones before unusual operations first, and please report the network."
+                "prune: the pruned network is not the whole one without the same channels: their outputs are "
+                f"{apart:.1g} of the largest output apart (at most {SAME:g}). Nothing was kept. Exclude layers until "
+                "it passes, the ones before unusual operations first, and please report the network."
             )
 
 
@@ -129,8 +133,8 @@ class _Trial:
 
     def _mixed(self, group: Group, units: Sequence[int]) -> str:
         """Whether other channels would be lost than those that go, as far as some probe shows what these do."""
-        for probe in (lambda: self._lively, lambda: self._redrawn):
-            whole = probe()
+        for redraw in (False, True):
+            whole = self._probe(redraw)
             small = copy_model(whole.model)
             remove_channels(small, removal([group], [units]))
             apart, seen = whole.compare(small, mask_channels(whole.model, [group], [units]))
@@ -140,13 +144,9 @@ class _Trial:
                 return ""
         return "no input that was tried shows what its channels do"
 
-    @functools.cached_property
-    def _lively(self) -> Probe:
-        return Probe(lively(self.model, 0), self.probes)
-
-    @functools.cached_property
-    def _redrawn(self) -> Probe:
-        return Probe(lively(self.model, 1, redraw=True), self.probes)
+    @functools.lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the trial
+    def _probe(self, redraw: bool) -> Probe:
+        return Probe(lively(self.model, 0, redraw=redraw), self.probes)
 
 
 def _trial_units(count: int) -> list[int]:

@@ -12,12 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from compress.core.errors import PassError
-from compress.core.forward import copy_model, run_model
+from compress.core.forward import copy_model
 from compress.core.seeding import derive_seed
 from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState, Rewrite
@@ -25,43 +23,40 @@ from compress.graph.plain_weights import PlainWeights
 from compress.graph.shortcuts import ShortcutConv
 from compress.graph.transposed_linear import TransposedLinear
 from compress.passes.base import Change, Context, PassResult, Preview
+from compress.passes.pruning.batch_statistics import reestimate_batch_norm
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES
 from compress.passes.pruning.preflight import check_runs
+from compress.passes.pruning.prune_choice import best_choice, way_text, ways_of
 from compress.passes.pruning.prune_plan import Budget, PrunePlan
-from compress.passes.pruning.prune_settings import SCOPES, TRIED, ImportanceKind, PruneConfig, Scope
+from compress.passes.pruning.prune_settings import PruneConfig
 from compress.passes.pruning.widths import measure
-from compress.tasks.task import Task
-from compress.training.evaluation import better, evaluate_split
+from compress.training.evaluation import evaluate_split
 from evaluate.core.errors import ModelError
-from evaluate.metrics.base import get_metric
-
-BATCH = 128
-Way = tuple[ImportanceKind, Scope]
 
 
 def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Preview:
     """The network as pruning would shape it, without training; what may not read data is stood in for."""
-    ways = _ways(config)
-    kind, scope = ways[0]
-    reads = IMPORTANCES[kind].reads_data
+    ways = ways_of(config)
+    kinds, scope = ways[0]
+    reads = any(IMPORTANCES[kind].reads_data for kind in kinds)
     pruned, plan, _ = _prepare(model, config, context)
-    plan = plan.with_choice(DATA_FREE if reads else kind, scope)
+    plan = plan.with_choice(((DATA_FREE,) if reads else kinds, "global" if scope == "sensitivity" else scope))
     for target in plan.targets():
         plan.step(pruned, target)
     check_runs(pruned, context.task.example(1))
     notes = [_achieved_text(plan, pruned, context.task.example(1)), *plan.warnings]
     if reads:
-        how = f"{kind}, which reads the data, may divide them otherwise"
+        how = f"{way_text(ways[0])}, which reads the data, may divide them otherwise"
         notes.append(f"widths are predicted by {DATA_FREE}; {how}")
     if len(ways) > 1:
-        notes.append(f"widths are predicted by {kind}, {scope}; {len(ways)} ways are tried and the best one kept")
+        notes.append(f"widths are predicted by {way_text(ways[0])}; {len(ways)} ways are tried and the best one kept")
     return Preview(pruned, tuple(plan.changed_layers()), notes=tuple(notes))
 
 
 def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
     pruned, plan, rewrites = _prepare(model.module, config, context)
-    plan, tried = _best_choice(pruned, plan, config, context)
+    plan, tried = best_choice(pruned, plan, config, context)
     before = _widths(pruned)
     example = context.task.example(1)
     history = []
@@ -74,7 +69,7 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
         history.append(_restore(model, pruned, config, context, number))
     details = {
         **plan.details(pruned, example),
-        **({"tried": tried} if tried else {}),
+        **tried,
         "metric": {"name": context.task.metric_name, **history[-1]["metric"]},
         "history": history,
     }
@@ -102,68 +97,6 @@ def _prepare(
     # The weights of a rewritten shortcut say nothing of its channels; those of a layer do.
     plan = PrunePlan(pruned, config, context, budget, frozenset(r.layer for r in shortcuts))
     return pruned, plan, (*plain, *layers, *shortcuts)
-
-
-def _best_choice(
-    model: nn.Module, plan: PrunePlan, config: PruneConfig, context: Context
-) -> tuple[PrunePlan, dict[str, float]]:
-    """Of the ways to choose what goes that the settings leave open, the one validation likes best without training.
-
-    With the metric of each, by "importance, scope"; none was tried where nothing is left open.
-    """
-    ways = _ways(config)
-    if len(ways) == 1:
-        return plan.with_choice(*ways[0]), {}
-    metric, task, found = get_metric(context.task.metric), context.task, dict[Way, dict[str, float]]()
-    for number, way in enumerate(ways):
-        context.status(f"prune: trying {', '.join(way)}", number, len(ways))
-        trial = copy_model(model)
-        try:
-            plan.with_choice(*way).step(trial, plan.budget.value)
-        except PassError:
-            continue  # where none reaches the target, the pass says so itself
-        reestimate_batch_norm(trial, task, config.recalibrate, seed=context.seed, device=context.device)
-        found[way] = evaluate_split(trial, task.validation, task.loss, task.metric, device=context.device)
-    best = next(iter(found), ways[0])
-    for way in found:
-        best = way if better(metric, found[way], found[best]) else best
-    return plan.with_choice(*best), {", ".join(way): result["metric"] for way, result in found.items()}
-
-
-def _ways(config: PruneConfig) -> list[Way]:
-    """Every importance with every scope that the settings leave open, the first of each first."""
-    kinds = TRIED if config.importance == "auto" else (config.importance,)
-    scopes = SCOPES if config.scope == "auto" else (config.scope,)
-    return [(kind, scope) for scope in scopes for kind in kinds]
-
-
-def reestimate_batch_norm(model: nn.Module, task: Task, batches: int, *, seed: int, device: str = "cpu") -> bool:
-    """Estimate the statistics of every batch norm anew, in place, from `batches` batches of training samples.
-
-    Plain averages over the batches (momentum None), without augmentation; all else stays in eval mode. Returns whether
-    there was anything to do. Pruning alone can cost tens of points that this brings back without any training.
-    """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    if not norms or batches < 1:
-        return False
-    data = task.calibration(BATCH * batches, seed)
-    # A small last batch would count as much as a whole one, and a single sample has no variance.
-    whole = [start for start in range(0, len(data), BATCH) if len(data) - start >= min(BATCH, len(data))]
-    momenta = [norm.momentum for norm in norms]
-    model.eval().to(device)
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        with torch.no_grad():
-            for (inputs, _), _ in zip(data.batches(BATCH, device=device), whole, strict=False):
-                run_model(model, inputs)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        model.eval().cpu()
-    return True
 
 
 def _restore(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from compress.core.forward import copy_model
 from compress.graph.surgery import remove_channels, tensor_dims
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
-from compress.passes.pruning.importance import IMPORTANCES, Scores, score_units, taylor_gradients
+from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES, Evidence, Scores, gather, score_units
 from compress.passes.pruning.preflight import check_same, preflight
 from compress.passes.pruning.probe import probe_inputs
-from compress.passes.pruning.prune_settings import TRIED, UNITS, ImportanceKind, PruneConfig, Scope
+from compress.passes.pruning.prune_settings import UNITS, ImportanceKind, PruneConfig, Scope
 from compress.passes.pruning.widths import (
     TOLERANCE,
     Allocation,
@@ -35,9 +34,11 @@ from compress.passes.pruning.widths import (
     measure_costs,
     widths_allowed,
 )
-from compress.tasks.losses import task_loss
 from evaluate.core.text import a_few
 from evaluate.hardware.environment import channel_block
+
+Way = tuple[tuple[ImportanceKind, ...], Scope]
+"""One way to choose what goes: by which importances, divided over the layers how."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,21 @@ class PrunePlan:
         self.start = {group.name: group.width for group in chosen}
         self.now = dict(self.start)
         self.start_size = measure(model, self.example, budget.unit)
+        self.way: Way = ((DATA_FREE,), "global")
+        self.sensitivity: Mapping[str, float] = {}
+        self._groups, self._evidence = chosen, list[Evidence]()  # of the network before its first step
 
-    def with_choice(self, importance: ImportanceKind, scope: Scope) -> PrunePlan:
+    def with_choice(self, way: Way) -> PrunePlan:
         """The same before its first step, with one way to choose what goes."""
         other = copy.copy(self)
-        other.config = self.config.model_copy(update={"importance": importance, "scope": scope})
-        other.warnings, other.now = list(self.warnings), dict(self.now)
+        other.way, other.warnings, other.now = way, list(self.warnings), dict(self.now)
         return other
+
+    def ranked_units(self, model: nn.Module) -> Iterator[tuple[Group, list[int]]]:
+        """Each group of the network before its first step with its units, the least important first."""
+        scores, _ = score_units(model, self._groups, (DATA_FREE,), seed=self.context.seed, skip=self.rewritten)
+        for group, of_group in zip(self._groups, scores, strict=True):
+            yield group, np.argsort(of_group, kind="stable").tolist()
 
     def targets(self) -> list[float]:
         """The cost to reach after each part: equal ratios from the present size to the target."""
@@ -89,7 +98,9 @@ class PrunePlan:
 
     def step(self, model: nn.Module, target: float) -> None:
         """Remove channels of `model`, in place, down to `target`. Raises PassError where it cannot be reached."""
-        groups = [group for group in find_groups(model, self.example)[0] if group.name in self.start]
+        groups = self._groups
+        if self.now != self.start:
+            groups = [group for group in find_groups(model, self.example)[0] if group.name in self.start]
         costs = measure_costs(model, self.example, groups)
         scores = self._scores(model, groups)
         allocation = self._allocate(costs, groups, scores, target)
@@ -110,21 +121,24 @@ class PrunePlan:
         return {
             "asked": {"unit": self.budget.unit, "amount": self.budget.written, "value": round(self.budget.value)},
             "achieved": {u: {"value": now, "ratio": round(now / was, 4)} for u, (now, was) in sizes.items()},
-            "importance": self.config.importance,
-            "scope": self.config.scope,
+            "importance": " + ".join(self.way[0]),
+            "scope": self.way[1],
             "block": self.block,
             "groups": [{"layer": n, "before": self.start[n], "after": self.now[n]} for n in self.start],
             "left_alone": [{"layers": list(item.layers), "reason": item.reason} for item in self.left],
         }
 
     def _scores(self, model: nn.Module, groups: Sequence[Group]) -> list[Scores]:
-        kind = TRIED[0] if self.config.importance == "auto" else self.config.importance
-        seed = self.context.seed
-        if IMPORTANCES[kind].reads_data:
-            loss = functools.partial(task_loss, self.context.task.loss)
-            taylor_gradients(model, self.context.task, loss, batches=self.config.batches, seed=seed)
-        scores, notes = score_units(model, groups, kind, seed=seed, skip=self.rewritten)
-        model.zero_grad(set_to_none=True)
+        seed, kinds = self.context.seed, self.way[0]
+        evidence = None
+        if any(IMPORTANCES[kind].reads_data for kind in kinds):
+            first = self.now == self.start
+            evidence = self._evidence[0] if first and self._evidence else None
+            if evidence is None:
+                evidence = gather(model, self.context.task, batches=self.config.batches, seed=seed)
+            if first:
+                self._evidence[:] = [evidence]
+        scores, notes = score_units(model, groups, kinds, seed=seed, skip=self.rewritten, evidence=evidence)
         self.warnings += [note for note in notes if note not in self.warnings]
         return scores
 
@@ -133,7 +147,7 @@ class PrunePlan:
         unit, low, high = self.budget.unit, target * (1 - TOLERANCE), target * (1 + TOLERANCE)
         for below in (False, True):
             choices = [self._choices(g, s, below) for g, s in zip(groups, scores, strict=True)]
-            choices = self._even(costs, choices, target) if self.config.scope == "per_layer" else choices
+            choices = self._even(costs, choices, target) if self.way[1] == "per_layer" else choices
             allocation = allocate(costs, choices, unit, target)
             if low <= allocation.cost <= target:
                 return allocation
@@ -156,7 +170,11 @@ class PrunePlan:
             all_widths = widths_allowed(group.width, self.block, 1, split)
             widths = [min(all_widths, key=lambda w: (abs(w - fixed * start), w))]
         kept = np.array(widths) // split
-        return Choices(kept, importance_losses(scores, kept, _layer_sides(group, self.rewritten)))
+        if self.way[1] != "sensitivity":
+            return Choices(kept, importance_losses(scores, kept, _layer_sides(group, self.rewritten)))
+        half = float(importance_losses(scores, np.array([len(scores) - len(scores) // 2]), 1)[0])
+        grown = max(self.sensitivity[group.name], 1e-3 * max(self.sensitivity.values()), 1e-6)
+        return Choices(kept, importance_losses(scores, kept, 1) * grown / max(half, 1e-12))
 
     def _even(self, costs: Costs, choices: Sequence[Choices], target: float) -> list[Choices]:
         share = even_share(costs, choices, self.budget.unit, target)

@@ -10,10 +10,14 @@ from compress.core.amounts import Amount, BytesAmount, LatencyAmount, MacsAmount
 from compress.core.config import Config
 from compress.training.settings import RecoverConfig
 
-ImportanceKind = Literal["l1", "l2", "group_norm", "bn_scale", "taylor", "random"]
-Scope = Literal["global", "per_layer"]
-SCOPES: tuple[Scope, ...] = ("global", "per_layer")
-TRIED: tuple[ImportanceKind, ...] = ("group_norm", "l1", "l2")  # those that read no data
+ImportanceKind = Literal[
+    "l1", "l2", "group_norm", "fpgm", "bn_scale", "taylor", "hessian", "activation", "random"
+]  # fmt: skip
+Scope = Literal["global", "per_layer", "sensitivity"]
+SCOPES: tuple[Scope, ...] = ("global", "per_layer", "sensitivity")
+TRIED: tuple[ImportanceKind, ...] = (
+    "group_norm", "l1", "l2", "fpgm", "bn_scale", "taylor", "hessian", "activation"
+)  # fmt: skip
 UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
 """What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -53,16 +57,21 @@ class PruneConfig(Config):
     """Settings of structured pruning."""
 
     keep: KeepConfig = Field(description="The target, in one of params, macs or bytes of the uncompressed model.")
-    importance: Literal["auto"] | ImportanceKind = Field(
+    importance: (
+        Literal["auto"] | ImportanceKind | Annotated[tuple[ImportanceKind, ...], Field(min_length=2, max_length=8)]
+    ) = Field(
         default="auto",
         description="What makes a channel worth keeping: l1 or l2 norm of its filters, group_norm over all layers "
-        "coupled to it, bn_scale of its batch norms, taylor (weight x gradient on training samples), or random; auto: "
-        "group_norm, l1 and l2 are tried without training, and what validation likes best is kept.",
+        "coupled to it, fpgm (how far from the layer's other filters), bn_scale of its batch norms, from training "
+        "samples taylor (weight x gradient), hessian (weight^2 x gradient^2) or activation (what it brings into the "
+        "layers that read it), or random; a list: the mean of the ranks. auto: all but random are tried without "
+        "training, and what validation likes best is kept.",
     )
     scope: Literal["auto"] | Scope = Field(
         default="auto",
-        description="global: layers give what costs least importance; per_layer: all give the same share; auto: both "
-        "are tried without training, and the one that validation likes better is kept.",
+        description="global: layers give what costs least importance; per_layer: all give the same share; "
+        "sensitivity: as global, by how much the loss on validation grows where a layer alone is halved; auto: all "
+        "three are tried without training, and the one that validation likes best is kept.",
     )
     steps: int = Field(default=1, ge=1, le=100, description="Prune in so many parts, with recovery split over them.")
     round_to: Literal["auto"] | Annotated[int, Field(ge=1, le=65536)] = Field(
@@ -79,7 +88,7 @@ class PruneConfig(Config):
         default=0.9, gt=0, lt=1, description="No layer loses more than this share of its channels."
     )
     batches: int = Field(
-        default=16, ge=1, le=100_000, description="taylor: batches of 64 training samples for the gradients."
+        default=16, ge=1, le=100_000, description="taylor, hessian and activation: batches of 64 training samples."
     )
     recalibrate: int = Field(
         default=32,
