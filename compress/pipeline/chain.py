@@ -117,10 +117,11 @@ class Chain:
         """One pass. Raises PassError where it changes nothing, or gives less than it was given."""
         registered, config = get_pass(step.kind), step.dump()
         # Training elsewhere may go on from here; channel counts and integer types are chosen for this machine.
-        place = self.measured_on() if registered.traits.writes_graph else channel_block()
+        measured = registered.traits.writes_graph or getattr(step.config, "measures", False)
+        place = self.measured_on() if measured else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
         sources = sources_named(config, before.model.claims())
-        measures = self.alone and registered.traits.writes_graph
+        measures = self.alone and measured
         timed = chosen_by(self.recipe) if measures else []
         key = hash_of(before.key, number, config, self.recipe.seed, place, timed, files, sources)
         name = f"passes.{number} ({step.kind})"

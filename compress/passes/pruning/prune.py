@@ -25,10 +25,11 @@ from compress.graph.transposed_linear import TransposedLinear
 from compress.passes.base import Change, Context, PassResult, Preview
 from compress.passes.pruning.batch_statistics import reestimate_batch_norm
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES
+from compress.passes.pruning.latency_target import meet
 from compress.passes.pruning.preflight import check_runs
 from compress.passes.pruning.prune_choice import best_choice, way_text, ways_of
 from compress.passes.pruning.prune_plan import Budget, PrunePlan
-from compress.passes.pruning.prune_settings import PruneConfig
+from compress.passes.pruning.prune_settings import LATENCY, KeepConfig, PruneConfig
 from compress.passes.pruning.widths import measure
 from compress.training.evaluation import evaluate_split
 from evaluate.core.errors import ModelError
@@ -36,6 +37,11 @@ from evaluate.core.errors import ModelError
 
 def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Preview:
     """The network as pruning would shape it, without training; what may not read data is stood in for."""
+    latency = config.keep.latency
+    if latency is not None and not latency.relative:
+        return Preview(model, ("*",), notes=(f"widths for {latency} are found by measuring, in the run itself",))
+    if latency is not None:
+        config = config.model_copy(update={"keep": KeepConfig.model_validate({"macs": latency.value})})
     ways = ways_of(config)
     kinds, scope = ways[0]
     reads = any(IMPORTANCES[kind].reads_data for kind in kinds)
@@ -45,6 +51,8 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
         plan.step(pruned, target)
     check_runs(pruned, context.task.example(1))
     notes = [_achieved_text(plan, pruned, context.task.example(1)), *plan.warnings]
+    if latency is not None:
+        notes.append(f"predicted as if MACs were latency; the run itself measures which widths keep {latency}")
     if reads:
         how = f"{way_text(ways[0])}, which reads the data, may divide them otherwise"
         notes.append(f"widths are predicted by {DATA_FREE}; {how}")
@@ -55,6 +63,10 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
 
 def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
+    choice, timed = None, dict[str, Any]()
+    if config.keep.latency is not None:
+        network, plan, _ = _prepare(model.module, config, context)
+        config, choice, timed = meet(model.module, network, plan, config, context)
     pruned, plan, rewrites = _prepare(model.module, config, context)
     plan, tried = best_choice(pruned, plan, config, context)
     before = _widths(pruned)
@@ -70,11 +82,12 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
     details = {
         **plan.details(pruned, example),
         **tried,
+        **timed,
         "metric": {"name": context.task.metric_name, **history[-1]["metric"]},
         "history": history,
     }
     state = replace(model, module=pruned, rewrites=(*model.rewrites, *rewrites))
-    return PassResult(state, tuple(_changes(before, _widths(pruned))), tuple(plan.warnings), details)
+    return PassResult(state, tuple(_changes(before, _widths(pruned))), tuple(plan.warnings), details, choice)
 
 
 def _prepare(
@@ -83,9 +96,10 @@ def _prepare(
     """A copy with what cannot be followed rewritten, and what will shrink it. Raises PassError for nothing to do."""
     example = context.task.example(1)
     unit, amount = config.keep.target()
-    baseline, now = measure(context.original, example, unit), measure(model, example, unit)
+    counted = "macs" if unit == LATENCY else unit
+    baseline, now = measure(context.original, example, counted), measure(model, example, counted)
     asked = amount.resolve(baseline)
-    if asked >= now:
+    if asked >= now and unit != LATENCY:
         raise PassError(
             f"prune would change nothing: keep {amount} {unit} is {asked:.0f}, and the model has {now}. "
             f"Ask for less; a ratio is of the uncompressed model, which has {baseline}."

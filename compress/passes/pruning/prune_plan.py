@@ -18,9 +18,10 @@ from compress.graph.surgery import remove_channels, tensor_dims
 from compress.passes.base import Context
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES, Evidence, Scores, gather, score_units
+from compress.passes.pruning.layer_times import LayerTable
 from compress.passes.pruning.preflight import check_same, preflight
 from compress.passes.pruning.probe import probe_inputs
-from compress.passes.pruning.prune_settings import UNITS, ImportanceKind, PruneConfig, Scope
+from compress.passes.pruning.prune_settings import LATENCY, UNITS, ImportanceKind, PruneConfig, Scope
 from compress.passes.pruning.widths import (
     TOLERANCE,
     Allocation,
@@ -47,7 +48,7 @@ class Budget:
 
     unit: str
     value: float
-    baseline: int
+    baseline: float
     relative: bool
     written: str
 
@@ -73,10 +74,12 @@ class PrunePlan:
             raise PassError(f"{said}{_strangers(model)}")
         self.start = {group.name: group.width for group in chosen}
         self.now = dict(self.start)
-        self.start_size = measure(model, self.example, budget.unit)
+        self.tables: Sequence[LayerTable] = ()
+        self.reached: float | None = None  # the cost, as predicted, after the last step
+        self.start_size: float = 0 if budget.unit == LATENCY else measure(model, self.example, budget.unit)
         self.way: Way = ((DATA_FREE,), "global")
         self.sensitivity: Mapping[str, float] = {}
-        self._groups, self._evidence = chosen, list[Evidence]()  # of the network before its first step
+        self.groups, self._evidence = chosen, list[Evidence]()  # of the network before its first step
 
     def with_choice(self, way: Way) -> PrunePlan:
         """The same before its first step, with one way to choose what goes."""
@@ -86,8 +89,8 @@ class PrunePlan:
 
     def ranked_units(self, model: nn.Module) -> Iterator[tuple[Group, list[int]]]:
         """Each group of the network before its first step with its units, the least important first."""
-        scores, _ = score_units(model, self._groups, (DATA_FREE,), seed=self.context.seed, skip=self.rewritten)
-        for group, of_group in zip(self._groups, scores, strict=True):
+        scores, _ = score_units(model, self.groups, (DATA_FREE,), seed=self.context.seed, skip=self.rewritten)
+        for group, of_group in zip(self.groups, scores, strict=True):
             yield group, np.argsort(of_group, kind="stable").tolist()
 
     def targets(self) -> list[float]:
@@ -98,12 +101,13 @@ class PrunePlan:
 
     def step(self, model: nn.Module, target: float) -> None:
         """Remove channels of `model`, in place, down to `target`. Raises PassError where it cannot be reached."""
-        groups = self._groups
+        groups = self.groups
         if self.now != self.start:
             groups = [group for group in find_groups(model, self.example)[0] if group.name in self.start]
-        costs = measure_costs(model, self.example, groups)
+        costs = measure_costs(model, self.example, groups, self.tables)
         scores = self._scores(model, groups)
         allocation = self._allocate(costs, groups, scores, target)
+        self.reached = allocation.cost
         gone = [np.argsort(s, kind="stable")[: len(s) - kept] for s, kept in zip(scores, allocation.kept, strict=True)]
         before, chosen = copy_model(model), [units.tolist() for units in gone]
         remove_channels(model, removal(groups, chosen))
@@ -156,15 +160,13 @@ class PrunePlan:
                 return over
         if allocation.cost > target:
             raise PassError(self._unreachable(allocation.cost))
-        if target == self.targets()[-1]:
+        if target == self.targets()[-1] and unit != LATENCY:
             self.warnings.append(self._rounded(allocation.cost))
         return allocation
 
     def _choices(self, group: Group, scores: Scores, below: bool) -> Choices:
-        split = len(group.units[0])
-        start = self.start[group.name]
-        least = math.ceil(round(start * (1 - self.config.max_ratio), 6))
-        widths = widths_allowed(group.width, self.block, least, split, below=below)
+        split, start = len(group.units[0]), self.start[group.name]
+        widths = self.widths_of(group, below)
         fixed = _fixed_share(group, self.config)
         if fixed is not None:
             all_widths = widths_allowed(group.width, self.block, 1, split)
@@ -176,6 +178,11 @@ class PrunePlan:
         grown = max(self.sensitivity[group.name], 1e-3 * max(self.sensitivity.values()), 1e-6)
         return Choices(kept, importance_losses(scores, kept, 1) * grown / max(half, 1e-12))
 
+    def widths_of(self, group: Group, below: bool) -> list[int]:
+        """The channel counts that a group may have; `below`: also parts of a block."""
+        least = math.ceil(round(self.start[group.name] * (1 - self.config.max_ratio), 6))
+        return widths_allowed(group.width, self.block, least, len(group.units[0]), below=below)
+
     def _even(self, costs: Costs, choices: Sequence[Choices], target: float) -> list[Choices]:
         share = even_share(costs, choices, self.budget.unit, target)
         return [
@@ -185,9 +192,11 @@ class PrunePlan:
 
     def _unreachable(self, smallest: float) -> str:
         budget, unit = self.budget, self.budget.unit
+        asked = f"{budget.value:,.3g} ms" if unit == LATENCY else f"{budget.value:,.0f}"
+        reached = f"{smallest:,.3g} ms of all layers" if unit == LATENCY else f"{smallest:,.0f} {unit}"
         return (
-            f"prune: cannot keep {budget.written} {unit} ({budget.value:,.0f}): the smallest reachable is "
-            f"{smallest:,.0f} {unit} ({smallest / budget.baseline:.3f} of the uncompressed model), with max_ratio "
+            f"prune: cannot keep {budget.written} {unit} ({asked}): the smallest reachable is "
+            f"{reached} ({smallest / budget.baseline:.3f} of the uncompressed model), with max_ratio "
             f"{self.config.max_ratio} and channels in blocks of {self.block}. Ask for more, raise max_ratio, give "
             f"round_to: 1, or let more layers be pruned. {_reasons(self.left)}"
         )

@@ -24,7 +24,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from compress.graph.sizes import count_macs, count_params
 from compress.graph.surgery import Side, bare_parameter, is_depthwise, side_width, tensor_dims
 from compress.passes.pruning.channel_groups import Group
-from compress.passes.pruning.prune_settings import UNITS
+from compress.passes.pruning.layer_times import LayerTable
+from compress.passes.pruning.prune_settings import LATENCY, UNITS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,6 +57,19 @@ class _Terms:
 
 
 @dataclass(frozen=True)
+class _Timed:
+    """A layer whose time is known at each of its widths: (columns of the shares, full width) of inputs and outputs."""
+
+    table: LayerTable
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+
+    def ms(self, shares: Floats) -> Floats:
+        ins, outs = (shares[..., column] * width for column, width in (self.inputs, self.outputs))
+        return self.table.at(ins, outs)
+
+
+@dataclass(frozen=True)
 class Costs:
     """MACs, params and bytes as functions of the units that each group keeps.
 
@@ -66,16 +80,24 @@ class Costs:
     units: Ints
     loss: Floats
     terms: Mapping[str, _Terms]
+    timed: Sequence[_Timed] = ()
 
     def of(self, unit: str, kept: Ints | Floats) -> Floats:
-        """The cost (...), in one of UNITS, of `kept` (..., groups) units."""
+        """The cost (...) of `kept` (..., groups) units, in one of UNITS, or the milliseconds of the timed layers."""
         shares = 1.0 - (self.units - kept) @ self.loss
+        if unit == LATENCY:
+            return np.asarray(sum(layer.ms(shares) for layer in self.timed))
         counted, factor = UNITS[unit]
         return self.terms[counted].total(shares) * factor
 
 
-def measure_costs(model: nn.Module, example: Mapping[str, Tensor], groups: Sequence[Group]) -> Costs:
-    """The cost model of `model`. `example` maps input names to tensors (n, ...); the first sample is used."""
+def measure_costs(
+    model: nn.Module, example: Mapping[str, Tensor], groups: Sequence[Group], tables: Sequence[LayerTable] = ()
+) -> Costs:
+    """The cost model of `model`. `example` maps input names to tensors (n, ...); the first sample is used.
+
+    tables : how long layers take over their widths, where latency is asked.
+    """
     keys: list[_Key] = sorted({(target.layer, target.side) for g in groups for target in g.targets})
     column = {key: i for i, key in enumerate(keys)}
     fixed = len(keys)
@@ -94,7 +116,12 @@ def measure_costs(model: nn.Module, example: Mapping[str, Tensor], groups: Seque
         if name in places:
             macs.append((places[name] * model.get_parameter(f"{name}.weight").numel(), out, into))
     terms = {"macs": _terms(macs, count_macs(model, example)), "params": _terms(params, count_params(model))}
-    return Costs(np.array([len(g.units) for g in groups]), loss, terms)
+    both: tuple[Side, ...] = ("in", "out")
+    timed = [
+        _Timed(t, *((column.get((t.name, side), fixed), side_width(model, t.name, side)) for side in both))
+        for t in tables
+    ]
+    return Costs(np.array([len(g.units) for g in groups]), loss, terms, timed)
 
 
 def _terms(rows: Sequence[tuple[float, int, int]], measured: int) -> _Terms:

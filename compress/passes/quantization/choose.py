@@ -17,22 +17,17 @@ from compress.passes.base import Choice, GraphContext, GraphResult, Loss, Trials
 from compress.passes.quantization.quantize_settings import Operators, QuantizeConfig
 from compress.passes.quantization.quantizer import Quantizer, calls_of_layers, unweighted_nodes
 from compress.passes.quantization.sensitivity import layer_noise
-from evaluate.benchmark.bench_record import Speedup, judge
-from evaluate.benchmark.first_call import bound_in_turn
-from evaluate.benchmark.latency import Opener, measure_latency
-from evaluate.core import stats
+from compress.passes.timed_files import seconds_each, time_together
+from evaluate.benchmark.bench_record import Speedup
 from evaluate.core.errors import LeanfitError
 from evaluate.core.text import a_few
 from evaluate.profiling.profile import Subject, profiles
-from evaluate.runtime.session import open_session
 
-# For each candidate, and for each of two profiles: this share of what the benchmark may take, within bounds in seconds.
-SHARE, LEAST, MOST = 0.075, 0.3, 1.5
 ALIKE = 0.98  # of fp32's speed: below, what cannot be told apart is more likely slower
 RETURNED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # so many layers return to fp32
 FEW = 3  # of them return while what has no weights stays in integers
 WORTH = 0.01  # of a call, that a layer has to cost more for leaving it out to be tried
-FLOATS, AGAIN = "fp32", "fp32 again"
+FLOATS = "fp32"
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,8 @@ class _Choosing:
             self.tried.append(self.made("dynamic", (), mode="dynamic"))
         self.lost = dict[str, Loss]()
         files = {FLOATS: self.floats, **{c.name: c.data for c in self.tried}}
-        self.speedups, self.faster = _timed(files, trials, context)
+        speedups, self.faster = _timed(files, trials, context)
+        self.speedups = dict(speedups)
         # Where a goal of size forbids fp32, an int8 file is taken whatever it costs in time.
         self.fitting = [c for c in self.tried if trials.fits(c.data)]
         self.demanded = bool(self.fitting) and not trials.fits(self.floats)
@@ -109,7 +105,7 @@ class _Choosing:
                 subjects,
                 provider=trials.provider,
                 threads=trials.threads,
-                seconds=min(1.0, _seconds(trials)),
+                seconds=min(1.0, seconds_each(trials)),
             )
         except LeanfitError:  # a runtime without a profiler, or nowhere to write its trace
             return []
@@ -243,34 +239,17 @@ class _Choosing:
         return f"The model stays in fp32: {why}. choose: fixed gives int8 all the same, which is smaller."
 
 
-def _seconds(trials: Trials) -> float:
-    return min(MOST, max(LEAST, SHARE * trials.seconds))
-
-
 def _slower(speedup: Speedup) -> str:
     return f"{1 / speedup['value']:.3g}x slower ({1 / speedup['high']:.3g} to {1 / speedup['low']:.3g})"
 
 
 def _timed(
     files: Mapping[str, bytes], trials: Trials, context: GraphContext
-) -> tuple[dict[str, Speedup], Callable[[str, str], bool]]:
+) -> tuple[Mapping[str, Speedup], Callable[[str, str], bool]]:
     """Each file's speed-up over the first, and whether one of two is faster than the other."""
-    base = next(iter(files))
 
-    def opener(data: bytes) -> Opener:
-        return lambda: bound_in_turn(
-            open_session(data, provider=trials.provider, threads=trials.threads, io=trials.io), [dict(trials.feeds)]
-        )
+    def status(message: str, done: float, total: float) -> None:
+        context.status("quantize: timing candidates", done, total)
 
-    openers = {name: opener(data) for name, data in {**files, AGAIN: files[base]}.items()}
-    timing = measure_latency(
-        openers, seconds=_seconds(trials) * len(openers), seed=trials.seed,
-        status=lambda message, done, total: context.status("quantize: timing candidates", done, total),
-    )  # fmt: skip
-    (judged,) = judge([timing.samples], base, AGAIN, seed=trials.seed, opened_once=timing.opened_once)
-
-    def faster(one: str, other: str) -> bool:
-        logs = stats.session_run_ratios(timing.samples[other], timing.samples[one])
-        return stats.verdict(stats.joint_intervals(logs[:, None], seed=trials.seed)[0], judged.floor) == "faster"
-
-    return judged.speedups, faster
+    found = time_together(files, trials, status, seconds_each(trials))
+    return found.speedups, found.faster

@@ -1,0 +1,171 @@
+"""A target in time: widths that the device's own staircase says meet it, corrected by the time of the real file.
+
+The additive model (as in NetAdapt, Yang et al. 2018): a network takes as long as its layers, and what has no weights.
+The layers' times are measured one by one; what is left, and how far they add up, is told by files of the whole network,
+each of which is timed beside the uncompressed one.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compress.core.errors import PassError
+from compress.core.forward import copy_model
+from compress.graph.export import export_onnx
+from compress.graph.onnx_graph import serialise
+from compress.graph.sizes import count_macs, count_params
+from compress.passes.base import Choice, Context, Trials
+from compress.passes.pruning.layer_times import layer_tables
+from compress.passes.pruning.prune_choice import best_choice, way_text
+from compress.passes.pruning.prune_plan import PrunePlan
+from compress.passes.pruning.prune_settings import LATENCY, KeepConfig, PruneConfig
+from compress.passes.pruning.widths import measure_costs
+from compress.passes.timed_files import Together, seconds_each, time_together
+
+NEAR = 0.03  # of the target: no further correction
+_ATTEMPTS = 6
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """Widths that were tried: the share of the layers' times that they were to take, and what was measured.
+
+    ratio : of the uncompressed file's time, with its interval.
+    """
+
+    widths: Mapping[str, int]
+    share: float
+    ratio: float
+    low: float
+    high: float
+    macs: float
+
+
+def meet(
+    module: nn.Module, network: nn.Module, plan: PrunePlan, config: PruneConfig, context: Context
+) -> tuple[PruneConfig, Choice, dict[str, Any]]:
+    """Settings that give widths within 3 % of the target, with nothing left to measure; the choice, and its details.
+
+    module  : the network as it was handed to the pass; network: the copy that may be pruned, which `plan` is of.
+    Raises PassError where nothing may be timed, nothing is reached, or the model keeps within the target as it is.
+    """
+    trials = _trials(context)
+    amount = config.keep.target()[1]
+    files = {"uncompressed": serialise(export_onnx(context.original, plan.example))}
+    now, seconds = 1.0, _timed(files, trials, context).seconds["uncompressed"]
+    if count_params(context.original) != count_params(module):
+        now = (
+            1
+            / _timed(files | {"now": serialise(export_onnx(module, plan.example))}, trials, context).speedups["now"][
+                "value"
+            ]
+        )
+    asked = amount.value if amount.relative else amount.value / seconds
+    if asked >= now:
+        raise PassError(
+            f"prune would change nothing: keep {amount} latency is {1e3 * asked * seconds:.3g} ms, and the model takes "
+            f"{1e3 * now * seconds:.3g} ms here. Ask for less; a ratio is of the uncompressed model."
+        )
+    options = [{w // len(g.units[0]) for below in (False, True) for w in plan.widths_of(g, below)} for g in plan.groups]
+    call = {name: torch.as_tensor(np.asarray(value)) for name, value in trials.feeds.items()}
+    plan.tables = layer_tables(network, call, plan.groups, options, trials, context.status)
+    costs = measure_costs(network, plan.example, plan.groups, plan.tables)
+    whole = float(costs.of(LATENCY, costs.units))
+    plan.start_size = whole
+    plan.budget = replace(plan.budget, value=whole * asked / now, baseline=whole / now)
+    plan, tried = best_choice(network, plan, config, context)
+    attempts = _attempts(network, plan, asked, now, whole, files, trials, context)
+    best = min(attempts, key=lambda one: (one.ratio > asked * (1 + NEAR), abs(one.ratio / asked - 1)))
+    own = config.model_copy(
+        update={
+            "keep": KeepConfig.model_validate({"macs": best.macs}),
+            "importance": plan.way[0] if len(plan.way[0]) > 1 else plan.way[0][0],
+            "scope": "global",  # the widths are all given
+            "per_layer": {glob.escape(name): width / plan.start[name] for name, width in sorted(best.widths.items())},
+        }
+    )
+    rows = [
+        {"name": f"attempt {n + 1}", "ratio": one.ratio, "low": one.low, "high": one.high, "predicted": one.share,
+         "chosen": one is best}
+        for n, one in enumerate(attempts)
+    ]  # fmt: skip
+    details = {
+        "latency": {"asked": asked, "measured": best.ratio, "low": best.low, "high": best.high,
+                    "uncompressed_ms": 1e3 * seconds, "layers_ms": whole, "attempts": rows},
+        "way": way_text(plan.way),
+        **tried,
+    }  # fmt: skip
+    return own, Choice(own, tuple(rows)), details
+
+
+def _trials(context: Context) -> Trials:
+    if context.trials is None:
+        raise PassError(
+            "prune: a target of latency is measured on this device, and nothing may be timed here: trials of a study "
+            "share the machine. Use a target in macs."
+        )
+    return context.trials
+
+
+def _timed(files: Mapping[str, bytes], trials: Trials, context: Context) -> Together:
+    def status(message: str, done: float, total: float) -> None:
+        context.status("prune: timing the pruned file", done, total)
+
+    return time_together(files, trials, status, 2 * seconds_each(trials))
+
+
+def _attempts(
+    network: nn.Module,
+    plan: PrunePlan,
+    asked: float,
+    now: float,
+    whole: float,
+    files: Mapping[str, bytes],
+    trials: Trials,
+    context: Context,
+) -> list[_Attempt]:
+    """Widths for the target, measured; those that follow are for what the line through the nearest two says.
+
+    Ends within 3 % of the target, or where the next widths are ones that were tried. Raises PassError where not even
+    the first are reached.
+    """
+    attempts: list[_Attempt] = []
+    share = asked / now
+    macs = count_macs(context.original, plan.example)
+    for number in range(_ATTEMPTS):
+        trial, own = copy_model(network), plan.with_choice(plan.way)
+        own.budget = replace(plan.budget, value=share * whole)
+        try:
+            own.step(trial, share * whole)
+        except PassError:
+            if not attempts:
+                raise
+            break
+        if any(own.now == one.widths for one in attempts):
+            break
+        context.status(f"prune: timing attempt {number + 1}", number, _ATTEMPTS)
+        data = serialise(export_onnx(trial, plan.example))
+        speedup = _timed({**files, "pruned": data}, trials, context).speedups["pruned"]
+        reached = float(own.reached or share * whole) / whole
+        kept = -(-count_macs(trial, plan.example) * 10**6 // macs) / 10**6
+        ratio, low, high = (1 / speedup[key] for key in ("value", "high", "low"))
+        attempts.append(_Attempt(dict(own.now), reached, ratio, low, high, kept))
+        if abs(attempts[-1].ratio / asked - 1) <= NEAR:
+            break
+        share = _next(attempts, asked, now)
+    return attempts
+
+
+def _next(attempts: list[_Attempt], asked: float, now: float) -> float:
+    """The share of the layers' times at which the line through two measured points reaches what is asked."""
+    points = sorted([(1.0, now), *((one.share, one.ratio) for one in attempts)], key=lambda p: abs(p[1] - asked))
+    (x, y), (other, above) = points[:2]
+    slope = (above - y) / (other - x) if other != x and above != y else now
+    return float(np.clip(x + (asked - y) / (slope if slope > 0 else now), 1e-3, 1.0))
