@@ -11,6 +11,7 @@ Needs cifar-10-batches-bin and resnet20_cifar10.pt (docs/data.md).
 from __future__ import annotations
 
 import argparse
+import itertools
 import pathlib
 from typing import Any
 
@@ -56,8 +57,9 @@ def main() -> int:
             f"{details.get('tried', '')}",
             flush=True,
         )
-    for name, block, everywhere in (("blocks, global", channel_block(), True), ("blocks, uniform", channel_block(), False),
-                                    ("no blocks, global", None, True), ("no blocks, uniform", None, False)):  # fmt: skip
+    ways = itertools.product((("blocks", channel_block()), ("no blocks", None)), (("global", True), ("uniform", False)))
+    for (blocks, block), (scope, everywhere) in ways:
+        name = f"{blocks}, {scope}"
         pruned, share = by_torch_pruning(network.eval(), task, block, everywhere)
         reestimate_batch_norm(pruned, task, 32, seed=0)
         found = evaluate_split(pruned, task.test, task.loss, task.metric)["metric"]

@@ -61,12 +61,8 @@ def meet(
     files = {"uncompressed": serialise(export_onnx(context.original, plan.example))}
     now, seconds = 1.0, _timed(files, trials, context).seconds["uncompressed"]
     if count_params(context.original) != count_params(module):
-        now = (
-            1
-            / _timed(files | {"now": serialise(export_onnx(module, plan.example))}, trials, context).speedups["now"][
-                "value"
-            ]
-        )
+        present = {"now": serialise(export_onnx(module, plan.example))}
+        now = 1 / _timed(files | present, trials, context).speedups["now"]["value"]
     asked = amount.value if amount.relative else amount.value / seconds
     if asked >= now:
         raise PassError(
