@@ -24,7 +24,7 @@ from compress.graph.shortcuts import ShortcutConv
 from compress.graph.sizes import count_macs
 from compress.models import build_model
 from compress.models.weights import load_weights
-from compress.passes.pruning.batch_statistics import reestimate_batch_norm
+from compress.passes.batch_statistics import reestimate_batch_norm
 from compress.passes.pruning.prune_settings import SCOPES, TRIED
 from compress.training.evaluation import evaluate_split
 from evaluate.core.records import CompressRecord

@@ -18,6 +18,12 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"mode": "weight-only"},
         {"bits": 4, "calibrate": {"samples": 64}, "train": {"epochs": 1, "batch_size": 64, "distill": {}}},
     ],
+    "sparsify": [
+        {"sparsity": 0.8},
+        {"pattern": "2:4", "exclude": ["conv1"], "recover": {"epochs": 1, "batch_size": 64}},
+        {"sparsity": 0.5, "pattern": "4x1", "scope": "per_layer", "score": "taylor", "exclude": ["linear"]},
+        {"sparsity": 0.9, "steps": 2, "regrow": 0.2, "batches": 2, "recover": {"epochs": 2, "batch_size": 64}},
+    ],
     "finetune": [{"epochs": 1, "batch_size": 64}],
     "distill": [{"epochs": 1, "batch_size": 64, "temperature": 2.0, "weight": 0.5}],
 }

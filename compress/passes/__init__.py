@@ -5,5 +5,6 @@ from __future__ import annotations
 from compress.passes import pruning  # isort: skip
 from compress.passes import quantization  # isort: skip
 from compress.passes import recovery  # isort: skip
+from compress.passes import sparsity  # isort: skip
 
-__all__ = ["pruning", "quantization", "recovery"]
+__all__ = ["pruning", "quantization", "recovery", "sparsity"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -205,6 +206,13 @@ class GraphPass:
     apply: Callable[[onnx.ModelProto, Any, GraphContext], GraphResult]
     preview: Callable[[onnx.ModelProto, Any], GraphPreview]
     samples: Callable[[Any], int] = lambda config: 0
+
+
+def fits_layer(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a pattern fits the layer's name or that of a module it is in."""
+    parts = name.split(".")
+    names = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+    return any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns for n in names)
 
 
 class Pass(Protocol):

@@ -31,9 +31,9 @@ from compress.graph.model_state import ModelState, rebuild
 from compress.graph.shortcuts import ShortcutConv
 from compress.graph.surgery import remove_channels, resize_like
 from compress.passes.base import PassResult
+from compress.passes.batch_statistics import reestimate_batch_norm
 from compress.passes.pruning import prune as module
 from compress.passes.pruning import prune_choice
-from compress.passes.pruning.batch_statistics import reestimate_batch_norm
 from compress.passes.pruning.channel_groups import coupled, find_groups, removal
 from compress.passes.pruning.importance import IMPORTANCES, score_units
 from compress.passes.pruning.preflight import mask_channels

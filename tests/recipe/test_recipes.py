@@ -22,6 +22,8 @@ CUTS: dict[str, list[str]] = {
     "digits-mlp-int8": ["train.epochs=4"],
     "digits-resnet-half-int8": ["train.epochs=3", "passes.0.recover.epochs=2", "model.width=16"],
     "half-int8": ["passes.0.recover.epochs=1"],
+    "half-latency": ["passes.0.recover.epochs=1", "passes.0.importance=l1", "passes.0.scope=global"],
+    "sparse": ["passes.0.recover.epochs=1", "passes.0.steps=1"],
     "int8": ["passes.0.calibrate.samples=64"],
     "int4-weights": ["passes.0.calibrate.samples=64"],
     "int4-trained": ["passes.0.calibrate.samples=64", "passes.0.train.epochs=1"],
@@ -37,9 +39,9 @@ NEEDS = {
     "cifar10-resnet56-int8": [CIFAR, "resnet56_cifar10.pt"],
     "cifar10-resnet20-half-int8": [CIFAR, "resnet20_cifar10.pt"],
 }
-BROUGHT = {"half-int8", "int8", "resnet8-int8", "int4-weights", "int4-trained"}
-# As cifar10-resnet20-int8 on three times the layers; as digits-resnet-half-int8 on a larger network.
-SLOW = {"cifar10-resnet56-int8", "cifar10-resnet20-half-int8"}
+BROUGHT = {"half-latency", "sparse", "half-int8", "int8", "resnet8-int8", "int4-weights", "int4-trained"}
+# As cifar10-resnet20-int8 on three times the layers; as digits-resnet-half-int8 on a larger network; much timing.
+SLOW = {"cifar10-resnet56-int8", "cifar10-resnet20-half-int8", "half-latency"}
 
 
 def test_every_recipe_is_run():
@@ -55,7 +57,17 @@ def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_
     # Cut down so far, some baselines have not learnt yet.
     summary = compress(recipe=recipe, out=tmp_path / "run", force=True, **given).summary()
     sizes = [summary[side]["sizes"] for side in ("baseline", "compressed")]
-    (quantized,) = (one for one in summary["passes"] if one["kind"] == "quantize")
+    if name == "sparse":
+        assert (
+            sizes[1]["nonzero"] < 0.25 * sizes[0]["nonzero"]
+            and sizes[1]["packed_bytes"] < 0.5 * sizes[0]["packed_bytes"]
+        )
+    if name == "half-latency":
+        measured = summary["passes"][0]["details"]["latency"]
+        assert measured["attempts"] and sizes[1]["macs"] < sizes[0]["macs"] and measured["measured"] < 0.8
+    quantized = next((one for one in summary["passes"] if one["kind"] == "quantize"), None)
+    if quantized is None:
+        return
     taken = next((one for one in quantized["candidates"] if one["chosen"]), None)
     if quantized["changes"]:
         assert sizes[1]["bytes"] < 0.6 * sizes[0]["bytes"] and sizes[1]["bits"] < 32

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from compress.core.errors import PassError
 from compress.core.forward import copy_model
-from compress.core.seeding import derive_seed
 from compress.graph.export import export_onnx
 from compress.graph.model_state import ModelState, Rewrite
 from compress.graph.plain_weights import PlainWeights
 from compress.graph.shortcuts import ShortcutConv
 from compress.graph.transposed_linear import TransposedLinear
 from compress.passes.base import Change, Context, PassResult, Preview
-from compress.passes.pruning.batch_statistics import reestimate_batch_norm
+from compress.passes.in_parts import restore
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES
 from compress.passes.pruning.latency_target import meet
 from compress.passes.pruning.preflight import check_runs
@@ -31,7 +29,6 @@ from compress.passes.pruning.prune_choice import best_choice, way_text, ways_of
 from compress.passes.pruning.prune_plan import Budget, PrunePlan
 from compress.passes.pruning.prune_settings import LATENCY, KeepConfig, PruneConfig
 from compress.passes.pruning.widths import measure
-from compress.training.evaluation import evaluate_split
 from evaluate.core.errors import ModelError
 
 
@@ -78,7 +75,10 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
         check_runs(pruned, example)
         if number == config.steps - 1:
             _check_export(model.module, pruned, example)
-        history.append(_restore(model, pruned, config, context, number))
+        state = replace(model, module=pruned)
+        history.append(
+            restore(state, config.recover, context, part=number, parts=config.steps, recalibrate=config.recalibrate)
+        )
     details = {
         **plan.details(pruned, example),
         **tried,
@@ -111,51 +111,6 @@ def _prepare(
     # The weights of a rewritten shortcut say nothing of its channels; those of a layer do.
     plan = PrunePlan(pruned, config, context, budget, frozenset(r.layer for r in shortcuts))
     return pruned, plan, (*plain, *layers, *shortcuts)
-
-
-def _restore(
-    model: ModelState, pruned: nn.Module, config: PruneConfig, context: Context, number: int
-) -> dict[str, Any]:
-    """Batch-norm statistics and training after one part, in place, with the validation metric after each."""
-    metric = {"pruned": _validate(pruned, context)}
-    if reestimate_batch_norm(pruned, context.task, config.recalibrate, seed=context.seed, device=context.device):
-        metric["recalibrated"] = _validate(pruned, context)
-    entry: dict[str, Any] = {"part": number + 1, "metric": metric}
-    epochs = _epochs(config, number)
-    if config.recover is not None and epochs:
-        result = context.train(
-            replace(model, module=pruned),
-            config.recover.model_copy(update={"epochs": epochs}),
-            seed=derive_seed(context.seed, "recover", number),
-            folder=_folder(context.folder, config, number),
-            teacher=context.original if config.recover.distill is not None else None,
-            distill=config.recover.distill,
-        )
-        metric["recovered"] = _validate(pruned, context)
-        entry |= {"best_epoch": result.best_epoch, "epochs": result.history, "teacher": result.teacher}
-    pruned.eval().zero_grad(set_to_none=True)
-    return entry
-
-
-def _epochs(config: PruneConfig, number: int) -> int:
-    """The epochs of recovery that follow one part; what cannot be divided goes to the last parts."""
-    if config.recover is None:
-        return 0
-    each, rest = divmod(config.recover.epochs, config.steps)
-    return each + int(number >= config.steps - rest)
-
-
-def _folder(folder: Path | None, config: PruneConfig, number: int) -> Path | None:
-    if folder is None or config.steps == 1:
-        return folder
-    part = folder / f"part{number + 1}"
-    part.mkdir(parents=True, exist_ok=True)
-    return part
-
-
-def _validate(model: nn.Module, context: Context) -> float:
-    task = context.task
-    return evaluate_split(model, task.validation, task.loss, task.metric, device=context.device)["metric"]
 
 
 def _check_export(model: nn.Module, pruned: nn.Module, example: Mapping[str, Tensor]) -> None:

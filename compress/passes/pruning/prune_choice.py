@@ -12,7 +12,7 @@ from compress.core.errors import PassError
 from compress.core.forward import copy_model
 from compress.graph.surgery import remove_channels
 from compress.passes.base import Context
-from compress.passes.pruning.batch_statistics import BATCH, reestimate_batch_norm
+from compress.passes.batch_statistics import BATCH, reestimate_batch_norm
 from compress.passes.pruning.channel_groups import removal
 from compress.passes.pruning.prune_plan import PrunePlan, Way
 from compress.passes.pruning.prune_settings import SCOPES, TRIED, ImportanceKind, PruneConfig

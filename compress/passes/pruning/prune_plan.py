@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from compress.core.errors import PassError
 from compress.core.forward import copy_model
 from compress.graph.surgery import remove_channels, tensor_dims
-from compress.passes.base import Context
+from compress.passes.base import Context, fits_layer
 from compress.passes.pruning.channel_groups import Group, SkippedLayer, find_groups, removal
 from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES, Evidence, Scores, gather, score_units
 from compress.passes.pruning.layer_times import LayerTable
@@ -227,8 +226,8 @@ def _chosen(
     chosen, left = [], []
     for group in groups:
         names = [name for name in group.layers if name not in rewritten]
-        excluded = [name for name in names if _matches(name, config.exclude)]
-        included = [name for name in names if _matches(name, config.layers)]
+        excluded = [name for name in names if fits_layer(name, config.exclude)]
+        included = [name for name in names if fits_layer(name, config.layers)]
         if excluded:
             left.append(SkippedLayer(group.layers, f"coupled to {excluded[0]}, which is excluded", names == excluded))
         elif len(included) == len(names):
@@ -240,16 +239,9 @@ def _chosen(
     return chosen, left
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern fits the layer's name or that of a module it is in."""
-    parts = name.split(".")
-    names = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
-    return any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns for n in names)
-
-
 def _fixed_share(group: Group, config: PruneConfig) -> float | None:
     """The share that `per_layer` gives a group. Raises PassError where coupled layers are given different ones."""
-    shares = {s for pattern, s in config.per_layer.items() for name in group.layers if _matches(name, (pattern,))}
+    shares = {s for pattern, s in config.per_layer.items() for name in group.layers if fits_layer(name, (pattern,))}
     if len(shares) > 1:
         raise PassError(
             f"prune: per_layer asks for {' and '.join(f'{s:g}' for s in sorted(shares))} of the channels of coupled "
