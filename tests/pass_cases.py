@@ -24,6 +24,11 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"sparsity": 0.5, "pattern": "4x1", "scope": "per_layer", "score": "taylor", "exclude": ["linear"]},
         {"sparsity": 0.9, "steps": 2, "regrow": 0.2, "batches": 2, "recover": {"epochs": 2, "batch_size": 64}},
     ],
+    "factorize": [
+        {"keep": {"params": 0.6}, "samples": 0},
+        {"keep": {"macs": 0.7}, "samples": 0, "tucker": False, "recover": {"epochs": 1, "batch_size": 64}},
+        {"keep": {"energy": 0.8}, "samples": 0, "exclude": ["linear"]},
+    ],
     "finetune": [{"epochs": 1, "batch_size": 64}],
     "distill": [{"epochs": 1, "batch_size": 64, "temperature": 2.0, "weight": 0.5}],
 }

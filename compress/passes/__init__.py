@@ -6,5 +6,6 @@ from compress.passes import pruning  # isort: skip
 from compress.passes import quantization  # isort: skip
 from compress.passes import recovery  # isort: skip
 from compress.passes import sparsity  # isort: skip
+from compress.passes import factorization  # isort: skip
 
-__all__ = ["pruning", "quantization", "recovery", "sparsity"]
+__all__ = ["factorization", "pruning", "quantization", "recovery", "sparsity"]

@@ -23,6 +23,7 @@ CUTS: dict[str, list[str]] = {
     "digits-resnet-half-int8": ["train.epochs=3", "passes.0.recover.epochs=2", "model.width=16"],
     "half-int8": ["passes.0.recover.epochs=1"],
     "half-latency": ["passes.0.recover.epochs=1", "passes.0.importance=l1", "passes.0.scope=global"],
+    "low-rank": ["passes.0.recover.epochs=1", "passes.0.samples=64"],
     "sparse": ["passes.0.recover.epochs=1", "passes.0.steps=1"],
     "int8": ["passes.0.calibrate.samples=64"],
     "int4-weights": ["passes.0.calibrate.samples=64"],
@@ -39,7 +40,7 @@ NEEDS = {
     "cifar10-resnet56-int8": [CIFAR, "resnet56_cifar10.pt"],
     "cifar10-resnet20-half-int8": [CIFAR, "resnet20_cifar10.pt"],
 }
-BROUGHT = {"half-latency", "sparse", "half-int8", "int8", "resnet8-int8", "int4-weights", "int4-trained"}
+BROUGHT = {"low-rank", "half-latency", "sparse", "half-int8", "int8", "resnet8-int8", "int4-weights", "int4-trained"}
 # As cifar10-resnet20-int8 on three times the layers; as digits-resnet-half-int8 on a larger network; much timing.
 SLOW = {"cifar10-resnet56-int8", "cifar10-resnet20-half-int8", "half-latency"}
 
@@ -62,6 +63,8 @@ def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_
             sizes[1]["nonzero"] < 0.25 * sizes[0]["nonzero"]
             and sizes[1]["packed_bytes"] < 0.5 * sizes[0]["packed_bytes"]
         )
+    if name == "low-rank":
+        assert sizes[1]["params"] <= 0.6 * sizes[0]["params"]
     if name == "half-latency":
         measured = summary["passes"][0]["details"]["latency"]
         assert measured["attempts"] and sizes[1]["macs"] < sizes[0]["macs"] and measured["measured"] < 0.8

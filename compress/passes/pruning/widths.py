@@ -107,7 +107,7 @@ def measure_costs(
             row[column[target.layer, target.side]] += len(target.indices[0]) / side_width(
                 model, target.layer, target.side
             )
-    places = _places(model, example)
+    places = layer_places(model, example)
     macs, params = [], []
     for name in sorted({name for name, _ in keys}):
         out, into = column.get((name, "out"), fixed), column.get((name, "in"), fixed)
@@ -142,7 +142,7 @@ def _tensors(model: nn.Module, name: str) -> list[tuple[int, tuple[Side, ...]]]:
     return [(p.numel(), tuple(s for s in sides if key in tensor_dims(module, s))) for key, p in parameters.items()]
 
 
-def _places(model: nn.Module, example: Mapping[str, Tensor]) -> dict[str, float]:
+def layer_places(model: nn.Module, example: Mapping[str, Tensor]) -> dict[str, float]:
     """Per convolution and linear layer, at how many places of one sample its weight is applied, over all calls."""
     names: dict[nn.Module, str] = {m: n for n, m in model.named_modules() if isinstance(m, _ConvNd | nn.Linear)}
     found: dict[str, float] = {}
