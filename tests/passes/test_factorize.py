@@ -148,9 +148,13 @@ def test_what_is_slower_on_this_device_stays_whole(task, monkeypatch):
     assert any("no faster on this device: b3c" in text for text in result.warnings)
     again = module.factorize(ModelState(model), result.choice.settings, context(task, model, trials=trials))
     assert again.details["layers"] and not again.details["slower_here"]
-    config = FactorizeConfig(keep={"params": 0.3}, recalibrate=0)
+    config = FactorizeConfig(keep={"macs": 0.15}, recalibrate=0)
     with pytest.raises(PassError, match=r"no faster on this device: b3.*measure: false takes them"):
         module.factorize(ModelState(model), config, context(task, model, trials=trials))
+    config = FactorizeConfig(keep={"params": 0.3}, recalibrate=0)
+    stored = module.factorize(ModelState(model), config, context(task, model, trials=trials))
+    assert stored.details["achieved"]["params"]["ratio"] <= 0.3
+    assert any("no faster on this device, since the target is not reached without: b3c" in w for w in stored.warnings)
 
 
 def test_weights_that_are_promised_to_stay_zero_are_left_alone(task):

@@ -165,8 +165,8 @@ def factorize(model: ModelState, config: FactorizeConfig, context: Context) -> P
     for name, option in chosen.items():
         old = network.get_submodule(name)
         put_in_place(network, name, by_name[name].parts(option.ranks))
-        whole = min(old.get_parameter("weight").flatten(1).shape)
-        changes.append(Change(name, "rank", whole, " x ".join(map(str, option.ranks))))
+        most = min(old.get_parameter("weight").flatten(1).shape)
+        changes.append(Change(name, "rank", most, " x ".join(map(str, option.ranks))))
     made = tuple(LowRank(layer=name, ranks=option.ranks) for name, option in chosen.items())
     state = replace(model, module=network, rewrites=(*model.rewrites, *rewrites, *made))
     context.status("factorize: recovery", 0, 1)
@@ -183,8 +183,12 @@ def factorize(model: ModelState, config: FactorizeConfig, context: Context) -> P
         "history": [history],
     }
     warnings = [f"left alone: {name}: {reason}" for name, reason in reasons.items()]
-    if slower:
-        warnings.append(f"left whole, since their smaller forms are no faster on this device: {a_few(slower)}")
+    whole = [name for name in slower if name not in chosen]
+    if whole:
+        warnings.append(f"left whole, since their smaller forms are no faster on this device: {a_few(whole)}")
+    if len(whole) < len(slower):
+        late = a_few([name for name in slower if name in chosen])
+        warnings.append(f"smaller, but no faster on this device, since the target is not reached without: {late}")
     own = config.model_copy(update={"ranks": {name: option.ranks for name, option in chosen.items()}})
     choice = Choice(own) if trials is not None else None
     return PassResult(state, tuple(changes), tuple(warnings), details, choice)
@@ -314,14 +318,23 @@ def _chosen(
         options[layer.name] = layer.options(config)
     times, slower = Times(trials) if trials is not None else None, list[str]()
     call_shapes = _inputs(network, trials, context) if trials is not None else {}
+    target, storage = config.keep.target(), dict[str, _Option]()
     while True:
-        chosen = _selected(network, options, config, context, slower)
+        try:
+            chosen = _selected(network, options, config, context, slower)
+        except PassError:
+            # Fewer MACs that take longer help nobody; fewer bytes may be wanted all the same.
+            if not storage:
+                raise
+            return storage, [name for name in storage if name in slower]
         late = []
         if times is not None:
             modules = {name: network.get_submodule(name) for name in chosen}
             late = [n for n, o in chosen.items() if not _pays(modules[n], o, call_shapes[n], times, context)]
         if not late:
             break
+        if target is not None and target[0] != "macs":
+            storage = storage or chosen
         for name in late:
             taken = chosen[name]
             # A form that costs at least as much is no faster either.
