@@ -39,12 +39,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/prune-options"))
-    out = parser.parse_args().out
+    parser.add_argument("--peers", action="store_true", help="Torch-Pruning alone")
+    arguments = parser.parse_args()
+    out = arguments.out
     network, task = build_model("resnet", depth=20), get_task("cifar10", normalize="imagenet")
     load_weights(network, "resnet20_cifar10.pt")
     print(f"{cpu_model()}, {int8_path()}")
     accuracies = {}
-    for number, (name, options) in enumerate(OPTIONS.items()):
+    for number, (name, options) in enumerate(() if arguments.peers else OPTIONS.items()):
         step = {"kind": "prune", "keep": {"macs": 0.5}, **options}
         recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 3, "threads": 1}}
         run = CompressRecord.of(compress(network.eval(), recipe, task=task, out=out / str(number)).figures)
@@ -66,7 +68,7 @@ def main() -> int:
         found = evaluate_split(pruned, task.test, task.loss, task.metric)["metric"]
         accuracies[name] = found if share <= 0.51 else 0.0
         print(f"{'Torch-Pruning, ' + name:<32} top-1 {found:.2f}, MACs {share:.3f}", flush=True)
-    return int(accuracies["default"] < max(accuracies.values()))
+    return int(not arguments.peers and accuracies["default"] < max(accuracies.values()))
 
 
 def by_torch_pruning(network: nn.Module, task: Task, block: int | None, everywhere: bool) -> tuple[nn.Module, float]:

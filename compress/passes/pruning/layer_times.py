@@ -180,8 +180,7 @@ class Times:
     ms: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nothing kept yet, or not readable: it is measured
-            self.ms |= json.loads(self._file().read_text(encoding="utf-8"))
+        self.ms |= self._kept()
 
     def of(self, kind: LayerKind, inputs: int, outputs: int) -> float:
         """The time that `measure` has found."""
@@ -220,6 +219,12 @@ class Times:
             for width in outputs:
                 self.ms[_key(kind, inputs, width)] = float(rows[f"w{width}"])
 
+    def _kept(self) -> dict[str, float]:
+        """What earlier runs have measured; nothing where that is not there, or not readable."""
+        with contextlib.suppress(OSError, ValueError):
+            return {str(k): float(v) for k, v in json.loads(self._file().read_text(encoding="utf-8")).items()}
+        return {}
+
     def _file(self) -> Path:
         home = os.environ.get("XDG_CACHE_HOME")
         device = hash_of(machine_id(), onnxruntime_distributions(), self.trials.provider, self.trials.threads)
@@ -229,7 +234,7 @@ class Times:
         with contextlib.suppress(OSError):  # a home that cannot be written to: the next run measures again
             self._file().parent.mkdir(parents=True, exist_ok=True)
             temporary = self._file().with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(self.ms), encoding="utf-8")
+            temporary.write_text(json.dumps(self._kept() | self.ms), encoding="utf-8")  # another run may have kept some
             temporary.replace(self._file())
 
 
