@@ -29,6 +29,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"keep": {"macs": 0.7}, "samples": 0, "tucker": False, "recover": {"epochs": 1, "batch_size": 64}},
         {"keep": {"energy": 0.8}, "samples": 0, "exclude": ["linear"]},
     ],
+    "share": [
+        {"bits": 4},
+        {"bits": 6, "exclude": ["conv1"], "recover": {"epochs": 1, "batch_size": 64}},
+    ],
     "finetune": [{"epochs": 1, "batch_size": 64}],
     "distill": [{"epochs": 1, "batch_size": 64, "temperature": 2.0, "weight": 0.5}],
 }

@@ -144,6 +144,40 @@ class _Zeros:
             parameter.masked_fill_(zero.to(parameter.device), 0.0)
 
 
+@register_constraint("few_values")
+class FewValues(Constraint):
+    """Weights of the named parameters have at most so many values. Which have one together is told by those stored."""
+
+    parameters: tuple[str, ...] = Field(min_length=1)
+    most: int = Field(ge=1, le=65_536)
+
+    def bind(self, module: nn.Module) -> Bound:
+        weights = {name: _parameter(module, name).detach() for name in self.parameters}
+        return _Clusters({name: torch.unique(w, return_inverse=True)[1] for name, w in weights.items()})
+
+    def broken(self, before: nn.Module, after: nn.Module) -> str:
+        for name in self.parameters:
+            if len(torch.unique(_parameter(after, name).detach())) > self.most:
+                return f"weights of {name} have more than {self.most} values"
+        return ""
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """Which weights have a value together: by parameter the number of the value (its shape)."""
+
+    index: Mapping[str, Tensor]
+
+    @torch.no_grad()
+    def apply(self, module: nn.Module) -> None:
+        for name, index in self.index.items():
+            parameter = module.get_parameter(name)
+            flat, of = parameter.reshape(-1).double(), index.reshape(-1).to(parameter.device)
+            sums = torch.zeros(int(of.max()) + 1, dtype=flat.dtype, device=flat.device).index_add_(0, of, flat)
+            means = (sums / torch.bincount(of)).to(parameter.dtype)
+            parameter.copy_(means[of].reshape(parameter.shape))
+
+
 def read_rewrites(data: Iterable[Mapping[str, Any]]) -> tuple[Rewrite, ...]:
     """Rewrites from their records. Raises ModelError for an unknown kind, and for fields that are not those of it."""
     return tuple(_read(REWRITES, entry) for entry in data)

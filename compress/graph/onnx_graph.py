@@ -145,11 +145,12 @@ def graph_bits(graph: onnx.ModelProto) -> float:
     """Average stored bits per weight of an ONNX model; 32.0 where it holds none.
 
     The weights are the elements of its initializers of rank 2 and above, and those packed in bytes for an operator of
-    `PACKED`. Their block-wise scales and zero points are stored for their sake: these add bits, and no weights.
-    Not counted are scales of whole channels (rank 1) and biases.
+    `PACKED`. Their block-wise scales and zero points are stored for their sake: these add bits, and no weights;
+    so do factors beside a codebook. Not counted are scales of whole channels (rank 1) and biases.
     """
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
     weights = {name: math.prod(tensor.dims) for name, tensor in tensors.items() if len(tensor.dims) > 1}
+    books = set(coded(graph.graph, tensors))
     for node in graph.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             weights |= {name: 0 for name in node.input[1:] if name in weights}
@@ -159,6 +160,8 @@ def graph_bits(graph: onnx.ModelProto) -> float:
             weights |= {name: 0 for name in node.input[2:4] if name in tensors}  # scales and zero points
         elif node.op_type == "DynamicQuantizeLSTM":
             weights |= {name: 0 for name in node.input[8:] if name in weights}
+        elif node.op_type == "Mul" and books.intersection(node.input):  # a factor for each channel
+            weights |= {name: 0 for name in node.input if name in weights}
     bits = sum(math.prod(tensors[name].dims) * element_bits(tensors[name]) for name in weights)
     return bits / sum(weights.values()) if any(weights.values()) else 32.0
 
@@ -217,6 +220,7 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
     """Every constant that is computed with, and what stands for 0 in it."""
     constants = constants_of(graph.graph)
     widened = dequantized(graph.graph, constants)
+    books = coded(graph.graph, constants)
     steps = {node.output[1] for node in graph.graph.node if node.op_type == "DynamicQuantizeLinear"}
     seen: set[str] = set()
     for node in graph.graph.node:
@@ -232,7 +236,11 @@ def _weights(graph: onnx.ModelProto) -> Iterator[tuple[NDArray[Any], Any]]:
                     seen.add(name)
                     yield numpy_helper.to_array(constants[name]), 0
             continue
-        if node.op_type == "Mul" and steps.intersection(node.input):
+        if node.op_type == "Mul" and (steps.intersection(node.input) or books.keys() & set(node.input)):
+            continue
+        if node.output[0] in books:
+            values, index = (numpy_helper.to_array(constants[name]) for name in books[node.output[0]])
+            yield values[index.astype(np.int64)], 0
             continue
         for name in node.input if node.op_type not in _QDQ else ():
             source = widened.get(name, (name,))
@@ -281,6 +289,17 @@ def dequantized(graph: onnx.GraphProto, constants: Container[str]) -> dict[str, 
         if source in constants:
             found[node.output[0]] = (source, *node.input[1:])
     return found
+
+
+def coded(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]) -> dict[str, tuple[str, str]]:
+    """Weights that are stored by a codebook -> the constant of their few values, and that of which each weight has."""
+    cast = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
+    books = {name for name, t in constants.items() if len(t.dims) == 1 and t.data_type == onnx.TensorProto.FLOAT}
+    return {
+        node.output[0]: (node.input[0], cast[node.input[1]])
+        for node in graph.node
+        if node.op_type == "Gather" and node.input[0] in books and cast.get(node.input[1]) in constants
+    }
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

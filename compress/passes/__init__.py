@@ -7,5 +7,6 @@ from compress.passes import quantization  # isort: skip
 from compress.passes import recovery  # isort: skip
 from compress.passes import sparsity  # isort: skip
 from compress.passes import factorization  # isort: skip
+from compress.passes import sharing  # isort: skip
 
-__all__ = ["factorization", "pruning", "quantization", "recovery", "sparsity"]
+__all__ = ["factorization", "pruning", "quantization", "recovery", "sharing", "sparsity"]
