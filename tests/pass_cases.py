@@ -33,6 +33,10 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"bits": 4},
         {"bits": 6, "exclude": ["conv1"], "recover": {"epochs": 1, "batch_size": 64}},
     ],
+    "shorten": [
+        {"keep": {"macs": 0.8}, "samples": 64},
+        {"keep": {"params": 0.95}, "samples": 64, "recover": {"epochs": 1, "batch_size": 64}},
+    ],
     "finetune": [{"epochs": 1, "batch_size": 64}],
     "distill": [{"epochs": 1, "batch_size": 64, "temperature": 2.0, "weight": 0.5}],
 }

@@ -8,5 +8,6 @@ from compress.passes import recovery  # isort: skip
 from compress.passes import sparsity  # isort: skip
 from compress.passes import factorization  # isort: skip
 from compress.passes import sharing  # isort: skip
+from compress.passes import depth  # isort: skip
 
-__all__ = ["factorization", "pruning", "quantization", "recovery", "sharing", "sparsity"]
+__all__ = ["depth", "factorization", "pruning", "quantization", "recovery", "sharing", "sparsity"]

@@ -24,6 +24,8 @@ CUTS: dict[str, list[str]] = {
     "half-int8": ["passes.0.recover.epochs=1"],
     "half-latency": ["passes.0.recover.epochs=1", "passes.0.importance=l1", "passes.0.scope=global"],
     "low-rank": ["passes.0.recover.epochs=1", "passes.0.samples=64"],
+    "shared": ["passes.0.recover.epochs=1"],
+    "shorter": ["passes.0.recover.epochs=1", "passes.0.keep.macs=0.9"],
     "sparse": ["passes.0.recover.epochs=1", "passes.0.steps=1"],
     "int8": ["passes.0.calibrate.samples=64"],
     "int4-weights": ["passes.0.calibrate.samples=64"],
@@ -40,7 +42,18 @@ NEEDS = {
     "cifar10-resnet56-int8": [CIFAR, "resnet56_cifar10.pt"],
     "cifar10-resnet20-half-int8": [CIFAR, "resnet20_cifar10.pt"],
 }
-BROUGHT = {"low-rank", "half-latency", "sparse", "half-int8", "int8", "resnet8-int8", "int4-weights", "int4-trained"}
+BROUGHT = {
+    "shared",
+    "shorter",
+    "low-rank",
+    "half-latency",
+    "sparse",
+    "half-int8",
+    "int8",
+    "resnet8-int8",
+    "int4-weights",
+    "int4-trained",
+}
 # As cifar10-resnet20-int8 on three times the layers; as digits-resnet-half-int8 on a larger network; much timing.
 SLOW = {"cifar10-resnet56-int8", "cifar10-resnet20-half-int8", "half-latency"}
 
@@ -63,6 +76,10 @@ def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_
             sizes[1]["nonzero"] < 0.25 * sizes[0]["nonzero"]
             and sizes[1]["packed_bytes"] < 0.5 * sizes[0]["packed_bytes"]
         )
+    if name == "shared":
+        assert sizes[1]["bytes"] < 0.5 * sizes[0]["bytes"]
+    if name == "shorter":
+        assert sizes[1]["macs"] <= 0.9 * sizes[0]["macs"]
     if name == "low-rank":
         assert sizes[1]["params"] <= 0.6 * sizes[0]["params"]
     if name == "half-latency":

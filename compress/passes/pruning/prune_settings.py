@@ -50,6 +50,11 @@ class KeepConfig(Config):
         """The unit that is given, and the amount."""
         return next((unit, getattr(self, unit)) for unit in (*UNITS, LATENCY) if getattr(self, unit) is not None)
 
+    @property
+    def measured(self) -> bool:
+        """Whether only timing on this device tells what it comes to."""
+        return self.latency is not None
+
     def params_of(self, params: int) -> int | None:
         """How many params of so many stay; None where only a run can tell."""
         unit, amount = self.target()
@@ -107,7 +112,7 @@ class PruneConfig(Config):
     @property
     def measures(self) -> bool:
         """Whether the result depends on times that are measured on this device."""
-        return self.keep.latency is not None
+        return self.keep.measured
 
     @field_validator("per_layer")
     @classmethod

@@ -96,7 +96,8 @@ def _chosen(model: nn.Module, config: ShareConfig) -> Iterator[tuple[str, str, n
 def few_values(weights: NDArray[np.float32], most: int, *, zeros: bool = False) -> NDArray[np.float32]:
     """The weights, each as the nearest of at most `most` values: k-means in one dimension, begun in even steps.
 
-    Exact zeros have a value of their own where they are many, or must (`zeros`). Raises PassError for weights that are not finite.
+    Exact zeros have a value of their own where they are many, or must (`zeros`). Raises PassError for weights that are
+    not finite.
     """
     if not np.isfinite(weights).all():
         raise PassError("share: weights are not finite; check them for NaN and infinity.")
