@@ -169,7 +169,6 @@ def test_a_second_pruning_counts_from_the_uncompressed_model(task, no_export):
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        ({"latency": 0.5}, "use macs"),
         ({"macs": 0.5, "params": 0.5}, "exactly one"),
         ({}, "exactly one"),
         ({"macs": 0}, "above 0"),

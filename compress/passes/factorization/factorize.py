@@ -25,13 +25,12 @@ from compress.graph.low_rank import LowRank, parts_of
 from compress.graph.model_state import ModelState
 from compress.graph.plain_weights import PlainWeights
 from compress.graph.shortcuts import put_in_place
-from compress.graph.sizes import count_macs, count_params
 from compress.graph.transposed_linear import TransposedLinear
 from compress.passes.base import Change, Choice, Context, PassResult, Preview, Trials, fits_layer
 from compress.passes.factorization.factorize_settings import FactorizeConfig
 from compress.passes.in_parts import restore
 from compress.passes.pruning.layer_times import LayerKind, Times, layer_kinds
-from compress.passes.pruning.prune_settings import UNITS
+from compress.passes.pruning.prune_settings import MACS, UNITS
 from compress.passes.pruning.widths import layer_places, measure
 from evaluate.core.errors import LeanfitError
 from evaluate.core.text import a_few
@@ -333,7 +332,7 @@ def _chosen(
             late = [n for n, o in chosen.items() if not _pays(modules[n], o, call_shapes[n], times, context)]
         if not late:
             break
-        if target is not None and target[0] != "macs":
+        if target is not None and target[0] != MACS:
             storage = storage or chosen
         for name in late:
             taken = chosen[name]
@@ -363,7 +362,7 @@ def _selected(
     counted, factor = UNITS[unit]
     baseline = measure(context.original, context.task.example(1), unit)
     asked = amount.resolve(baseline)
-    now = (count_macs(network, context.task.example(1)) if counted == "macs" else count_params(network)) * factor
+    now = measure(network, context.task.example(1), unit)
     if asked >= now:
         raise PassError(
             f"factorize would change nothing: keep {amount} {unit} is {asked:.0f}, and the model has {now}. Ask for "
@@ -371,7 +370,7 @@ def _selected(
         )
 
     def cost(option: _Option) -> float:
-        return factor * (option.macs if counted == "macs" else option.params)
+        return factor * float(getattr(option, counted))
 
     rest = now - sum(cost(every[0]) for every in options.values())
     least = rest + sum(min(map(cost, every)) for every in options.values())

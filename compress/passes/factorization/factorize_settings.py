@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from compress.core.amounts import Amount, BytesAmount, MacsAmount, ParamsAmount
 from compress.core.config import Config
+from compress.passes.pruning.prune_settings import UNITS, params_left
 from compress.training.settings import RecoverConfig
 
 Rank = Annotated[int, Field(ge=1, le=65_536)]
@@ -35,16 +36,12 @@ class LowRankKeepConfig(Config):
 
     def target(self) -> tuple[str, Amount] | None:
         """The unit that is given, and the amount; None for a share of energy."""
-        units = ("params", "macs", "bytes")
-        return next(((unit, getattr(self, unit)) for unit in units if getattr(self, unit) is not None), None)
+        return next(((unit, getattr(self, unit)) for unit in UNITS if getattr(self, unit) is not None), None)
 
     def params_of(self, params: int) -> int | None:
         """How many params of so many stay; None where only a run can tell."""
         target = self.target()
-        if target is None or target[0] == "macs":
-            return None
-        factor = 4 if target[0] == "bytes" else 1
-        return round(target[1].resolve(params * factor) / factor)
+        return None if target is None else params_left(*target, params)
 
 
 class FactorizeConfig(Config):

@@ -20,8 +20,14 @@ TRIED: tuple[ImportanceKind, ...] = (
 )  # fmt: skip
 UNITS = {"params": ("params", 1), "macs": ("macs", 1), "bytes": ("params", 4)}
 """What can be kept so much of: what is counted for it, and how often; bytes are those of the fp32 weights."""
-LATENCY = "latency"
+LATENCY, MACS = "latency", "macs"
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def params_left(unit: str, amount: Amount, params: int) -> int | None:
+    """How many params of so many stay where so much of a unit does; None where only a run can tell."""
+    counted, factor = UNITS.get(unit, (unit, 1))
+    return round(amount.resolve(params * factor) / factor) if counted == "params" else None
 
 
 class KeepConfig(Config):
@@ -57,9 +63,7 @@ class KeepConfig(Config):
 
     def params_of(self, params: int) -> int | None:
         """How many params of so many stay; None where only a run can tell."""
-        unit, amount = self.target()
-        counted, factor = UNITS.get(unit, (unit, 1))
-        return round(amount.resolve(params * factor) / factor) if counted == "params" else None
+        return params_left(*self.target(), params)
 
 
 class PruneConfig(Config):
