@@ -101,9 +101,12 @@ def test_the_time_asked_for_is_met_or_nothing_nearer_was_left_to_try(name, scope
     model = build(name)
     result = prune(model, task, 0.6, scope=scope)
     latency = result.details["latency"]
-    tried = [one["ratio"] for one in latency["attempts"]]
-    assert latency["measured"] == min(tried, key=lambda r: (r > 0.6 * 1.03, abs(r / 0.6 - 1)))
-    assert sum(one["chosen"] for one in latency["attempts"]) == 1 and len(tried) <= 6
+    tried = [one["measured"] for one in latency["attempts"]]
+    best = min(tried, key=lambda r: (r > 0.6 * 1.03, abs(r / 0.6 - 1)))
+    assert latency["measured"] == pytest.approx(best, abs=1e-4)
+    assert [one["chosen"] for one in result.choice.candidates].count(True) == 1 and len(tried) <= 6
+    near = abs(latency["measured"] / 0.6 - 1) <= 0.03
+    assert near != any("the nearest of" in text for text in result.warnings)
     before, after = (ms_of(shapes_alone(m, {}).SerializeToString()) for m in (model, result.model.module))
     assert after / before == pytest.approx(latency["measured"]), "another network than was timed"
     if name in ("residual", "mobilenet"):
@@ -118,6 +121,15 @@ def test_what_was_chosen_gives_the_same_again_with_nothing_measured(task, device
     assert same(first.model.module, again.model.module) and device == {"profiled": 0, "files": 0}
     assert first.choice.settings.keep.latency is None
     assert len(first.details["tried"]) == 24 and first.details["way"] in first.details["tried"]
+
+
+def test_parts_end_at_the_widths_that_were_measured(task, device):
+    model = build("residual")
+    at_once, in_parts = (prune(model, task, 0.5, steps=steps) for steps in (1, 3))
+    (final, again) = ([g["after"] for g in r.details["groups"]] for r in (at_once, in_parts))
+    assert final == again and len(in_parts.details["history"]) == 3
+    again = module.prune(ModelState(model), in_parts.choice.settings, context(task, model))
+    assert same(in_parts.model.module, again.model.module)
 
 
 def test_an_absolute_time_is_of_one_call_on_this_device(task, device):

@@ -28,6 +28,7 @@ from compress.passes.pruning.prune_plan import PrunePlan
 from compress.passes.pruning.prune_settings import LATENCY, KeepConfig, PruneConfig
 from compress.passes.pruning.widths import measure_costs
 from compress.passes.timed_files import Together, seconds_each, time_together
+from evaluate.benchmark.bench_record import Speedup
 
 NEAR = 0.03  # of the target: no further correction
 _ATTEMPTS = 6
@@ -35,23 +36,26 @@ _ATTEMPTS = 6
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Widths that were tried: the share of the layers' times that they were to take, and what was measured.
-
-    ratio : of the uncompressed file's time, with its interval.
-    """
+    """Widths that were tried: the share of the layers' times that they take, and the speed-up that was measured."""
 
     widths: Mapping[str, int]
     share: float
-    ratio: float
-    low: float
-    high: float
+    speedup: Speedup
+    size: int
     macs: float
+
+    @property
+    def ratio(self) -> float:
+        """Of the uncompressed file's time."""
+        return 1 / float(self.speedup["value"])
 
 
 def meet(
     module: nn.Module, network: nn.Module, plan: PrunePlan, config: PruneConfig, context: Context
 ) -> tuple[PruneConfig, Choice, dict[str, Any]]:
-    """Settings that give widths within 3 % of the target, with nothing left to measure; the choice, and its details.
+    """Settings that give widths within 3 % of the target, or the nearest that were found, with nothing left to measure.
+
+    With the choice for the Record, and details.
 
     module  : the network as it was handed to the pass; network: the copy that may be pruned, which `plan` is of.
     Raises PassError where nothing may be timed, nothing is reached, or the model keeps within the target as it is.
@@ -88,16 +92,22 @@ def meet(
         }
     )
     rows = [
-        {"name": f"attempt {n + 1}", "ratio": one.ratio, "low": one.low, "high": one.high, "predicted": one.share,
-         "chosen": one is best}
+        {"name": f"attempt {n + 1}", "bytes": one.size, "speedup": dict(one.speedup), "chosen": one is best}
         for n, one in enumerate(attempts)
-    ]  # fmt: skip
+    ]
+    shares = [{"layers_say": round(one.share, 4), "measured": round(one.ratio, 4)} for one in attempts]
     details = {
-        "latency": {"asked": asked, "measured": best.ratio, "low": best.low, "high": best.high,
-                    "uncompressed_ms": 1e3 * seconds, "layers_ms": whole, "attempts": rows},
+        "latency": {"asked": asked, "measured": best.ratio, "uncompressed_ms": 1e3 * seconds, "layers_ms": whole,
+                    "attempts": shares},
         "way": way_text(plan.way),
         **tried,
     }  # fmt: skip
+    if abs(best.ratio / asked - 1) > NEAR:
+        details["missed"] = (
+            f"asked to keep {amount} latency ({asked:.3f} of the uncompressed model's), the nearest of {len(attempts)} "
+            f"measured files keeps {best.ratio:.3f}: channels in blocks of {plan.block} leave nothing nearer, or the "
+            "machine was busy"
+        )
     return own, Choice(own, tuple(rows)), details
 
 
@@ -151,8 +161,7 @@ def _attempts(
         speedup = _timed({**files, "pruned": data}, trials, context).speedups["pruned"]
         reached = float(own.reached or share * whole) / whole
         kept = -(-count_macs(trial, plan.example) * 10**6 // macs) / 10**6
-        ratio, low, high = (1 / speedup[key] for key in ("value", "high", "low"))
-        attempts.append(_Attempt(dict(own.now), reached, ratio, low, high, kept))
+        attempts.append(_Attempt(dict(own.now), reached, speedup, len(data), kept))
         if abs(attempts[-1].ratio / asked - 1) <= NEAR:
             break
         share = _next(attempts, asked, now)

@@ -86,8 +86,9 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
         "metric": {"name": context.task.metric_name, **history[-1]["metric"]},
         "history": history,
     }
+    missed = [details.pop("missed")] if "missed" in details else []
     state = replace(model, module=pruned, rewrites=(*model.rewrites, *rewrites))
-    return PassResult(state, tuple(_changes(before, _widths(pruned))), tuple(plan.warnings), details, choice)
+    return PassResult(state, tuple(_changes(before, _widths(pruned))), (*missed, *plan.warnings), details, choice)
 
 
 def _prepare(

@@ -75,6 +75,7 @@ class PrunePlan:
         self.now = dict(self.start)
         self.tables: Sequence[LayerTable] = ()
         self.reached: float | None = None  # the cost, as predicted, after the last step
+        self.progress = 1.0  # of the way to the target, after this step
         self.start_size: float = 0 if budget.unit == LATENCY else measure(model, self.example, budget.unit)
         self.way: Way = ((DATA_FREE,), "global")
         self.sensitivity: Mapping[str, float] = {}
@@ -100,6 +101,8 @@ class PrunePlan:
 
     def step(self, model: nn.Module, target: float) -> None:
         """Remove channels of `model`, in place, down to `target`. Raises PassError where it cannot be reached."""
+        whole, last = math.log(self.start_size / self.budget.value), math.log(self.start_size / target)
+        self.progress = last / whole if whole > 0 else 1.0
         groups = self.groups
         if self.now != self.start:
             groups = [group for group in find_groups(model, self.example)[0] if group.name in self.start]
@@ -152,7 +155,9 @@ class PrunePlan:
             choices = [self._choices(g, s, below) for g, s in zip(groups, scores, strict=True)]
             choices = self._even(costs, choices, target) if self.way[1] == "per_layer" else choices
             allocation = allocate(costs, choices, unit, target)
-            if low <= allocation.cost <= target:
+            # What is given for every layer is given also where a part on the way there is not met.
+            given = target != self.targets()[-1] and all(len(c.kept) == 1 for c in choices)
+            if low <= allocation.cost <= target or given:
                 return allocation
             over = allocate(costs, choices, unit, target, TOLERANCE) if self.budget.relative else allocation
             if low <= over.cost <= high and (over.kept < costs.units).any():
@@ -168,6 +173,7 @@ class PrunePlan:
         widths = self.widths_of(group, below)
         fixed = _fixed_share(group, self.config)
         if fixed is not None:
+            fixed **= self.progress
             all_widths = widths_allowed(group.width, self.block, 1, split)
             widths = [min(all_widths, key=lambda w: (abs(w - fixed * start), w))]
         kept = np.array(widths) // split
