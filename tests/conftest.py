@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from compress.training.settings import TrainConfig
 from compress.training.train import train
 
 torch.set_num_threads(1)
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a name that is nowhere would be asked for over and over, for a minute
 
 # Behind `&` or nohup these are ignored, and what is ignored stays so in the commands that tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)

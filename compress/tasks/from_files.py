@@ -134,7 +134,10 @@ def texts(
     except ImportError as error:
         raise DataError(f'text needs Transformers ({error}): pip install "leanfit[transformers]".') from error
     try:
-        encode = AutoTokenizer.from_pretrained(tokenizer)
+        try:
+            encode = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+        except (OSError, ValueError):  # not here: Transformers asks the hub, and tries for a minute where there is none
+            encode = AutoTokenizer.from_pretrained(tokenizer)
         how = {"padding": "max_length", "truncation": True, "max_length": length}
         first, other = [str(row[0]) for row in rows], [str(row[-1]) for row in rows]
         encoded = encode(first, other, **how) if second is not None and together else encode(first, **how)
