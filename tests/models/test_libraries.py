@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from prune_nets import FIXED
 from torchvision_ops import declare
 
 from compress import Task, compress, get_task, load_recipe
@@ -18,7 +19,7 @@ from evaluate.core.errors import DataError, ModelError
 
 DRAW = torch.Generator().manual_seed(0)
 QUANTIZE = {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 16}}
-PRUNE = {"kind": "prune", "keep": {"params": 0.8}, "round_to": 1}
+PRUNE = {"kind": "prune", "keep": {"params": 0.8}, **FIXED, "round_to": 1}
 RECIPE = {"version": 1, "name": "library", "benchmark": {"seconds": 0.4}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from prune_nets import FIXED
 from torch import nn
 
 from compress import Artifact, Task, compress
@@ -21,7 +22,7 @@ RECIPE = {
     "benchmark": {"seconds": 0.4},
 }
 QUANTIZE = {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 32}}
-PRUNE = {"kind": "prune", "keep": {"params": 0.7}, "round_to": 1}
+PRUNE = {"kind": "prune", "keep": {"params": 0.7}, **FIXED, "round_to": 1}
 
 
 class Reader(nn.Module):

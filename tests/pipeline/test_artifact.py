@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from prune_nets import FIXED
 from torch import nn
 
 from compress import Artifact, compress
@@ -24,7 +25,7 @@ RECIPE = {
     "version": 1,
     "name": "tiny",
     "passes": [
-        {"kind": "prune", "keep": {"macs": 0.5}},
+        {"kind": "prune", "keep": {"macs": 0.5}, **FIXED},
         {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
     ],
     "benchmark": {"seconds": 0.5},

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from prune_nets import FIXED
 from torch import nn
 
 from compress import Task, compress
@@ -107,7 +108,7 @@ def test_the_next_token_is_predicted_pruned_distilled_and_quantized(tmp_path):
         "version": 1,
         "train": {"epochs": 40, "batch_size": 20, "optimizer": "adamw", "learning_rate": 0.01},
         "passes": [
-            {"kind": "prune", "keep": {"params": 0.8}, "round_to": 1, "recover": {"epochs": 5, "distill": {}}},
+            {"kind": "prune", "keep": {"params": 0.8}, **FIXED, "round_to": 1, "recover": {"epochs": 5, "distill": {}}},
             {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
         ],
         "benchmark": {"seconds": 0.3},

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from prune_nets import FIXED
 
 from compress import Task, build_model, compress
 from compress.core.errors import PassError
@@ -288,7 +289,7 @@ def test_what_a_model_a_task_a_loss_or_a_metric_calls_is_part_of_the_key(
     assert (changed["weights"], changed["validation"]) != (first["weights"], first["validation"])
 
 
-PRUNE = {"kind": "prune", "keep": {"params": 0.6}, "round_to": 1, "recover": {"epochs": 1, "batch_size": 32}}
+PRUNE = {"kind": "prune", "keep": {"params": 0.6}, **FIXED, "round_to": 1, "recover": {"epochs": 1, "batch_size": 32}}
 
 
 LOAD_AND_TRAIN = """

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from prune_nets import FIXED
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -31,7 +32,7 @@ RECIPE = {
     "version": 1,
     "name": "tiny",
     "passes": [
-        {"kind": "prune", "keep": {"macs": 0.6}, "recover": {"epochs": 1, "batch_size": 64, "distill": {}}},
+        {"kind": "prune", "keep": {"macs": 0.6}, **FIXED, "recover": {"epochs": 1, "batch_size": 64, "distill": {}}},
         {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
     ],
     "goals": {"drop": 100, "bytes": 0.9},

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prune_nets import FIXED
 from typer.testing import CliRunner
 
 from compress.cli.commands import app
@@ -40,14 +41,18 @@ STUDY = {
     "levels": {
         "pruned": {
             "values": {"keep": [0.5]},
-            "passes": [{"kind": "prune", "keep": {"macs": "$keep"}, "round_to": 1, "recover": {"epochs": 1}}],
+            "passes": [{"kind": "prune", "keep": {"macs": "$keep"}, **FIXED, "round_to": 1, "recover": {"epochs": 1}}],
         },
         "pruned-int8": {"after": "pruned", "passes": [{"kind": "quantize", "calibrate": {"samples": 32}}]},
     },
     "data": [{"set": {"task.train_limit": [100]}, "sizes": {"width": 12}}],
     "seeds": 1,
 }
-UNREACHABLE = {**STUDY, "levels": {"tiny": {"passes": [{"kind": "prune", "keep": {"params": 0.001}}]}}, "data": []}
+UNREACHABLE = {
+    **STUDY,
+    "levels": {"tiny": {"passes": [{"kind": "prune", "keep": {"params": 0.001}, **FIXED}]}},
+    "data": [],
+}
 
 
 class Inline:

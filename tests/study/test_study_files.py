@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from prune_nets import FIXED
 from torch import nn
 from typer.testing import CliRunner
 
@@ -42,7 +43,10 @@ STUDY = {
     "train": {"epochs": 2},
     "levels": {
         "int8": {"passes": [{"kind": "quantize"}]},
-        "pruned": {"values": {"density": [0.5, 0.3]}, "passes": [{"kind": "prune", "keep": {"params": "$density"}}]},
+        "pruned": {
+            "values": {"density": [0.5, 0.3]},
+            "passes": [{"kind": "prune", "keep": {"params": "$density"}, **FIXED}],
+        },
         "pruned-int8": {"after": "pruned", "passes": [{"kind": "quantize"}]},
     },
     "data": [{"set": {"task.train_limit": [100, 200]}, "sizes": {"width": 8}}],
@@ -122,7 +126,7 @@ def test_widths_that_are_multipliers_are_searched_too():
 
 
 def test_targets_in_macs_leave_the_native_model_open():
-    level = {"pruned": {"passes": [{"kind": "prune", "keep": {"macs": 0.5}}]}}
+    level = {"pruned": {"passes": [{"kind": "prune", "keep": {"macs": 0.5}, **FIXED}]}}
     plan = plan_study(changed(levels=level, data=[]))
     assert len(plan.pending) == 6 and not [t for t in plan.trials if t.role == "native"]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from prune_nets import FIXED
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision_ops import declare
@@ -139,6 +140,7 @@ def test_two_heads_through_pruning_distillation_and_int8(tmp_path):
                 "kind": "prune",
                 "keep": {"macs": 0.6},
                 "round_to": 1,
+                **FIXED,
                 "recover": {"epochs": 2, "batch_size": 16, "distill": {"temperature": 2, "weight": 0.5}},
             },
             {"kind": "quantize", "choose": "fixed", "calibrate": {"samples": 64}},
