@@ -3,7 +3,7 @@
 Recovery by SGD on whole batches with flip and crop, one cycle, and distillation from the uncompressed network. Test
 accuracy of 10,000 images with its interval, what is lost paired, the speed-up of the file over fp32 in one run.
 
-Run: LEANFIT_DATA=... python benchmarks/resnet20_passes.py [--only NAME ...] [--out FOLDER]   (10 minutes a row, 2 cores)
+Run: LEANFIT_DATA=... python benchmarks/resnet20_passes.py [--only NAME ...] [--out FOLDER]  (10 minutes a row, 2 cores)
 Needs cifar-10-batches-bin and resnet20_cifar10.pt (docs/data.md).
 """
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from compress.graph import plain_weights, shortcuts, transposed_linear
+from compress.graph import low_rank, plain_weights, shortcuts, skipped, transposed_linear
 
-__all__ = ["plain_weights", "shortcuts", "transposed_linear"]
+__all__ = ["low_rank", "plain_weights", "shortcuts", "skipped", "transposed_linear"]

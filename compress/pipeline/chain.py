@@ -117,7 +117,7 @@ class Chain:
         """One pass. Raises PassError where it changes nothing, or gives less than it was given."""
         registered, config = get_pass(step.kind), step.dump()
         # Training elsewhere may go on from here; channel counts and integer types are chosen for this machine.
-        measured = registered.traits.writes_graph or getattr(step.config, "measures", False)
+        measured = registered.traits.writes_graph or (self.alone and getattr(step.config, "measures", False))
         place = self.measured_on() if measured else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
         sources = sources_named(config, before.model.claims())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +14,14 @@ from torch import nn
 
 import compress.passes  # noqa: F401  (registers the passes)
 from compress.core.errors import RecipeError
+from compress.core.sources import sources_named
 from compress.graph.export import check_parity, export_onnx
 from compress.graph.model_state import ModelState, save_state
 from compress.graph.onnx_graph import serialise
 from compress.passes.base import Context, PassResult, get_pass, pass_kinds, register_pass
 from compress.recipe.load import load_recipe
 from compress.tasks import Task
+from evaluate.core.components import files_of_module
 
 ROWS = [pytest.param(kind, config, id=f"{kind}-{n}") for kind, rows in CASES.items() for n, config in enumerate(rows)]
 
@@ -75,6 +79,16 @@ def test_a_config_survives_a_recipe(kind: str, config: dict[str, Any]):
     recipe = load_recipe({"version": 1, "passes": [{"kind": kind, **config}]})
     assert load_recipe(recipe.dump()) == recipe
     assert load_recipe({"version": 1, "passes": [recipe.dump()["passes"][0]]}).passes == recipe.passes
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_code_that_a_pass_runs_is_part_of_the_key_of_its_stage(kind: str):
+    assert kind in sources_named({"kind": kind})
+    module = get_pass(kind).apply.__module__
+    place = Path(sys.modules[module].__file__)
+    folder = place.parent if place.name == "__init__.py" else None
+    work = {f"{module}.{file.stem}" for file in folder.glob("*.py") if file != place} if folder else {module}
+    assert work <= set(files_of_module(module))
 
 
 def test_an_unknown_pass_names_the_nearest():

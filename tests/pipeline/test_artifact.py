@@ -44,6 +44,37 @@ def copied(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
+FRESH = """
+import sys, numpy as np, torch
+from compress import Artifact
+from compress.models import build_model
+a = Artifact.load(sys.argv[1])
+module = a.module(build_model("resnet", depth=8, width=8, in_channels=1))
+np.save(sys.argv[2], module(torch.ones(3, 1, 8, 8)).detach().numpy())
+"""
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"kind": "factorize", "keep": {"params": 0.7}, "measure": False},
+        {"kind": "shorten", "keep": {"macs": 0.9}},
+        {"kind": "share", "bits": 4},
+        {"kind": "sparsify", "sparsity": 0.5},
+    ],
+    ids=lambda step: step["kind"],
+)
+def test_what_a_pass_made_comes_back_in_a_fresh_process(step, trained, digits, tmp_path):
+    recipe = {"version": 1, "passes": [step], "benchmark": {"seconds": 0.5}}
+    artifact = compress(trained, recipe, task=digits, out=tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(artifact.path), str(tmp_path / "y.npy")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    want = artifact.module(trained)(torch.ones(3, 1, 8, 8)).detach().numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, rtol=1e-5, atol=1e-5)
+
+
 def test_the_folder_holds_what_the_documents_say(folder: Path):
     wanted = {"model.onnx", "weights.safetensors", "manifest.json", "recipe.yaml", "report.html", "records.jsonl"}
     assert wanted <= {path.name for path in folder.iterdir()}

@@ -88,6 +88,7 @@ def meet(
             "keep": KeepConfig.model_validate({"macs": best.macs}),
             "importance": plan.way[0] if len(plan.way[0]) > 1 else plan.way[0][0],
             "scope": "global",  # the widths are all given
+            "round_to": plan.block,
             "per_layer": {glob.escape(name): width / plan.start[name] for name, width in sorted(best.widths.items())},
         }
     )
