@@ -81,8 +81,15 @@ def meet(
     plan.start_size = whole
     plan.budget = replace(plan.budget, value=whole * asked / now, baseline=whole / now)
     plan, tried = best_choice(network, plan, config, context)
-    attempts = _attempts(network, plan, asked, now, whole, files, trials, context)
+    least = float(costs.of(LATENCY, np.array([min(kept) for kept in options]))) / whole
+    attempts = _attempts(network, plan, asked, now, whole, least, files, trials, context)
     best = min(attempts, key=lambda one: (one.ratio > asked * (1 + NEAR), abs(one.ratio / asked - 1)))
+    if best.ratio > asked * (1 + NEAR) and any(one.share <= least * (1 + NEAR) for one in attempts):
+        raise PassError(
+            f"prune: cannot keep {amount} latency ({asked:.3f} of the uncompressed model's): the fastest of "
+            f"{len(attempts)} measured files keeps {best.ratio:.3f}, with as few channels as may stay. Much of a call may "
+            "be no layer's. Ask for more, raise max_ratio, or give round_to: 1."
+        )
     own = config.model_copy(
         update={
             "keep": KeepConfig.model_validate({"macs": best.macs}),
@@ -134,14 +141,15 @@ def _attempts(
     asked: float,
     now: float,
     whole: float,
+    least: float,
     files: Mapping[str, bytes],
     trials: Trials,
     context: Context,
 ) -> list[_Attempt]:
     """Widths for the target, measured; those that follow are for what the line through the nearest two says.
 
-    Ends within 3 % of the target, or where the next widths are ones that were tried. Raises PassError where not even
-    the first are reached.
+    Ends within 3 % of the target, or where the next widths are ones that were tried; no less than `least` of the
+    layers' times is possible. Raises PassError where not even the first are reached.
     """
     attempts: list[_Attempt] = []
     share = asked / now
@@ -165,7 +173,7 @@ def _attempts(
         attempts.append(_Attempt(dict(own.now), reached, speedup, len(data), kept))
         if abs(attempts[-1].ratio / asked - 1) <= NEAR:
             break
-        share = _next(attempts, asked, now)
+        share = max(_next(attempts, asked, now), least)
     return attempts
 
 
