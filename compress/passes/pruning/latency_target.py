@@ -87,8 +87,8 @@ def meet(
     if best.ratio > asked * (1 + NEAR) and any(one.share <= least * (1 + NEAR) for one in attempts):
         raise PassError(
             f"prune: cannot keep {amount} latency ({asked:.3f} of the uncompressed model's): the fastest of "
-            f"{len(attempts)} measured files keeps {best.ratio:.3f}, with as few channels as may stay. Much of a call may "
-            "be no layer's. Ask for more, raise max_ratio, or give round_to: 1."
+            f"{len(attempts)} measured files keeps {best.ratio:.3f}, with as few channels as may stay. Much of a call "
+            "may be no layer's. Ask for more, raise max_ratio, or give round_to: 1."
         )
     own = config.model_copy(
         update={
