@@ -42,7 +42,7 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
     ways = ways_of(config)
     kinds, scope = ways[0]
     reads = any(IMPORTANCES[kind].reads_data for kind in kinds)
-    pruned, plan, _ = _prepare(model, config, context)
+    pruned, plan, _ = prepared(model, config, context)
     plan = plan.with_choice(((DATA_FREE,) if reads else kinds, "global" if scope == "sensitivity" else scope))
     for target in plan.targets():
         plan.step(pruned, target)
@@ -62,9 +62,9 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
     choice, timed = None, dict[str, Any]()
     if config.keep.latency is not None:
-        network, plan, _ = _prepare(model.module, config, context)
+        network, plan, _ = prepared(model.module, config, context)
         config, choice, timed = meet(model.module, network, plan, config, context)
-    pruned, plan, rewrites = _prepare(model.module, config, context)
+    pruned, plan, rewrites = prepared(model.module, config, context)
     plan, tried = best_choice(pruned, plan, config, context)
     before = _widths(pruned)
     example = context.task.example(1)
@@ -91,7 +91,7 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
     return PassResult(state, tuple(_changes(before, _widths(pruned))), (*missed, *plan.warnings), details, choice)
 
 
-def _prepare(
+def prepared(
     model: nn.Module, config: PruneConfig, context: Context
 ) -> tuple[nn.Module, PrunePlan, tuple[Rewrite, ...]]:
     """A copy with what cannot be followed rewritten, and what will shrink it. Raises PassError for nothing to do."""
