@@ -42,16 +42,15 @@ def source_of_function(function: Any) -> str:
 
 
 def sources_named(*settings: Any) -> dict[str, str]:
-    """Hashes of the code of leanfit itself, and of every component that these settings name anywhere.
+    """Hashes of the code of leanfit itself, and of every component from elsewhere that these settings name anywhere.
 
-    Passes of leanfit's own are among these: recipes load without their code, which is imported when one is applied. A
-    function stands for its code. A name that only happens to be that of a component makes a key change once too often,
-    and never too seldom.
+    A function among them stands for its code. A name that only happens to be that of a component makes a key change
+    once too often, and never too seldom.
     """
     parts = list(_parts(settings))
     texts = {part for part in parts if isinstance(part, str)}
     known = [c for registry in registries().values() for c in registry.registered().values()]
-    named = {c.address: c.source for c in known if {c.name, c.address} & texts}
+    named = {c.address: c.source for c in known if not c.built_in and {c.name, c.address} & texts}
     functions = {f"{f.__module__}.{f.__qualname__}": source_of_target(f) for f in parts if inspect.isroutine(f)}
     return {"leanfit": source_of_module("compress.pipeline.chain")} | named | functions
 

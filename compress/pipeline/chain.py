@@ -19,6 +19,7 @@ from compress.core.errors import PassError
 from compress.core.files import file_hash, hash_of, write_bytes
 from compress.core.forward import CLASSES_LAST, copy_model
 from compress.core.progress import Status
+from compress.core.registries import PASSES
 from compress.core.seeding import derive_seed, seeded
 from compress.core.sources import source_of, sources_named
 from compress.core.traits import Traits
@@ -120,7 +121,8 @@ class Chain:
         measured = registered.traits.writes_graph or (self.alone and getattr(step.config, "measures", False))
         place = self.measured_on() if measured else channel_block()
         files = [file_hash(path) for path in getattr(step.config, "files", list)()]
-        sources = sources_named(config, before.model.claims())
+        # Recipes load without the code of passes, so that this module's own imports do not lead to it.
+        sources = sources_named(config, before.model.claims()) | {"pass": PASSES.get(step.kind).source}
         measures = self.alone and measured
         timed = chosen_by(self.recipe) if measures else []
         key = hash_of(before.key, number, config, self.recipe.seed, place, timed, files, sources)

@@ -21,6 +21,7 @@ from compress import __version__
 from compress.core.errors import PassError
 from compress.core.files import clear_parts, hash_of, write_arrays, write_bytes, writing
 from compress.core.progress import Status, silent
+from compress.core.registries import PASSES
 from compress.graph.onnx_graph import file_sizes, load_graph, prepared, serialise
 from compress.passes.base import GraphContext, GraphPass, Loss, Trials
 from compress.pipeline.artifact import Artifact
@@ -203,7 +204,8 @@ class _Run:
     def apply(self, number: int, step: PassStep, technique: GraphPass, before: _Net) -> _Net:
         """One pass on the graph. Raises PassError where it changes nothing, or writes what does not run."""
         name = f"passes.{number} ({step.kind})"
-        key = hash_of(before.key, number, step.dump(), self.recipe.seed, chosen_by(self.recipe))
+        code = PASSES.get(step.kind).source
+        key = hash_of(before.key, number, step.dump(), self.recipe.seed, chosen_by(self.recipe), code)
 
         def work(folder: Path, checkpoints: Path) -> dict[str, Any]:
             self.status(step.kind, 0, 1)

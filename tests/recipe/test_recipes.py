@@ -22,7 +22,12 @@ CUTS: dict[str, list[str]] = {
     "digits-mlp-int8": ["train.epochs=4"],
     "digits-resnet-half-int8": ["train.epochs=3", "passes.0.recover.epochs=2", "model.width=16"],
     "half-int8": ["passes.0.recover.epochs=1"],
-    "half-latency": ["passes.0.recover.epochs=1", "passes.0.importance=l1", "passes.0.scope=global"],
+    "half-latency": [
+        "passes.0.recover.epochs=1",
+        "passes.0.keep.latency=0.8",
+        "passes.0.importance=l1",
+        "passes.0.scope=global",
+    ],
     "low-rank": ["passes.0.recover.epochs=1", "passes.0.samples=64"],
     "shared": ["passes.0.recover.epochs=1"],
     "shorter": ["passes.0.recover.epochs=1", "passes.0.keep.macs=0.9"],
@@ -84,7 +89,7 @@ def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_
         assert sizes[1]["params"] <= 0.6 * sizes[0]["params"]
     if name == "half-latency":
         measured = summary["passes"][0]["details"]["latency"]
-        assert measured["attempts"] and sizes[1]["macs"] < sizes[0]["macs"] and measured["measured"] < 0.8
+        assert measured["attempts"] and sizes[1]["macs"] < sizes[0]["macs"] and measured["measured"] < 0.85
     quantized = next((one for one in summary["passes"] if one["kind"] == "quantize"), None)
     if quantized is None:
         return
