@@ -24,7 +24,7 @@ CUTS: dict[str, list[str]] = {
     "half-int8": ["passes.0.recover.epochs=1"],
     "half-latency": [
         "passes.0.recover.epochs=1",
-        "passes.0.keep.latency=0.8",
+        "passes.0.keep.latency=0.6",
         "passes.0.importance=l1",
         "passes.0.scope=global",
     ],
@@ -71,7 +71,11 @@ def test_every_recipe_is_run():
 def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_path: Path):
     require_data(f"recipe {name}", NEEDS.get(name, []))
     recipe = load_recipe(name, [*CUTS[name], *BRIEF])
-    model = build_model("mlp", inputs=64, classes=10, width=128, depth=2) if name == "int4-weights" else trained
+    own = {
+        "int4-weights": lambda: build_model("mlp", inputs=64, classes=10, width=128, depth=2),
+        "half-latency": lambda: build_model("resnet", depth=8, width=32, in_channels=1),
+    }
+    model = own.get(name, lambda: trained)()
     given: dict[str, Any] = {"model": model, "task": digits} if name in BROUGHT else {}
     # Cut down so far, some baselines have not learnt yet.
     summary = compress(recipe=recipe, out=tmp_path / "run", force=True, **given).summary()
@@ -89,7 +93,7 @@ def test_a_shipped_recipe_runs(name: str, trained: nn.Module, digits: Task, tmp_
         assert sizes[1]["params"] <= 0.6 * sizes[0]["params"]
     if name == "half-latency":
         measured = summary["passes"][0]["details"]["latency"]
-        assert measured["attempts"] and sizes[1]["macs"] < sizes[0]["macs"] and measured["measured"] < 0.85
+        assert measured["attempts"] and sizes[1]["macs"] < sizes[0]["macs"] and measured["measured"] < 0.65
     quantized = next((one for one in summary["passes"] if one["kind"] == "quantize"), None)
     if quantized is None:
         return

@@ -20,13 +20,13 @@ from compress.core.errors import PassError
 from compress.core.forward import copy_model
 from compress.graph.export import export_onnx
 from compress.graph.onnx_graph import serialise
-from compress.graph.sizes import count_macs, count_params
+from compress.graph.sizes import count_params
 from compress.passes.base import Choice, Context, Trials
 from compress.passes.pruning.layer_times import layer_tables
 from compress.passes.pruning.prune_choice import best_choice, way_text
 from compress.passes.pruning.prune_plan import PrunePlan
 from compress.passes.pruning.prune_settings import LATENCY, KeepConfig, PruneConfig
-from compress.passes.pruning.widths import measure_costs
+from compress.passes.pruning.widths import COUNTED, measure, measure_costs
 from compress.passes.timed_files import Together, seconds_each, time_together
 from evaluate.benchmark.bench_record import Speedup
 
@@ -36,13 +36,16 @@ _ATTEMPTS = 6
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Widths that were tried: the share of the layers' times that they take, and the speed-up that was measured."""
+    """Widths that were tried: the share of the layers' times that they take, and the speed-up that was measured.
+
+    size : bytes of the file; kept: by unit the share of the uncompressed model's that is left, rounded up.
+    """
 
     widths: Mapping[str, int]
     share: float
     speedup: Speedup
     size: int
-    macs: float
+    kept: Mapping[str, float]
 
     @property
     def ratio(self) -> float:
@@ -90,9 +93,17 @@ def meet(
             f"{len(attempts)} measured files keeps {best.ratio:.3f}, with as few channels as may stay. Much of a call "
             "may be no layer's. Ask for more, raise max_ratio, or give round_to: 1."
         )
+    # Shortcuts become layers of their own when they are pruned, which in a tiny network can outweigh what goes.
+    kept = {unit: share for unit, share in best.kept.items() if share < 1}
+    if not kept:
+        raise PassError(
+            f"prune: the widths that keep {amount} latency make the network no smaller, in no unit: its shortcuts "
+            "became layers of their own. Leave its narrow layers whole (exclude), or use shorten."
+        )
+    unit = next(iter(kept))
     own = config.model_copy(
         update={
-            "keep": KeepConfig.model_validate({"macs": best.macs}),
+            "keep": KeepConfig.model_validate({unit: kept[unit]}),
             "importance": plan.way[0] if len(plan.way[0]) > 1 else plan.way[0][0],
             "scope": "global",  # the widths are all given
             "round_to": plan.block,
@@ -153,7 +164,7 @@ def _attempts(
     """
     attempts: list[_Attempt] = []
     share = asked / now
-    macs = count_macs(context.original, plan.example)
+    whole_sizes = {unit: measure(context.original, plan.example, unit) for unit in sorted(COUNTED)}
     for number in range(_ATTEMPTS):
         trial, own = copy_model(network), plan.with_choice(plan.way)
         own.budget = replace(plan.budget, value=share * whole)
@@ -169,7 +180,7 @@ def _attempts(
         data = serialise(export_onnx(trial, plan.example))
         speedup = _timed({**files, "pruned": data}, trials, context).speedups["pruned"]
         reached = float(own.reached or share * whole) / whole
-        kept = -(-count_macs(trial, plan.example) * 10**6 // macs) / 10**6
+        kept = {u: -(-measure(trial, plan.example, u) * 10**6 // whole_sizes[u]) / 10**6 for u in whole_sizes}
         attempts.append(_Attempt(dict(own.now), reached, speedup, len(data), kept))
         if abs(attempts[-1].ratio / asked - 1) <= NEAR:
             break
