@@ -341,6 +341,21 @@ class OwnLayers(nn.Module):
         return self.head(self.turned(self.b(self.a(x.flatten(1)).relu()).relu()).relu())
 
 
+class ResponseNorm(nn.Module):
+    """Each channel is scaled by its share of all responses, a little at first (ConvNeXt V2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+        self.gain, self.c, self.head = nn.Parameter(torch.zeros(1)), nn.Conv2d(32, 32, 1), nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        sizes = x.norm(dim=(2, 3), keepdim=True)
+        x = x * (1 + (self.gain + 1e-3) * sizes / (sizes.mean(1, keepdim=True) + 1e-6))
+        return self.head(self.c(self.b(x).relu()).relu().mean((2, 3)))
+
+
 NETS = {
     "resnet A": Net(lambda: build_model("resnet", depth=8, classes=CLASSES)),
     "resnet B": Net(lambda: build_model("resnet", depth=8, classes=CLASSES, shortcut="B")),
@@ -358,6 +373,7 @@ NETS = {
     "grouped shuffle": Net(lambda: GroupedShuffle(nn.Identity()), alone=("grouped",), keep=0.8),
     "normed shuffle": Net(lambda: GroupedShuffle(nn.GroupNorm(4, 32)), alone=("grouped",), keep=0.8),
     "grouped transposed": Net(GroupedTransposed),
+    "response norm": Net(ResponseNorm, alone=("a",)),
     "functional shortcut": Net(FunctionalShortcut, alone=("a", "c")),
     "lambda shortcut": Net(LambdaShortcut),
     "attention": Net(Attention, alone=("embed", "down"), keep=0.7),
