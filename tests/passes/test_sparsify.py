@@ -14,6 +14,7 @@ from compress.core.errors import PassError, RecipeError
 from compress.graph.model_state import ModelState, ZerosStay
 from compress.graph.sizes import count_nonzero
 from compress.passes.base import get_pass
+from compress.passes.sparsity import sparsify as module
 from compress.passes.sparsity.sparsify import preview_sparsify, sparsify
 from compress.passes.sparsity.sparsify_settings import SparsifyConfig
 from compress.recipe.load import load_recipe
@@ -110,6 +111,21 @@ def test_weights_that_were_cut_too_early_come_back(task):
     plain, regrown = (run(model, task, regrow=share, **settings) for share in (0.0, 0.3))
     found = [torch.cat([w.flatten() == 0 for w in weights(r.model.module).values()]) for r in (plain, regrown)]
     assert not torch.equal(*found) and int(found[0].sum()) == int(found[1].sum())
+
+
+def test_regrowth_does_not_change_what_weights_are_scored_by(task, monkeypatch):
+    """Where magnitude is asked for, gradients say which zeros come back, and not which weights go."""
+    seen = []
+    whole = module._zeros
+
+    def zeros(weights, config, done, evidence):
+        seen.append(bool(evidence.gradients))
+        return whole(weights, config, done, evidence)
+
+    monkeypatch.setattr(module, "_zeros", zeros)
+    for score in ("magnitude", "taylor"):
+        run(build("mlp"), task, sparsity=0.8, steps=2, regrow=0.2, score=score, batches=1)
+    assert seen == [False, False, True, True]
 
 
 def test_a_second_time_counts_what_is_zero_already(task):

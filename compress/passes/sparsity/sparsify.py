@@ -64,7 +64,9 @@ def sparsify(model: ModelState, config: SparsifyConfig, context: Context) -> Pas
         evidence = Evidence()
         if config.score == "taylor" or (config.regrow and not last):
             evidence = gather(network, context.task, batches=config.batches, seed=context.seed)
-        zero = _zeros(weights, config, 1 - (1 - done) ** 3, evidence)
+        # The gradients of regrowth are none that magnitudes are scored by.
+        scored = evidence if config.score == "taylor" else Evidence()
+        zero = _zeros(weights, config, 1 - (1 - done) ** 3, scored)
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.values.masked_fill_(zero[name], 0.0)
