@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compress.passes.base import Trials
+from compress.core.errors import PassError
+from compress.passes.base import Context, Trials
 from evaluate.benchmark.bench_record import Speedup, judge
 from evaluate.benchmark.first_call import bound_in_turn
 from evaluate.benchmark.latency import Opener, measure_latency
@@ -31,6 +32,16 @@ class Together:
     speedups: Mapping[str, Speedup]
     seconds: Mapping[str, float]
     faster: Callable[[str, str], bool]
+
+
+def trials_for(kind: str, context: Context) -> Trials:
+    """How a pass may time files. Raises PassError, naming the pass, where nothing may be timed."""
+    if context.trials is None:
+        raise PassError(
+            f"{kind}: a target of latency is measured on this device, and nothing may be timed here: trials of a study "
+            "share the machine. Use a target in macs."
+        )
+    return context.trials
 
 
 def seconds_each(trials: Trials) -> float:

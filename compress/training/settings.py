@@ -110,6 +110,17 @@ class TrainConfig(Config):
         return self
 
 
+Recalibrate = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1_000_000,
+        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
+    ),
+]
+"""What passes ask before they recover; 32 is theirs by default."""
+
+
 class RecoverConfig(TrainConfig):
     """A short training that brings accuracy back after a pass, from a teacher too where `distill` is given."""
 

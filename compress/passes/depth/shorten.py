@@ -27,9 +27,9 @@ from compress.passes.batch_statistics import BATCH, reestimate_batch_norm
 from compress.passes.depth.shorten_settings import ShortenConfig
 from compress.passes.in_parts import restore
 from compress.passes.pruning.channel_groups import TRACE_ERRORS
-from compress.passes.pruning.prune_settings import LATENCY, UNITS
-from compress.passes.pruning.widths import measure
-from compress.passes.timed_files import seconds_each, time_together
+from compress.passes.pruning.prune_settings import LATENCY
+from compress.passes.pruning.widths import achieved, measure
+from compress.passes.timed_files import seconds_each, time_together, trials_for
 from compress.training.evaluation import evaluate_split
 
 AGAIN = 6  # blocks that are tried anew after each that went: the most promising of the time before
@@ -80,14 +80,11 @@ def shorten(model: ModelState, config: ShortenConfig, context: Context) -> PassR
             trial = _without(network, name, blocks)
             found[name] = _loss(trial, part, config, context), cost.counted(trial)
         whole = cost.counted(network)
+        prices = {n: (lost - loss) / max(whole - size, 1e-9) for n, (lost, size) in found.items()}
+        ranking = sorted(prices, key=prices.__getitem__)
         # Of those that reach the target the one that loses least; before that, what loses least for what it saves.
-        share = asked / now
-        enough = {name: one for name, one in found.items() if one[1] <= whole * share and not cost.timed}
-        prices = {n: (lost - loss) / max(whole - size, 1e-9) for n, (lost, size) in (enough or found).items()}
-        if enough:
-            prices = {name: lost for name, (lost, _) in enough.items()}
-        ranking = sorted(found, key=lambda n: (found[n][0] - loss) / max(whole - found[n][1], 1e-9))
-        name = min(prices, key=prices.__getitem__)
+        enough = [n for n, (_, size) in found.items() if size <= whole * asked / now and not cost.timed]
+        name = min(enough, key=lambda n: found[n][0]) if enough else ranking[0]
         put_in_place(network, name, Skip(blocks[name]))
         loss, now = found[name][0], cost.of(network)
         gone.append(name)
@@ -95,10 +92,9 @@ def shorten(model: ModelState, config: ShortenConfig, context: Context) -> PassR
     made = tuple(Skipped(layer=name, as_tuple=blocks[name]) for name in gone)
     state = replace(model, module=network, rewrites=(*model.rewrites, *made))
     history = restore(state, config.recover, context, part=0, parts=1, recalibrate=config.recalibrate)
-    sizes = {unit: (measure(network, example, unit), measure(context.original, example, unit)) for unit in UNITS}
     details: dict[str, Any] = {
         "asked": {"unit": cost.unit, "amount": cost.written, "value": asked},
-        "achieved": {unit: {"value": n, "ratio": round(n / was, 4)} for unit, (n, was) in sizes.items()},
+        "achieved": achieved(network, context.original, example),
         "blocks": steps,
         "could_go": list(blocks),
         "metric": {"name": context.task.metric_name, **history["metric"]},
@@ -120,12 +116,7 @@ class _Cost:
         if not self.timed:
             self.asked = amount.resolve(measure(context.original, context.task.example(1), self.unit))
             return
-        if context.trials is None:
-            raise PassError(
-                "shorten: a target of latency is measured on this device, and nothing may be timed here: trials of a "
-                "study share the machine. Use a target in macs."
-            )
-        self.trials = context.trials
+        self.trials = trials_for("shorten", context)
         self.file = serialise(export_onnx(context.original, context.task.example(1)))
         seconds = self._together({}).seconds["uncompressed"]
         self.asked = amount.value if amount.relative else amount.value / seconds

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from compress.core.config import Config
+from compress.core.config import Config, Place, listed_patterns
 from compress.passes.pruning.prune_settings import KeepConfig
-from compress.training.settings import RecoverConfig
+from compress.training.settings import Recalibrate, RecoverConfig
 
 
 class ShortenConfig(Config):
@@ -18,12 +18,7 @@ class ShortenConfig(Config):
     )
     layers: tuple[str, ...] = Field(default=("*",), min_length=1, description="Patterns of blocks that may go.")
     exclude: tuple[str, ...] = Field(default=(), description="Patterns of blocks that stay.")
-    recalibrate: int = Field(
-        default=32,
-        ge=0,
-        le=1_000_000,
-        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
-    )
+    recalibrate: Recalibrate = 32
     recover: RecoverConfig | None = Field(
         default=None, description="Training afterwards; with `distill` the teacher is the uncompressed model."
     )
@@ -33,6 +28,6 @@ class ShortenConfig(Config):
         """Whether the result depends on times that are measured on this device."""
         return self.keep.measured
 
-    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def patterns(self) -> list[Place]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        return [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
+        return listed_patterns(self)

@@ -29,13 +29,13 @@ from compress.graph.transposed_linear import TransposedLinear
 from compress.passes.base import Change, Choice, Context, PassResult, Preview, Trials, fits_layer
 from compress.passes.factorization.factorize_settings import FactorizeConfig
 from compress.passes.in_parts import restore
+from compress.passes.pruning.channel_groups import TRACE_ERRORS
 from compress.passes.pruning.layer_times import LayerKind, Times, layer_kinds
+from compress.passes.pruning.probe import SAME
 from compress.passes.pruning.prune_settings import MACS, UNITS
-from compress.passes.pruning.widths import layer_places, measure
-from evaluate.core.errors import LeanfitError
+from compress.passes.pruning.widths import achieved, layer_places, measure
 from evaluate.core.text import a_few
 
-SAME = 1e-4  # of the largest output: how far rounding may part two networks that compute the same
 SLOWER = 0.98  # of the layer's own time: what is above brings nothing
 _STEPS = 16  # ranks of one layer that are looked at
 _PLACES = 16  # of one sample at which a convolution's inputs are looked at
@@ -170,11 +170,9 @@ def factorize(model: ModelState, config: FactorizeConfig, context: Context) -> P
     state = replace(model, module=network, rewrites=(*model.rewrites, *rewrites, *made))
     context.status("factorize: recovery", 0, 1)
     history = restore(state, config.recover, context, part=0, parts=1, recalibrate=config.recalibrate)
-    example, original = context.task.example(1), context.original
-    achieved = {unit: (measure(network, example, unit), measure(original, example, unit)) for unit in UNITS}
     details: dict[str, Any] = {
         "asked": {key: str(value) for key, value in config.keep.model_dump(exclude_none=True).items()},
-        "achieved": {u: {"value": now, "ratio": round(now / was, 4)} for u, (now, was) in achieved.items()},
+        "achieved": achieved(network, context.original, context.task.example(1)),
         "layers": [{"layer": n, "ranks": list(o.ranks), "loss": round(o.loss, 5)} for n, o in chosen.items()],
         "slower_here": slower,
         "left_alone": [{"layers": [name], "reason": reason} for name, reason in reasons.items()],
@@ -248,7 +246,7 @@ def _unlike(network: nn.Module, layer: _Layer, example: Mapping[str, Tensor]) ->
     try:
         with torch.no_grad():
             pairs = list(zip(*(call(m, example).values() for m in (dense, small)), strict=True))
-    except (LeanfitError, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+    except TRACE_ERRORS as error:
         return f"the network does not run with its smaller form ({type(error).__name__})"
     apart = max(float((one - other).abs().max()) / max(float(one.abs().max()), 1e-30) for one, other in pairs)
     return "" if apart <= SAME else "the network uses it in a way that its smaller form does not follow"

@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from compress.core.amounts import Amount, BytesAmount, MacsAmount, ParamsAmount
-from compress.core.config import Config
+from compress.core.config import Config, Place, listed_patterns
 from compress.passes.pruning.prune_settings import UNITS, params_left
-from compress.training.settings import RecoverConfig
+from compress.training.settings import Recalibrate, RecoverConfig
 
 Rank = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -70,12 +70,7 @@ class FactorizeConfig(Config):
     )
     layers: tuple[str, ...] = Field(default=("*",), min_length=1, description="Patterns of layers to factor.")
     exclude: tuple[str, ...] = Field(default=(), description="Patterns of layers that stay whole.")
-    recalibrate: int = Field(
-        default=32,
-        ge=0,
-        le=1_000_000,
-        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
-    )
+    recalibrate: Recalibrate = 32
     recover: RecoverConfig | None = Field(
         default=None, description="Training afterwards; with `distill` the teacher is the uncompressed model."
     )
@@ -92,7 +87,6 @@ class FactorizeConfig(Config):
         """Whether the result depends on times that are measured on this device."""
         return self.measure and not self.ranks
 
-    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def patterns(self) -> list[Place]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        lists = [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
-        return [*lists, *((("ranks", layer), layer) for layer in self.ranks)]
+        return [*listed_patterns(self), *((("ranks", layer), layer) for layer in self.ranks)]

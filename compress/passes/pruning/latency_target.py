@@ -27,7 +27,7 @@ from compress.passes.pruning.prune_choice import best_choice, way_text
 from compress.passes.pruning.prune_plan import PrunePlan
 from compress.passes.pruning.prune_settings import LATENCY, KeepConfig, PruneConfig
 from compress.passes.pruning.widths import COUNTED, measure, measure_costs
-from compress.passes.timed_files import Together, seconds_each, time_together
+from compress.passes.timed_files import Together, seconds_each, time_together, trials_for
 from evaluate.benchmark.bench_record import Speedup
 
 NEAR = 0.03  # of the target: no further correction
@@ -55,15 +55,15 @@ class _Attempt:
 
 def meet(
     module: nn.Module, network: nn.Module, plan: PrunePlan, config: PruneConfig, context: Context
-) -> tuple[PruneConfig, Choice, dict[str, Any]]:
+) -> tuple[PruneConfig, Choice, dict[str, Any], list[str]]:
     """Settings that give widths within 3 % of the target, or the nearest that were found, with nothing left to measure.
 
-    With the choice for the Record, and details.
+    With the choice for the Record, details, and what to warn of.
 
     module  : the network as it was handed to the pass; network: the copy that may be pruned, which `plan` is of.
     Raises PassError where nothing may be timed, nothing is reached, or the model keeps within the target as it is.
     """
-    trials = _trials(context)
+    trials = trials_for("prune", context)
     amount = config.keep.target()[1]
     files = {"uncompressed": serialise(export_onnx(context.original, plan.example))}
     now, seconds = 1.0, _timed(files, trials, context).seconds["uncompressed"]
@@ -121,22 +121,14 @@ def meet(
         "way": way_text(plan.way),
         **tried,
     }  # fmt: skip
+    missed = []
     if abs(best.ratio / asked - 1) > NEAR:
-        details["missed"] = (
+        missed.append(
             f"asked to keep {amount} latency ({asked:.3f} of the uncompressed model's), the nearest of {len(attempts)} "
             f"measured files keeps {best.ratio:.3f}: channels in blocks of {plan.block} leave nothing nearer, or the "
             "machine was busy"
         )
-    return own, Choice(own, tuple(rows)), details
-
-
-def _trials(context: Context) -> Trials:
-    if context.trials is None:
-        raise PassError(
-            "prune: a target of latency is measured on this device, and nothing may be timed here: trials of a study "
-            "share the machine. Use a target in macs."
-        )
-    return context.trials
+    return own, Choice(own, tuple(rows)), details, missed
 
 
 def _timed(files: Mapping[str, bytes], trials: Trials, context: Context) -> Together:

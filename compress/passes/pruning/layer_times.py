@@ -81,14 +81,13 @@ def layer_tables(
     options: Sequence[Iterable[int]],
     trials: Trials,
     status: Status,
-    known: Times | None = None,
 ) -> list[LayerTable]:
     """A table for each convolution and linear layer that `groups` make narrower, over the units they may keep.
 
     options : per group the units it may keep. example: one call, as it is timed. Raises PassError where the provider
     cannot be profiled.
     """
-    times = known if known is not None else Times(trials)
+    times = Times(trials)
     sides, kinds = _widths(model, groups, options), layer_kinds(model, example)
     wanted: list[tuple[str, LayerKind, Widths, Widths]] = []
     for name in sorted({name for name, _ in sides} & set(kinds)):

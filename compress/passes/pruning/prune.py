@@ -60,10 +60,10 @@ def preview_prune(model: nn.Module, config: PruneConfig, context: Context) -> Pr
 
 def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResult:
     """Remove whole channels until a target in params, MACs or bytes is met, then recover."""
-    choice, timed = None, dict[str, Any]()
+    choice, timed, missed = None, dict[str, Any](), list[str]()
     if config.keep.latency is not None:
         network, plan, _ = prepared(model.module, config, context)
-        config, choice, timed = meet(model.module, network, plan, config, context)
+        config, choice, timed, missed = meet(model.module, network, plan, config, context)
     pruned, plan, rewrites = prepared(model.module, config, context)
     plan, tried = best_choice(pruned, plan, config, context)
     before = _widths(pruned)
@@ -86,7 +86,6 @@ def prune(model: ModelState, config: PruneConfig, context: Context) -> PassResul
         "metric": {"name": context.task.metric_name, **history[-1]["metric"]},
         "history": history,
     }
-    missed = [details.pop("missed")] if "missed" in details else []
     state = replace(model, module=pruned, rewrites=(*model.rewrites, *rewrites))
     return PassResult(state, tuple(_changes(before, _widths(pruned))), (*missed, *plan.warnings), details, choice)
 

@@ -20,12 +20,13 @@ from compress.passes.pruning.importance import DATA_FREE, IMPORTANCES, Evidence,
 from compress.passes.pruning.layer_times import LayerTable
 from compress.passes.pruning.preflight import check_same, preflight
 from compress.passes.pruning.probe import probe_inputs
-from compress.passes.pruning.prune_settings import LATENCY, UNITS, ImportanceKind, PruneConfig, Scope
+from compress.passes.pruning.prune_settings import LATENCY, ImportanceKind, PruneConfig, Scope
 from compress.passes.pruning.widths import (
     TOLERANCE,
     Allocation,
     Choices,
     Costs,
+    achieved,
     allocate,
     even_losses,
     even_share,
@@ -122,11 +123,9 @@ class PrunePlan:
 
     def details(self, model: nn.Module, example: Mapping[str, Tensor]) -> dict[str, Any]:
         """What was asked and what was achieved, in all units, group by group; JSON-able."""
-        original = self.context.original
-        sizes = {unit: (measure(model, example, unit), measure(original, example, unit)) for unit in UNITS}
         return {
             "asked": {"unit": self.budget.unit, "amount": self.budget.written, "value": round(self.budget.value)},
-            "achieved": {u: {"value": now, "ratio": round(now / was, 4)} for u, (now, was) in sizes.items()},
+            "achieved": achieved(model, self.context.original, example),
             "importance": " + ".join(self.way[0]),
             "scope": self.way[1],
             "block": self.block,

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from compress.core.amounts import Amount, BytesAmount, LatencyAmount, MacsAmount, ParamsAmount
-from compress.core.config import Config
-from compress.training.settings import RecoverConfig
+from compress.core.config import Config, Place, listed_patterns
+from compress.training.settings import Recalibrate, RecoverConfig
 
 ImportanceKind = Literal[
     "l1", "l2", "group_norm", "fpgm", "bn_scale", "taylor", "hessian", "activation", "random"
@@ -103,12 +103,7 @@ class PruneConfig(Config):
     batches: int = Field(
         default=16, ge=1, le=100_000, description="taylor, hessian and activation: batches of 64 training samples."
     )
-    recalibrate: int = Field(
-        default=32,
-        ge=0,
-        le=1_000_000,
-        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
-    )
+    recalibrate: Recalibrate = 32
     recover: RecoverConfig | None = Field(
         default=None, description="Training after pruning; with `distill` the teacher is the uncompressed model."
     )
@@ -123,7 +118,6 @@ class PruneConfig(Config):
     def _sorted(cls, shares: dict[str, float]) -> dict[str, float]:
         return dict(sorted(shares.items()))
 
-    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def patterns(self) -> list[Place]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        lists = [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
-        return [*lists, *((("per_layer", pattern), pattern) for pattern in self.per_layer)]
+        return [*listed_patterns(self), *((("per_layer", pattern), pattern) for pattern in self.per_layer)]

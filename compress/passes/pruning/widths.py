@@ -42,6 +42,12 @@ def measure(model: nn.Module, example: Mapping[str, Tensor], unit: str) -> int:
     return factor * COUNTED[counted](model, example)
 
 
+def achieved(model: nn.Module, original: nn.Module, example: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """The size of a model in all UNITS, and its ratio to the uncompressed one's; JSON-able."""
+    sizes = {unit: (measure(model, example, unit), measure(original, example, unit)) for unit in UNITS}
+    return {unit: {"value": now, "ratio": round(now / was, 4)} for unit, (now, was) in sizes.items()}
+
+
 @dataclass(frozen=True)
 class _Terms:
     """constant + the sum over k of size[k] * share[first[k]] * share[second[k]]."""

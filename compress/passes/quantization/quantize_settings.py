@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compress.core.arguments import ComponentName
-from compress.core.config import Config
+from compress.core.config import Config, Place, listed_patterns
 from compress.core.registries import OPTIMIZERS
 from compress.training.schedules import ScheduleConfig
 from compress.training.settings import RecoverConfig
@@ -161,7 +161,6 @@ class QuantizeConfig(Config):
         """Whether any layer is to have 4 bits."""
         return 4 in (self.bits, *self.layer_bits.values())
 
-    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def patterns(self) -> list[Place]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        listed = [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
-        return [*listed, *((("layer_bits", pattern), pattern) for pattern in self.layer_bits)]
+        return [*listed_patterns(self), *((("layer_bits", pattern), pattern) for pattern in self.layer_bits)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from compress.core.config import Config
-from compress.training.settings import RecoverConfig
+from compress.core.config import Config, Place, listed_patterns
+from compress.training.settings import Recalibrate, RecoverConfig
 
 
 class ShareConfig(Config):
@@ -19,16 +19,11 @@ class ShareConfig(Config):
     )
     layers: tuple[str, ...] = Field(default=("*",), min_length=1, description="Patterns of layers whose weights share.")
     exclude: tuple[str, ...] = Field(default=(), description="Patterns of layers that keep a value for each weight.")
-    recalibrate: int = Field(
-        default=32,
-        ge=0,
-        le=1_000_000,
-        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
-    )
+    recalibrate: Recalibrate = 32
     recover: RecoverConfig | None = Field(
         default=None, description="Training of the shared values; with `distill` the teacher is the uncompressed model."
     )
 
-    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def patterns(self) -> list[Place]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        return [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
+        return listed_patterns(self)

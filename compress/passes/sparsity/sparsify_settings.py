@@ -7,8 +7,8 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from compress.core.config import Config
-from compress.training.settings import RecoverConfig
+from compress.core.config import Config, Place, listed_patterns
+from compress.training.settings import Recalibrate, RecoverConfig
 
 WeightScore = Literal["magnitude", "taylor"]
 _LARGEST = 64
@@ -75,12 +75,7 @@ class SparsifyConfig(Config):
     batches: int = Field(
         default=16, ge=1, le=100_000, description="taylor and regrow: batches of 64 training samples for the gradients."
     )
-    recalibrate: int = Field(
-        default=32,
-        ge=0,
-        le=1_000_000,
-        description="Batches of 128 samples to estimate batch-norm statistics from; 0 keeps the old.",
-    )
+    recalibrate: Recalibrate = 32
     recover: RecoverConfig | None = Field(
         default=None, description="Training after each part; with `distill` the teacher is the uncompressed model."
     )
@@ -104,6 +99,6 @@ class SparsifyConfig(Config):
             raise ValueError("regrow is for weights that may be zero anywhere; leave it out beside N:M")
         return self
 
-    def patterns(self) -> list[tuple[tuple[str | int, ...], str]]:
+    def patterns(self) -> list[Place]:
         """Every layer pattern with its place in the configuration, so that one that matches nothing is an error."""
-        return [((key, i), p) for key in ("layers", "exclude") for i, p in enumerate(getattr(self, key))]
+        return listed_patterns(self)
